@@ -1,0 +1,50 @@
+//! What the server and an agent tell each other. Today both live in one process; the messages are those that will
+//! cross machines.
+//!
+//! Both are level-triggered: the server sends all that the node should have, the agent sends all that it sees. A lost
+//! message costs time, never correctness. The agent keeps the last [`Desired`] on its own disk.
+
+use serde::{Deserialize, Serialize};
+
+use crate::job::TaskSpec;
+use crate::task::TaskStatus;
+
+/// Everything that a node should have.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Desired {
+    /// Grows with every change; an agent never goes back to a lower one.
+    pub version: u64,
+    /// The allocs of this node.
+    pub allocs: Vec<Alloc>,
+}
+
+/// One placed instance of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alloc {
+    /// `job.group.index`.
+    pub id: String,
+    /// Its tasks.
+    pub tasks: Vec<AllocTask>,
+}
+
+/// A task of an alloc.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllocTask {
+    /// Its name.
+    pub name: String,
+    /// What was declared.
+    pub spec: TaskSpec,
+    /// Which version is wanted.
+    pub incarnation: u64,
+    /// Whether it should run.
+    pub run: bool,
+}
+
+/// Everything that an agent sees.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// The version of [`Desired`] that the agent works towards.
+    pub version: u64,
+    /// Every task on the node, wanted or not.
+    pub tasks: Vec<TaskStatus>,
+}

@@ -1,0 +1,23 @@
+//! Events: what happened, for people and programs that watch. Nothing depends on an event not being lost.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Something that happened. `GET /v1/events` streams them as server-sent events whose data is this.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Event {
+    /// Grows by one with each event of this server.
+    pub id: u64,
+    /// Milliseconds since the Unix epoch.
+    pub time_ms: u64,
+    /// The job concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// The task concerned, as `job.group.index.task`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// What: `deployed`, `removed`, `asked`, `phase`.
+    pub kind: String,
+    /// One sentence.
+    pub message: String,
+}

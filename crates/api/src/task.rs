@@ -1,0 +1,214 @@
+//! What a person sees of tasks and jobs.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::job::JobSpec;
+
+/// Where a task is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Waits for its next attempt.
+    Waiting,
+    /// Its image is being fetched.
+    Fetching,
+    /// Its machine boots.
+    Starting,
+    /// Its process runs.
+    Running,
+    /// It is being stopped.
+    Stopping,
+    /// Stopped by a person.
+    Stopped,
+    /// Ended, and its policy says that it stays so.
+    Finished,
+    /// Being removed from its node.
+    Gone,
+}
+
+impl From<lith_core::task::Phase> for Phase {
+    fn from(phase: lith_core::task::Phase) -> Self {
+        use lith_core::task::Phase as Core;
+        match phase {
+            Core::Waiting => Self::Waiting,
+            Core::Fetching => Self::Fetching,
+            Core::Starting => Self::Starting,
+            Core::Running => Self::Running,
+            Core::Stopping => Self::Stopping,
+            Core::Stopped => Self::Stopped,
+            Core::Finished => Self::Finished,
+            Core::Gone => Self::Gone,
+        }
+    }
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Waiting => "waiting",
+            Self::Fetching => "fetching",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Finished => "finished",
+            Self::Gone => "removing",
+        })
+    }
+}
+
+/// A task of an alloc, as its node reports it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TaskStatus {
+    /// `job.group.index.task`.
+    pub id: String,
+    /// Its job.
+    pub job: String,
+    /// Its group.
+    pub group: String,
+    /// Which instance of the group.
+    pub index: u32,
+    /// Its name.
+    pub task: String,
+    /// The node it is on.
+    pub node: String,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// It runs, and answers on every TCP port that it publishes.
+    pub is_ready: bool,
+    /// One sentence why it is not running or not ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The version that the status speaks of; see the job's.
+    pub incarnation: u64,
+    /// Reference of its image.
+    pub image: String,
+    /// Digest of the image that it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<String>,
+    /// Since when its process runs: milliseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running_since_ms: Option<u64>,
+    /// Restarts since it was deployed.
+    pub restarts: u32,
+    /// How it last ended, as a sentence without its subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<String>,
+    /// Address of its guest on the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Published ports, as in the job file.
+    pub publish: Vec<String>,
+}
+
+/// A line of `GET /v1/jobs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JobSummary {
+    /// Its name.
+    pub name: String,
+    /// Grows with every change.
+    pub version: u64,
+    /// Tasks that should run, over all instances.
+    pub wanted: u32,
+    /// Tasks that run and answer.
+    pub ready: u32,
+    /// When it was first deployed: milliseconds since the Unix epoch.
+    pub created_ms: u64,
+    /// When it was last changed.
+    pub updated_ms: u64,
+}
+
+/// Answer of `GET /v1/jobs/{job}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JobDetail {
+    /// The line of the list.
+    pub summary: JobSummary,
+    /// What was declared.
+    pub spec: JobSpec,
+    /// What is there.
+    pub tasks: Vec<TaskStatus>,
+}
+
+/// What is asked of a job or a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Ask {
+    /// Stop, and keep everything.
+    Stop,
+    /// Start what was stopped or has finished.
+    Start,
+    /// Stop and start.
+    Restart,
+}
+
+/// Body of `POST /v1/jobs/{job}/ask`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AskRequest {
+    /// What.
+    pub ask: Ask,
+    /// Only this task; every task of the job when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+}
+
+/// A line of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Change {
+    /// The task's group.
+    pub group: String,
+    /// The task.
+    pub task: String,
+    /// What happens to it.
+    pub kind: ChangeKind,
+    /// The same as a sentence without its subject.
+    pub text: String,
+}
+
+/// What happens to a task in a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ChangeKind {
+    /// It is new.
+    Create,
+    /// Its declaration changed: it is stopped and started.
+    Restart,
+    /// Only the number of its instances changes.
+    Scale,
+    /// It was stopped; deploying starts it.
+    Start,
+    /// It goes on as it is.
+    Keep,
+    /// It is stopped, and what it had is removed.
+    Remove,
+}
+
+impl From<&lith_core::deploy::Change> for Change {
+    fn from(change: &lith_core::deploy::Change) -> Self {
+        use lith_core::deploy::ChangeKind as Core;
+        let (kind, text) = match &change.kind {
+            Core::Create { count: 1 } => (ChangeKind::Create, "is created".to_owned()),
+            Core::Create { count } => (ChangeKind::Create, format!("is created, {count} instances")),
+            Core::Restart { keys } => (ChangeKind::Restart, format!("restarts: {} changed", keys.join(", "))),
+            Core::Scale { from, to } => (ChangeKind::Scale, format!("goes from {from} to {to} instances")),
+            Core::Start => (ChangeKind::Start, "is started".to_owned()),
+            Core::Keep => (ChangeKind::Keep, "stays as it is".to_owned()),
+            Core::Remove => (ChangeKind::Remove, "is removed".to_owned()),
+        };
+        Self { group: change.group.to_string(), task: change.task.to_string(), kind, text }
+    }
+}
+
+/// Answer of `PUT /v1/jobs/{job}`: what it changes, or would change with `?dry_run=true`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Plan {
+    /// The job.
+    pub job: String,
+    /// Its version afterwards.
+    pub version: u64,
+    /// A line per task.
+    pub changes: Vec<Change>,
+    /// What a person should know before, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}

@@ -1,0 +1,80 @@
+//! Command lines in, invocations out.
+
+use std::path::Path;
+
+use super::{Command, Invocation, command, parse_from};
+
+fn client(line: &str) -> Command {
+    let words = std::iter::once("lith").chain(line.split_whitespace());
+    match parse_from(words).unwrap() {
+        Invocation::Client(client) => client.command,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refused(line: &str) -> String {
+    let words = std::iter::once("lith").chain(line.split_whitespace());
+    let error = parse_from(words).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    error.to_string()
+}
+
+#[test]
+fn the_grammar_is_sound() {
+    command().debug_assert();
+}
+
+#[test]
+fn the_run_folder_reaches_every_command() {
+    let line = ["lith", "up", "--run-dir", "/tmp/a", "--data-dir", "/tmp/b", "-d"];
+    let Invocation::Up(up) = parse_from(line).unwrap() else { panic!() };
+    assert_eq!((up.run_dir.as_path(), up.data_dir.as_path()), (Path::new("/tmp/a"), Path::new("/tmp/b")));
+    assert!(up.detach);
+    assert_eq!(up.guest_network.to_string(), "10.83.0.0");
+    let Invocation::Down(down) =
+        parse_from(["lith", "--run-dir", "/tmp/a", "down", "--purge", "-y"]).unwrap()
+    else {
+        panic!()
+    };
+    assert_eq!(down.run_dir, Path::new("/tmp/a"));
+    assert!(down.purge && down.yes);
+    let Invocation::Client(client) = parse_from(["lith", "ps", "--run-dir", "/tmp/a"]).unwrap() else {
+        panic!()
+    };
+    assert_eq!(client.globals.socket(), Path::new("/tmp/a/lith.sock"));
+    let line = ["lith", "doctor", "--json", "--data-dir", "/tmp/b", "--run-dir", "/tmp/a"];
+    let Invocation::Doctor(doctor) = parse_from(line).unwrap() else { panic!() };
+    assert!(doctor.json);
+    assert_eq!(
+        (doctor.run_dir.as_path(), doctor.data_dir.as_path()),
+        (Path::new("/tmp/a"), Path::new("/tmp/b"))
+    );
+}
+
+#[test]
+fn what_follows_the_task_belongs_to_the_command() {
+    for line in ["exec -it shop/web -- ls -la --json", "exec -it shop/web ls -la --json"] {
+        let Command::Exec(exec) = client(line) else { panic!() };
+        assert_eq!(exec.command, ["ls", "-la", "--json"]);
+        assert!(exec.interactive && exec.tty);
+    }
+    assert!(refused("exec shop/web").contains("required"));
+    assert!(refused("exec -e =x shop ls").contains("NAME=VALUE"));
+}
+
+#[test]
+fn guest_networks() {
+    for good in ["10.83.0.0", "10.1.0.0/16", "172.16.0.0", "100.64.0.0", "192.168.0.0"] {
+        assert!(super::guest_network(good).is_ok(), "{good}");
+    }
+    for bad in ["10.83.1.0", "8.8.0.0", "10.83.0.0/24", "x", "127.0.0.0"] {
+        assert!(super::guest_network(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn mistakes_are_usage_errors() {
+    assert!(refused("logs").contains("JOB[/TASK]"));
+    assert!(refused("logs shop --since whenever").contains("10m"));
+    assert!(refused("deploi x").contains("deploy"));
+}

@@ -1,0 +1,183 @@
+//! `cp`: files into and out of a task, with the meaning of `docker cp`.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use futures_util::StreamExt;
+use hyper::Method;
+use lith_api::client::escape;
+use lith_api::error::{Code, Failure};
+use serde::Deserialize;
+
+use crate::args::CpArgs;
+use crate::context::{Context, write_out};
+use crate::error::Error;
+use crate::name::{self, Name};
+use crate::{exit, list, pack, unpack};
+
+/// One side of a copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    Task { name: Name, path: String },
+    Here(PathBuf),
+    Stream,
+}
+
+/// A line of the answer to what was sent.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Answer {
+    Failed(Failure),
+    Done {},
+}
+
+/// `lith cp`.
+pub(crate) async fn copy(context: &Context, args: &CpArgs) -> Result<u8, Error> {
+    let hint = "one side is TASK:PATH, such as `lith cp hello/web:/etc/hosts .`";
+    match (place(&args.source)?, place(&args.target)?) {
+        (Place::Task { name, path }, target @ (Place::Here(_) | Place::Stream)) => {
+            copy_out(context, &name, &path, &target).await
+        }
+        (source @ (Place::Here(_) | Place::Stream), Place::Task { name, path }) => {
+            copy_in(context, &source, &name, &path).await
+        }
+        (Place::Task { .. }, Place::Task { .. }) => {
+            Err(Error::usage("files are not copied from task to task", "copy them here first, then on"))
+        }
+        _ => Err(Error::usage("neither side is in a task", hint)),
+    }
+}
+
+/// As with `docker cp`, what begins with `.` or `/` is a path here, whatever colons it has.
+fn place(text: &str) -> Result<Place, Error> {
+    if text == "-" {
+        return Ok(Place::Stream);
+    }
+    if text.is_empty() {
+        return Err(Error::usage("a path is empty", "`.` is the current folder"));
+    }
+    match text.split_once(':') {
+        Some((name, path)) if !name.is_empty() && !text.starts_with(['.', '/']) => {
+            if path.is_empty() {
+                return Err(Error::usage(
+                    format!("`{text}` names a task, but no path in it"),
+                    format!("`{name}:/` is its root"),
+                ));
+            }
+            let slash = if path.starts_with('/') { "" } else { "/" };
+            Ok(Place::Task { name: Name::parse(name)?, path: format!("{slash}{path}") })
+        }
+        _ => Ok(Place::Here(PathBuf::from(text))),
+    }
+}
+
+async fn archive_path(context: &Context, name: &Name, path: &str) -> Result<String, Error> {
+    let tasks = list::of_job(context, &name.job).await?;
+    let status = name::one(name, &tasks, "lith cp")?;
+    Ok(format!("/v1/tasks/{}/archive?path={}", escape(&status.id), escape(path)))
+}
+
+async fn copy_out(context: &Context, name: &Name, path: &str, target: &Place) -> Result<u8, Error> {
+    if *target == Place::Stream && context.terminal.is_stdout {
+        return Err(Error::usage(
+            "an archive is not written to a terminal",
+            "send it on: `lith cp TASK:PATH - | tar x`",
+        ));
+    }
+    let mut bytes = context.client.download(&archive_path(context, name, path).await?).await?;
+    let Place::Here(target) = target else {
+        while let Some(part) = bytes.next().await {
+            write_out(&part?)?;
+        }
+        return Ok(exit::DONE);
+    };
+    let unpack = unpack::Unpack::prepare(path, target)?;
+    tokio::select! {
+        done = unpack.run(bytes) => done?,
+        _ = tokio::signal::ctrl_c() => {
+            return Err(Error::Interrupted("interrupted; what was copied so far may be there".to_owned()));
+        }
+    }
+    Ok(exit::DONE)
+}
+
+async fn copy_in(context: &Context, source: &Place, name: &Name, path: &str) -> Result<u8, Error> {
+    let parts = match source {
+        Place::Here(source) => {
+            std::fs::symlink_metadata(source).map_err(|error| Error::local("copy", source, &error))?;
+            pack::archive(source.clone(), entry_name(source)?)
+        }
+        Place::Stream => pack::stdin(),
+        Place::Task { .. } => unreachable!("the caller tells the sides apart"),
+    };
+    let (bytes, trouble) = parts.split();
+    let path = archive_path(context, name, path).await?;
+    let sent = context.client.upload::<Answer>(Method::PUT, &path, bytes).await;
+    let mut answers = sent.map_err(|failure| trouble.or(failure))?;
+    match answers.next().await.transpose().map_err(|failure| trouble.or(failure))? {
+        Some(Answer::Done {}) => Ok(exit::DONE),
+        Some(Answer::Failed(failure)) => Err(trouble.or(failure)),
+        None => {
+            let failure = Failure::new(Code::Unreachable, "the server ended before all was copied");
+            Err(trouble.or(failure.hint("see whether `lith up` still runs, then repeat")))
+        }
+    }
+}
+
+/// The name that a file or folder gets in the archive; `folder/.` means what is in it.
+fn entry_name(source: &Path) -> Result<PathBuf, Error> {
+    let text = source.as_os_str().as_encoded_bytes();
+    if text.ends_with(b"/.") || text == b"." {
+        return Ok(PathBuf::from("."));
+    }
+    if let Some(name) = source.file_name() {
+        return Ok(PathBuf::from(name));
+    }
+    let whole = source.canonicalize().map_err(|error| Error::local("copy", source, &error))?;
+    Ok(PathBuf::from(whole.file_name().unwrap_or(OsStr::new("."))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::terminal::Paint;
+
+    #[test]
+    fn places() {
+        let here = |text: &str| assert_eq!(place(text).unwrap(), Place::Here(PathBuf::from(text)));
+        here("file");
+        here("./a:b");
+        here("/a:b");
+        here("../x");
+        let task = |text: &str, job: &str, expected: &str| match place(text).unwrap() {
+            Place::Task { name, path } => assert_eq!((name.job.as_str(), path.as_str()), (job, expected)),
+            other => panic!("{other:?}"),
+        };
+        task("hello:/etc/hosts", "hello", "/etc/hosts");
+        task("hello/web:etc", "hello", "/etc");
+        task("hello/web.1:/a:b", "hello", "/a:b");
+        assert_eq!(place("-").unwrap(), Place::Stream);
+        let error = place("hello:").unwrap_err().text(Paint::PLAIN);
+        assert_eq!(error, "error: `hello:` names a task, but no path in it\nhint: `hello:/` is its root\n");
+        assert!(place("").is_err());
+    }
+
+    #[test]
+    fn entry_names() {
+        let check = |source: &str, name: &str| {
+            assert_eq!(entry_name(Path::new(source)).unwrap(), Path::new(name), "{source}");
+        };
+        check("a/b", "b");
+        check("a/b/", "b");
+        check("a/b/.", ".");
+        check(".", ".");
+        check("/", ".");
+    }
+
+    #[test]
+    fn answers() {
+        assert!(matches!(serde_json::from_str("{}"), Ok(Answer::Done {})));
+        let failed = r#"{"code":"E0002","message":"no such folder"}"#;
+        assert!(matches!(serde_json::from_str(failed), Ok(Answer::Failed(_))));
+    }
+}

@@ -1,0 +1,144 @@
+//! `deploy`, `plan`, `check`: the job file and what comes of it.
+
+use std::io::Read;
+use std::path::Path;
+use std::time::Instant;
+
+use lith_api::client::escape;
+use lith_api::job::JobSpec;
+use lith_api::task::{JobDetail, Plan};
+use lith_spec::Reading;
+use serde::Serialize;
+
+use crate::args::DeployArgs;
+use crate::context::{Context, say};
+use crate::error::Error;
+use crate::time::short;
+use crate::wait::{Wait, wait};
+use crate::watch::{Goal, ids};
+use crate::{exit, plan, publish};
+
+/// Most of a job file that is read: far above what the reader accepts, so that it is the reader who refuses.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// Result of `deploy --json`.
+#[derive(Debug, Serialize)]
+struct Deployed<'a> {
+    plan: &'a Plan,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<&'a JobDetail>,
+}
+
+/// `lith deploy`.
+pub(crate) async fn deploy(context: &Context, args: &DeployArgs) -> Result<u8, Error> {
+    let begin = Instant::now();
+    let spec = read_job(context, &args.file)?;
+    let path = job_path(&spec);
+    let plan: Plan = context.client.put(&format!("{path}?dry_run=true"), &spec).await?;
+    if !context.json && !context.quiet {
+        context.print(&plan::text(&plan, context.terminal.stdout))?;
+    }
+    let plan: Plan = context.client.put(&format!("{path}?dry_run=false"), &spec).await?;
+    if args.wait.no_wait {
+        if context.json {
+            context.print_json(&Deployed { plan: &plan, job: None })?;
+        }
+        context.say(&format!("deployed; `lith ps {}` shows how it goes", spec.name));
+        return Ok(exit::DONE);
+    }
+    let job: JobDetail = context.client.get(&path).await?;
+    let request = Wait {
+        job: &spec.name,
+        ids: ids(&job, None),
+        goal: Goal::Ready,
+        timeout: args.wait.timeout,
+        interrupted: format!("stopped waiting; the deployment goes on: `lith ps {}` shows it", spec.name),
+    };
+    let job = wait(context, &request).await?;
+    if context.json {
+        context.print_json(&Deployed { plan: &plan, job: Some(&job) })?;
+        return Ok(exit::DONE);
+    }
+    context.say(&format!("job {} is ready ({})", spec.name, short(begin.elapsed())));
+    context.print(&links(&job))?;
+    Ok(exit::DONE)
+}
+
+/// `lith plan`.
+pub(crate) async fn plan(context: &Context, file: &Path) -> Result<u8, Error> {
+    let spec = read_job(context, file)?;
+    let plan: Plan = context.client.put(&format!("{}?dry_run=true", job_path(&spec)), &spec).await?;
+    if context.json {
+        context.print_json(&plan)?;
+    } else {
+        context.print(&plan::text(&plan, context.terminal.stdout))?;
+    }
+    Ok(exit::DONE)
+}
+
+/// `lith check`.
+pub(crate) fn check(context: &Context, file: &Path) -> Result<u8, Error> {
+    let (name, text) = read_file(file)?;
+    let Reading { job, diagnostics } = lith_spec::check(&name, &text);
+    let is_valid = job.is_some();
+    if context.json {
+        let found = serde_json::json!({ "is_valid": is_valid, "diagnostics": diagnostics.list });
+        context.print_json(&found)?;
+        return Ok(if is_valid { exit::DONE } else { exit::FAILED });
+    }
+    let Some(job) = job else { return Err(Error::File(Box::new(diagnostics))) };
+    if diagnostics.list.is_empty() {
+        context.say(&format!("{name} is a valid job file: job {}, {}", job.name, count(job.tasks().count())));
+    } else {
+        say(diagnostics.render(context.terminal.stderr.diagnostics()).trim_end());
+    }
+    Ok(exit::DONE)
+}
+
+fn count(tasks: usize) -> String {
+    if tasks == 1 { "1 task".to_owned() } else { format!("{tasks} tasks") }
+}
+
+fn job_path(spec: &JobSpec) -> String {
+    format!("/v1/jobs/{}", escape(&spec.name))
+}
+
+/// Reads a job file; warnings are said, errors are returned.
+fn read_job(context: &Context, file: &Path) -> Result<JobSpec, Error> {
+    let (name, text) = read_file(file)?;
+    let Reading { job, diagnostics } = lith_spec::check(&name, &text);
+    let Some(job) = job else { return Err(Error::File(Box::new(diagnostics))) };
+    if !diagnostics.list.is_empty() {
+        say(diagnostics.render(context.terminal.stderr.diagnostics()).trim_end());
+    }
+    Ok(JobSpec::from(&job))
+}
+
+/// Name to show, and text. Bytes that are not UTF-8 are replaced: the reader shows where they stand.
+fn read_file(file: &Path) -> Result<(String, String), Error> {
+    let local = |error: &std::io::Error| Error::local("read the job file", file, error);
+    let mut bytes = Vec::new();
+    if file == Path::new("-") {
+        std::io::stdin()
+            .lock()
+            .take(FILE_BYTES_MAX)
+            .read_to_end(&mut bytes)
+            .map_err(|error| local(&error))?;
+        return Ok(("standard input".to_owned(), String::from_utf8_lossy(&bytes).into_owned()));
+    }
+    let opened = std::fs::File::open(file).map_err(|error| local(&error))?;
+    opened.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(|error| local(&error))?;
+    Ok((file.display().to_string(), String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// A line for each published port, once.
+fn links(job: &JobDetail) -> String {
+    let mut text = String::new();
+    let tasks = job.spec.groups.values().flat_map(|group| &group.tasks);
+    for (name, task) in tasks {
+        for port in &task.publish {
+            text.push_str(&format!("  {name}  {}\n", publish::link(port)));
+        }
+    }
+    text
+}

@@ -1,0 +1,27 @@
+//! Values for this crate's tests.
+
+use lith_api::task::{Phase, TaskStatus};
+
+/// A ready task with this identifier.
+pub(crate) fn task(id: &str) -> TaskStatus {
+    let parts: Vec<&str> = id.split('.').collect();
+    TaskStatus {
+        id: id.to_owned(),
+        job: parts[0].to_owned(),
+        group: parts[1].to_owned(),
+        index: parts[2].parse().unwrap(),
+        task: parts[3].to_owned(),
+        node: "oak".to_owned(),
+        phase: Phase::Running,
+        is_ready: true,
+        why: None,
+        incarnation: 1,
+        image: "hello:1".to_owned(),
+        image_digest: Some("sha256:00".to_owned()),
+        running_since_ms: Some(1000),
+        restarts: 0,
+        last_exit: None,
+        address: Some("10.83.0.1".to_owned()),
+        publish: vec![],
+    }
+}

@@ -1,0 +1,43 @@
+//! The commands a person types: their arguments, what they print, their hints and exit codes.
+//!
+//! Arguments are taken in two steps: [`parse`] is pure grammar (`args`); touching the machine (terminal, socket,
+//! files) comes after, in [`run()`] and below it. This crate knows the API and the job file, never how the daemon does
+//! anything: invocations that need the daemon's own code are handed back to the caller as they are.
+
+pub mod args;
+mod ask;
+mod context;
+mod cp;
+mod deploy;
+mod doctor;
+mod error;
+mod events;
+mod exec;
+mod exit;
+mod explain;
+#[cfg(test)]
+mod fixture;
+mod image;
+mod list;
+mod logs;
+mod name;
+mod pack;
+mod plan;
+mod publish;
+mod raw;
+mod registry;
+mod run;
+mod size;
+mod table;
+mod terminal;
+mod time;
+mod unpack;
+mod wait;
+mod watch;
+
+pub use args::{
+    ClientCommand, DATA_DIR_DEFAULT, DoctorArgs, DownArgs, Globals, Invocation, RUN_DIR_DEFAULT, SOCKET_NAME,
+    UpArgs, command, parse, parse_from,
+};
+pub use doctor::{Format, print_checks};
+pub use run::{report, run};

@@ -1,0 +1,101 @@
+//! A plan in words. Pure.
+
+use std::collections::BTreeSet;
+
+use lith_api::task::{Change, ChangeKind, Plan};
+
+use crate::terminal::Paint;
+
+/// The plan, a line per task.
+pub(crate) fn text(plan: &Plan, paint: Paint) -> String {
+    let groups: BTreeSet<&str> = plan.changes.iter().map(|change| change.group.as_str()).collect();
+    let name = |change: &Change| match groups.len() {
+        1 => change.task.clone(),
+        _ => format!("{}/{}", change.group, change.task),
+    };
+    let width = plan.changes.iter().map(|change| name(change).chars().count()).max().unwrap_or(0);
+    let mut text = format!("{}\n", paint.bold(&headline(plan)));
+    for change in &plan.changes {
+        let line = format!("{} {:width$}  {}", symbol(change.kind), name(change), change.text);
+        text.push_str(&format!("  {}\n", colour(change.kind, line.trim_end(), paint)));
+    }
+    for warning in &plan.warnings {
+        text.push_str(&format!("{} {warning}\n", paint.yellow("warning:")));
+    }
+    text
+}
+
+/// Whether carrying it out changes anything.
+pub(crate) fn is_empty(plan: &Plan) -> bool {
+    plan.changes.iter().all(|change| change.kind == ChangeKind::Keep)
+}
+
+fn headline(plan: &Plan) -> String {
+    if is_empty(plan) {
+        return format!("job {}: nothing changes", plan.job);
+    }
+    format!("job {}, version {}", plan.job, plan.version)
+}
+
+fn symbol(kind: ChangeKind) -> char {
+    match kind {
+        ChangeKind::Create => '+',
+        ChangeKind::Restart | ChangeKind::Scale | ChangeKind::Start => '~',
+        ChangeKind::Keep => '=',
+        ChangeKind::Remove => '-',
+    }
+}
+
+fn colour(kind: ChangeKind, line: &str, paint: Paint) -> String {
+    match kind {
+        ChangeKind::Create => paint.green(line),
+        ChangeKind::Restart | ChangeKind::Scale | ChangeKind::Start => paint.yellow(line),
+        ChangeKind::Keep => paint.dim(line),
+        ChangeKind::Remove => paint.red(line),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(group: &str, task: &str, kind: ChangeKind, text: &str) -> Change {
+        Change { group: group.to_owned(), task: task.to_owned(), kind, text: text.to_owned() }
+    }
+
+    fn plan(changes: Vec<Change>) -> Plan {
+        Plan { job: "shop".to_owned(), version: 3, changes, warnings: vec![] }
+    }
+
+    #[test]
+    fn a_plan_reads_without_colour() {
+        let plan = plan(vec![
+            change("main", "cache", ChangeKind::Keep, "stays as it is"),
+            change("main", "db", ChangeKind::Restart, "restarts: image, memory changed"),
+            change("main", "old", ChangeKind::Remove, "is removed"),
+            change("main", "web", ChangeKind::Create, "is created"),
+        ]);
+        insta::assert_snapshot!(text(&plan, Paint::PLAIN), @r"
+        job shop, version 3
+          = cache  stays as it is
+          ~ db     restarts: image, memory changed
+          - old    is removed
+          + web    is created
+        ");
+    }
+
+    #[test]
+    fn groups_are_named_when_there_are_several() {
+        let mut plan = plan(vec![
+            change("a", "web", ChangeKind::Keep, "stays as it is"),
+            change("b", "web", ChangeKind::Keep, "stays as it is"),
+        ]);
+        plan.warnings = vec!["task \"web\" publishes no port".to_owned()];
+        insta::assert_snapshot!(text(&plan, Paint::PLAIN), @r#"
+        job shop: nothing changes
+          = a/web  stays as it is
+          = b/web  stays as it is
+        warning: task "web" publishes no port
+        "#);
+    }
+}

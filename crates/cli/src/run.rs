@@ -1,0 +1,92 @@
+//! From a parsed command to its exit code: one runtime, one dispatch, one place where errors are said.
+
+use std::process::ExitCode;
+
+use lith_api::error::{Code, Failure};
+use lith_api::node::Version;
+use lith_api::task::Ask;
+
+use crate::args::{ClientCommand, Command, JobCommand};
+use crate::context::{Context, say};
+use crate::error::{Error, failure_text};
+use crate::terminal::Terminal;
+use crate::{ask, cp, deploy, events, exec, exit, explain, image, list, logs, registry};
+
+/// Carries out a command for the server, with everything that it prints.
+#[must_use]
+pub fn run(command: ClientCommand) -> ExitCode {
+    let ClientCommand { globals, command } = command;
+    let context = Context::new(&globals);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let failure = Failure::new(Code::Machine, format!("cannot start: {error}"));
+            return report(&failure.hint("see whether the machine is out of memory or file descriptors"));
+        }
+    };
+    let outcome = runtime.block_on(execute(&context, command));
+    // Not dropped: that would wait for a thread that reads standard input, which nobody may ever end.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            let text = error.text(context.terminal.stderr);
+            if !text.is_empty() {
+                say(text.trim_end());
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Says a failure as every command does, and returns what to exit with.
+#[must_use]
+pub fn report(failure: &Failure) -> ExitCode {
+    say(failure_text(failure, &[], Terminal::ask(false).stderr).trim_end());
+    ExitCode::from(Error::from(failure.clone()).exit_code())
+}
+
+async fn execute(context: &Context, command: Command) -> Result<u8, Error> {
+    match command {
+        Command::Deploy(args) => deploy::deploy(context, &args).await,
+        Command::Plan { file } => deploy::plan(context, &file).await,
+        Command::Check { file } => deploy::check(context, &file),
+        Command::Ps(args) => list::ps(context, &args).await,
+        Command::Job(JobCommand::Ls) => list::jobs(context).await,
+        Command::Job(JobCommand::Show { job }) => list::show(context, &job).await,
+        Command::Logs(args) => logs::logs(context, &args).await,
+        Command::Exec(args) => exec::exec(context, &args).await,
+        Command::Cp(args) => cp::copy(context, &args).await,
+        Command::Stop(args) => ask::ask(context, Ask::Stop, &args).await,
+        Command::Start(args) => ask::ask(context, Ask::Start, &args).await,
+        Command::Restart(args) => ask::ask(context, Ask::Restart, &args).await,
+        Command::Rm(args) => ask::remove(context, &args).await,
+        Command::Image(command) => image::image(context, &command).await,
+        Command::Registry(command) => registry::registry(context, &command).await,
+        Command::Events(args) => events::events(context, &args).await,
+        Command::Version => version(context).await,
+        Command::Explain { code } => explain::explain(context, &code),
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut crate::args::command(), "lith", &mut script);
+            crate::context::write_out(&script)?;
+            Ok(exit::DONE)
+        }
+    }
+}
+
+/// The version of both; a server that does not run is no failure here.
+async fn version(context: &Context) -> Result<u8, Error> {
+    let client = env!("CARGO_PKG_VERSION");
+    let server: Option<Version> = context.client.get("/v1/version").await.ok();
+    if context.json {
+        context.print_json(&serde_json::json!({ "client": client, "server": server }))?;
+        return Ok(exit::DONE);
+    }
+    let server = match server {
+        Some(server) => format!("{} (node {}, process {})", server.version, server.node, server.pid),
+        None => "not running, or not for this user".to_owned(),
+    };
+    context.print(&format!("client  {client}\nserver  {server}\n"))?;
+    Ok(exit::DONE)
+}

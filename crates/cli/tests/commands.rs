@@ -1,0 +1,382 @@
+//! Commands as a person sees them: real processes that speak real HTTP over a real socket, with a responder that says
+//! what a server would. Asserts words, streams and exit codes; what a server does is tested elsewhere.
+//!
+//! Without the harness of `cargo test`: started with `lith` as its first argument, this program is the command itself.
+// Without the harness clippy does not see that all of this is a test.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use lith_api::stream::{ExecExit, Frame};
+use lith_cli::Invocation;
+use serde_json::{Value, json};
+
+/// What no command here needs even on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const JOB: &str = "job: hello\ntasks:\n  web:\n    image: hello:1\n    publish: [\"8080:80\"]\n";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == "lith") {
+        return match lith_cli::parse_from(arguments) {
+            Ok(Invocation::Client(command)) => lith_cli::run(command),
+            Ok(other) => panic!("not for this program: {other:?}"),
+            Err(error) => error.exit(),
+        };
+    }
+    if arguments.iter().any(|argument| argument == "--list") {
+        // A runner that asks first, as cargo-nextest does: this is one test, and none is ignored.
+        let list =
+            if arguments.iter().any(|argument| argument == "--ignored") { "" } else { "commands: test\n" };
+        std::io::stdout().write_all(list.as_bytes()).unwrap();
+        return ExitCode::SUCCESS;
+    }
+    let cases: [(&str, fn()); 9] = [
+        ("deploy says what it does and where the job is", deploy_succeeds),
+        ("deploy says why a task fails, with its last lines", deploy_fails),
+        ("interrupting deploy ends the waiting only", deploy_is_interrupted),
+        ("mistakes in the job file are shown in their place", job_file_is_wrong),
+        ("without a server the hint says how to start one", no_server),
+        ("failures of the server are passed on", server_refuses),
+        ("a reader that goes away is no failure", reader_goes_away),
+        ("exec hands over streams and the exit code", exec_passes_all),
+        ("cp takes an archive apart", copy_out),
+    ];
+    for (name, case) in cases {
+        case();
+        std::io::stdout().write_all(format!("test {name} ... ok\n").as_bytes()).unwrap();
+    }
+    ExitCode::SUCCESS
+}
+
+fn deploy_succeeds() {
+    let world = World::new(|request, stream| match request {
+        "PUT /v1/jobs/hello?dry_run=true" | "PUT /v1/jobs/hello?dry_run=false" => {
+            answer(stream, 200, &plan())
+        }
+        "GET /v1/jobs/hello" => answer(stream, 200, &detail("running", true, &Value::Null)),
+        other => panic!("{other}"),
+    });
+    let mut output = world.lith(&["deploy", "hello.yaml"]);
+    let said = String::from_utf8(std::mem::take(&mut output.stderr)).unwrap();
+    let links = "job hello, version 1\n  + web  is created\n  web  http://localhost:8080\n";
+    check(&output, 0, links, "");
+    // How long it took depends on the machine.
+    assert!(said.starts_with("job hello is ready (") && said.ends_with("s)\n"), "{said}");
+}
+
+fn deploy_fails() {
+    let world = World::new(|request, stream| match request {
+        "GET /v1/jobs/hello" => answer(stream, 200, &detail("finished", false, &json!("exited with code 1"))),
+        "GET /v1/tasks/hello.main.0.web/logs?tail=10" => {
+            let line =
+                |text: &str| json!({ "time": "2026-01-01T00:00:00Z", "stream": "stderr", "text": text });
+            let lines = format!("{}\n{}\n", line("reading config"), line("no such variable: DB"));
+            answer_text(stream, 200, &lines);
+        }
+        _ => answer(stream, 200, &plan()),
+    });
+    let output = world.lith(&["deploy", "hello.yaml", "-q"]);
+    check(
+        &output,
+        1,
+        "",
+        "error: task \"hello/web\" is not ready: it exited with code 1 [E0008]\n\
+         its last lines:\n  reading config\n  no such variable: DB\n\
+         hint: by its restart policy it stays ended: change the job file and deploy it again, or take it back with \
+         `lith rm hello`\n",
+    );
+}
+
+fn deploy_is_interrupted() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let world = World::new(move |request, stream| {
+        if request == "GET /v1/jobs/hello" {
+            answer(stream, 200, &detail("starting", false, &Value::Null));
+            // The test may be over already.
+            let _ = sender.send(());
+        } else {
+            answer(stream, 200, &plan());
+        }
+    });
+    let child = world.start(&["deploy", "hello.yaml", "-q"]);
+    // The first is asked before the waiting begins, the third certainly after the signal is handled.
+    for _ in 0..3 {
+        receiver.recv_timeout(PATIENCE).unwrap();
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = finish(child);
+    check(&output, 130, "", "stopped waiting; the deployment goes on: `lith ps hello` shows it\n");
+}
+
+fn job_file_is_wrong() {
+    let world = World::new(|request, _| panic!("{request}"));
+    std::fs::write(world.path("hello.yaml"), JOB.replace("image", "imgae")).unwrap();
+    for command in ["deploy", "plan", "check"] {
+        let output = world.lith(&[command, "hello.yaml"]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        for part in ["hello.yaml:4:5", "imgae: hello:1", "`image`"] {
+            assert!(said.contains(part), "{command} does not say {part}:\n{said}");
+        }
+    }
+}
+
+fn no_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("lith.sock");
+    let child = start(folder.path(), &["ps"]);
+    let expected =
+        format!("error: no server listens on {} [E0006]\nhint: start one with `lith up`\n", socket.display());
+    check(&finish(child), 1, "", &expected);
+    let output = finish(start(folder.path(), &["version", "--json"]));
+    assert_eq!(output.status.code(), Some(0));
+    check(
+        &finish(start(folder.path(), &["explain", "E0099"])),
+        2,
+        "",
+        "error: `E0099` is not an error code\nhint: \
+         the codes are E0001, E0002, E0003, E0004, E0005, E0006, E0007, E0008, E0009\n",
+    );
+}
+
+fn server_refuses() {
+    let world = World::new(|request, stream| match request {
+        "GET /v1/jobs" => answer(stream, 200, &json!([])),
+        "DELETE /v1/jobs/shop" => answer(
+            stream,
+            404,
+            &json!({ "code": "E0002", "message": "job \"shop\" does not exist", "hint": "`lith job ls` lists them" }),
+        ),
+        _ => answer(
+            stream,
+            500,
+            &json!({ "code": "E0009", "message": "the database is gone", "request": "r1" }),
+        ),
+    });
+    check(
+        &world.lith(&["rm", "shop"]),
+        1,
+        "",
+        "error: job \"shop\" does not exist [E0002]\nhint: `lith job ls` lists them\n",
+    );
+    check(
+        &world.lith(&["image", "ls"]),
+        3,
+        "",
+        "error: the database is gone [E0009]\nhint: `lith explain E0009` says more\n\
+         the server's log has the cause under request r1\n",
+    );
+}
+
+fn reader_goes_away() {
+    let world = World::new(|request, stream| match request {
+        "GET /v1/tasks?job=hello" => answer(stream, 200, &json!([task("running", true, &Value::Null)])),
+        _ => {
+            let line = json!({ "time": "2026-01-01T00:00:00Z", "stream": "stdout", "text": "again" });
+            stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").unwrap();
+            // Ends when the command has gone away.
+            while stream.write_all(format!("{line}\n").as_bytes()).is_ok() {}
+        }
+    });
+    let mut child = world.start(&["logs", "-f", "hello"]);
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "again\n");
+    check(&finish(child), 0, "", "");
+}
+
+fn exec_passes_all() {
+    let world = World::new(|request, stream| match request {
+        "GET /v1/tasks?job=hello" => answer(stream, 200, &json!([task("running", true, &Value::Null)])),
+        "POST /v1/tasks/hello.main.0.web/exec" => echo(stream),
+        other => panic!("{other}"),
+    });
+    let mut child = world.start(&["exec", "-i", "hello", "--", "cat"]);
+    let input = vec![b'x'; 300_000];
+    let mut stdin = child.stdin.take().unwrap();
+    let sent = std::thread::spawn(move || stdin.write_all(&input).unwrap());
+    let output = finish(child);
+    sent.join().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(7), 300_000));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "done");
+}
+
+/// Sends input back as output until it ends, then a word on standard error, then the exit code.
+fn echo(stream: &mut UnixStream) {
+    stream
+        .write_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: lith-stream/1\r\n\r\n",
+        )
+        .unwrap();
+    let (mut bytes, mut part) = (BytesMut::new(), [0; 4096]);
+    let send = |stream: &mut UnixStream, frame: Frame| {
+        let mut bytes = BytesMut::new();
+        frame.encode(&mut bytes);
+        stream.write_all(&bytes).unwrap();
+    };
+    loop {
+        match Frame::decode(&mut bytes).unwrap() {
+            Some(Frame::Input(input)) => send(stream, Frame::Output(input)),
+            Some(Frame::InputEnd) => break,
+            Some(other) => panic!("{other:?}"),
+            None => {
+                let count = stream.read(&mut part).unwrap();
+                assert!(count > 0, "the command left");
+                bytes.extend_from_slice(&part[..count]);
+            }
+        }
+    }
+    send(stream, Frame::Error(Bytes::from_static(b"done")));
+    send(stream, Frame::Exit(ExecExit { code: 7 }));
+}
+
+fn copy_out() {
+    let world = World::new(|request, stream| match request {
+        "GET /v1/tasks?job=hello" => answer(stream, 200, &json!([task("running", true, &Value::Null)])),
+        "GET /v1/tasks/hello.main.0.web/archive?path=%2Fetc%2Fmotd" => {
+            let mut builder = tar::Builder::new(Vec::new());
+            let mut header = tar::Header::new_gnu();
+            header.set_size(5);
+            header.set_mode(0o644);
+            builder.append_data(&mut header, "motd", &b"hello"[..]).unwrap();
+            let bytes = builder.into_inner().unwrap();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", bytes.len());
+            stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&bytes)).unwrap();
+        }
+        other => panic!("{other}"),
+    });
+    check(&world.lith(&["cp", "hello:/etc/motd", "copied"]), 0, "", "");
+    assert_eq!(std::fs::read_to_string(world.path("copied")).unwrap(), "hello");
+}
+
+fn plan() -> Value {
+    let change = json!({ "group": "main", "task": "web", "kind": "create", "text": "is created" });
+    json!({ "job": "hello", "version": 1, "changes": [change] })
+}
+
+fn task(phase: &str, is_ready: bool, why: &Value) -> Value {
+    json!({
+        "id": "hello.main.0.web", "job": "hello", "group": "main", "index": 0, "task": "web", "node": "oak",
+        "phase": phase, "is_ready": is_ready, "why": why, "last_exit": why, "incarnation": 1, "image": "hello:1",
+        "restarts": 0, "publish": ["8080:80"]
+    })
+}
+
+fn detail(phase: &str, is_ready: bool, why: &Value) -> Value {
+    let spec = json!({
+        "image": "hello:1", "memory_bytes": 268_435_456, "cpu_millis": 2000, "publish": ["8080:80"],
+        "restart": "always", "stop_grace_ms": 10_000
+    });
+    json!({
+        "summary": { "name": "hello", "version": 1, "wanted": 1, "ready": 0, "created_ms": 0, "updated_ms": 0 },
+        "spec": { "name": "hello", "groups": { "main": { "count": 1, "tasks": { "web": spec } } } },
+        "tasks": [task(phase, is_ready, why)]
+    })
+}
+
+fn check(output: &Output, code: i32, stdout: &str, stderr: &str) {
+    assert_eq!(String::from_utf8_lossy(&output.stderr), stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), stdout);
+    assert_eq!(output.status.code(), Some(code));
+}
+
+/// A folder with a socket that answers, and a job file.
+struct World {
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new(respond: impl Fn(&str, &mut UnixStream) + Send + Sync + 'static) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("hello.yaml"), JOB).unwrap();
+        let listener = UnixListener::bind(folder.path().join("lith.sock")).unwrap();
+        // Ends with the process: nobody connects once the folder is gone.
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let request = read_request(&mut stream);
+                respond(&request, &mut stream);
+            }
+        });
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn start(&self, arguments: &[&str]) -> Child {
+        start(self.folder.path(), arguments)
+    }
+
+    fn lith(&self, arguments: &[&str]) -> Output {
+        finish(self.start(arguments))
+    }
+}
+
+fn start(folder: &Path, arguments: &[&str]) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg("lith").args(arguments).current_dir(folder).env("LITH_RUN_DIR", folder);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+/// The command's output; a command that hangs fails the test rather than stopping all tests.
+fn finish(mut child: Child) -> Output {
+    drop(child.stdin.take());
+    let pid = rustix::process::Pid::from_child(&child);
+    let (sender, receiver) = std::sync::mpsc::channel::<()>();
+    let watchdog = std::thread::spawn(move || {
+        let begin = Instant::now();
+        if receiver.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+            panic!("the command still ran after {:?}", begin.elapsed());
+        }
+    });
+    let output = child.wait_with_output().unwrap();
+    drop(sender);
+    watchdog.join().unwrap();
+    output
+}
+
+/// Method and path of a request, whose body is read and dropped.
+fn read_request(stream: &mut UnixStream) -> String {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    let request = line.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
+    let mut length = 0;
+    loop {
+        line.clear();
+        reader.read_line(&mut line).unwrap();
+        let header = line.trim_end().to_ascii_lowercase();
+        if header.is_empty() {
+            break;
+        }
+        if let Some(value) = header.strip_prefix("content-length: ") {
+            length = value.parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    assert!(reader.buffer().is_empty(), "nothing follows before the answer");
+    request
+}
+
+fn answer(stream: &mut UnixStream, status: u16, body: &Value) {
+    answer_text(stream, status, &body.to_string());
+}
+
+fn answer_text(stream: &mut UnixStream, status: u16, body: &str) {
+    let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n", body.len());
+    // The command may have ended, as after an interruption.
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
+}

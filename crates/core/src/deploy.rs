@@ -1,0 +1,267 @@
+//! What a deployment changes: pure, so that `plan` shows exactly what `deploy` does.
+//!
+//! A job's stored form carries, per task, the *incarnation*: the version of the job in which the task last changed.
+//! A task whose declaration stays the same keeps its incarnation, and so keeps running.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::job::{GroupSpec, JobSpec, Publish, TaskSpec};
+use crate::name::{GroupName, JobName, TaskName};
+use crate::task::Incarnation;
+
+/// A task of a job, without the instance: `group` and `task`.
+pub type TaskKey = (GroupName, TaskName);
+
+/// What is wanted of a task of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Desire {
+    /// Grows when the declaration changes or a restart is asked for.
+    pub incarnation: Incarnation,
+    /// `false` after `lith stop`.
+    pub run: bool,
+}
+
+/// A deployed job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// What was declared.
+    pub spec: JobSpec,
+    /// Grows with every change to the job.
+    pub version: u64,
+    /// What is wanted of each of its tasks.
+    pub desires: BTreeMap<TaskKey, Desire>,
+}
+
+/// One line of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The task's group.
+    pub group: GroupName,
+    /// The task.
+    pub task: TaskName,
+    /// What happens to it.
+    pub kind: ChangeKind,
+}
+
+/// What happens to a task in a deployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It is new, with this many instances.
+    Create {
+        /// Instances.
+        count: u32,
+    },
+    /// Its declaration changed: it is stopped and started.
+    Restart {
+        /// The keys of the file that differ.
+        keys: Vec<&'static str>,
+    },
+    /// Nothing of it changed, but the number of instances.
+    Scale {
+        /// Instances so far.
+        from: u32,
+        /// Instances from now on.
+        to: u32,
+    },
+    /// It was stopped by a person; deploying starts it.
+    Start,
+    /// It goes on as it is.
+    Keep,
+    /// It is not declared any more: stopped, and what it had is removed.
+    Remove,
+}
+
+/// What a deployment does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The job as it will be stored.
+    pub job: Job,
+    /// A line per task, in order of name.
+    pub changes: Vec<Change>,
+}
+
+impl Plan {
+    /// Whether carrying it out changes anything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.iter().all(|change| change.kind == ChangeKind::Keep)
+    }
+}
+
+/// Why a job cannot be deployed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortTaken {
+    /// The published port.
+    pub publish: Publish,
+    /// The task that wants it.
+    pub task: TaskName,
+    /// The job that has it.
+    pub held_by_job: JobName,
+    /// The task that has it.
+    pub held_by_task: TaskName,
+}
+
+impl fmt::Display for PortTaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "task \"{}\" publishes port {}/{}, which task \"{}\" of job \"{}\" already has",
+            self.task, self.publish.host_port, self.publish.transport, self.held_by_task, self.held_by_job
+        )
+    }
+}
+
+/// Plans the deployment of `spec` over what is deployed now under its name.
+#[must_use]
+pub fn plan(current: Option<&Job>, spec: JobSpec) -> Plan {
+    let version = current.map_or(0, |job| job.version) + 1;
+    let mut desires = BTreeMap::new();
+    let mut changes = Vec::new();
+    for (group, task, declared) in spec.tasks() {
+        let key = (group.clone(), task.clone());
+        let count = spec.groups[group].count;
+        let before = current.and_then(|job| before(job, &key));
+        let kind = change_kind(before, declared, count);
+        let incarnation = match (&kind, before) {
+            (ChangeKind::Create { .. } | ChangeKind::Restart { .. }, _) | (_, None) => Incarnation(version),
+            (_, Some((.., desire))) => desire.incarnation,
+        };
+        desires.insert(key, Desire { incarnation, run: true });
+        changes.push(Change { group: group.clone(), task: task.clone(), kind });
+    }
+    for (group, task) in current.iter().flat_map(|job| job.desires.keys()) {
+        if !desires.contains_key(&(group.clone(), task.clone())) {
+            changes.push(Change { group: group.clone(), task: task.clone(), kind: ChangeKind::Remove });
+        }
+    }
+    changes.sort_by(|a, b| (&a.group, &a.task).cmp(&(&b.group, &b.task)));
+    let is_same = changes.iter().all(|change| change.kind == ChangeKind::Keep);
+    let version = if is_same { version.saturating_sub(1).max(1) } else { version };
+    Plan { job: Job { spec, version, desires }, changes }
+}
+
+fn before<'a>(job: &'a Job, key: &TaskKey) -> Option<(&'a GroupSpec, &'a TaskSpec, &'a Desire)> {
+    let group = job.spec.groups.get(&key.0)?;
+    Some((group, group.tasks.get(&key.1)?, job.desires.get(key)?))
+}
+
+fn change_kind(
+    before: Option<(&GroupSpec, &TaskSpec, &Desire)>,
+    declared: &TaskSpec,
+    count: u32,
+) -> ChangeKind {
+    let Some((group, task, desire)) = before else {
+        return ChangeKind::Create { count };
+    };
+    let keys = changed_keys(task, declared);
+    if !keys.is_empty() {
+        ChangeKind::Restart { keys }
+    } else if !desire.run {
+        ChangeKind::Start
+    } else if group.count != count {
+        ChangeKind::Scale { from: group.count, to: count }
+    } else {
+        ChangeKind::Keep
+    }
+}
+
+/// The keys of the job file in which two declarations of a task differ.
+fn changed_keys(before: &TaskSpec, after: &TaskSpec) -> Vec<&'static str> {
+    // Taken apart whole, so that a new field does not compile until it is compared here.
+    let TaskSpec {
+        image,
+        entrypoint,
+        command,
+        env,
+        user,
+        working_dir,
+        memory,
+        cpus,
+        ports,
+        publish,
+        restart,
+        stop_signal,
+        stop_grace,
+    } = before;
+    let compared = [
+        ("image", *image != after.image),
+        ("entrypoint", *entrypoint != after.entrypoint),
+        ("command", *command != after.command),
+        ("env", *env != after.env),
+        ("user", *user != after.user),
+        ("working_dir", *working_dir != after.working_dir),
+        ("memory", *memory != after.memory),
+        ("cpus", *cpus != after.cpus),
+        ("ports", *ports != after.ports),
+        ("publish", *publish != after.publish),
+        ("restart", *restart != after.restart),
+        ("stop_signal", *stop_signal != after.stop_signal),
+        ("stop_grace", *stop_grace != after.stop_grace),
+    ];
+    compared.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+}
+
+/// Published ports of `spec` that another job already has.
+#[must_use]
+pub fn ports_taken<'a>(spec: &JobSpec, jobs: impl IntoIterator<Item = &'a Job>) -> Vec<PortTaken> {
+    let others: Vec<&Job> = jobs.into_iter().filter(|job| job.spec.name != spec.name).collect();
+    let mut taken = Vec::new();
+    for (_, task, declared) in spec.tasks() {
+        for (other, held_by_task, held) in others
+            .iter()
+            .flat_map(|other| other.spec.tasks().map(move |(_, task, held)| (*other, task, held)))
+        {
+            for publish in &declared.publish {
+                if held.publish.iter().any(|theirs| theirs.collides_with(publish)) {
+                    taken.push(PortTaken {
+                        publish: *publish,
+                        task: task.clone(),
+                        held_by_job: other.spec.name.clone(),
+                        held_by_task: held_by_task.clone(),
+                    });
+                }
+            }
+        }
+    }
+    taken
+}
+
+/// What a person asks of a deployed job, or of one of its tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Stop, and keep everything.
+    Stop,
+    /// Start what was stopped, or has finished.
+    Start,
+    /// Stop and start.
+    Restart,
+}
+
+/// Carries out what a person asks, on the tasks in `keys`. Returns the job as it will be stored.
+#[must_use]
+pub fn ask(job: &Job, ask: Ask, keys: &BTreeSet<TaskKey>) -> Job {
+    let version = job.version + 1;
+    let mut next = job.clone();
+    let mut has_changed = false;
+    for (key, desire) in next.desires.iter_mut().filter(|(key, _)| keys.contains(key)) {
+        let before = *desire;
+        match ask {
+            Ask::Stop => desire.run = false,
+            // A finished task starts again only as a new incarnation; a running one must not notice.
+            Ask::Start if desire.run => {}
+            Ask::Start | Ask::Restart => {
+                *desire = Desire { incarnation: Incarnation(version), run: true };
+            }
+        }
+        has_changed |= before != *desire;
+        debug_assert!(job.desires.contains_key(key), "only known tasks are changed");
+    }
+    if has_changed {
+        next.version = version;
+    }
+    next
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,142 @@
+//! Tests of the deployment plan.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::job::{CPUS_DEFAULT, MEMORY_DEFAULT, RestartPolicy, STOP_GRACE_DEFAULT, Transport};
+
+pub(crate) fn task(image: &str) -> TaskSpec {
+    TaskSpec {
+        image: image.to_owned(),
+        entrypoint: None,
+        command: None,
+        env: BTreeMap::new(),
+        user: None,
+        working_dir: None,
+        memory: MEMORY_DEFAULT,
+        cpus: CPUS_DEFAULT,
+        ports: vec![],
+        publish: vec![],
+        restart: RestartPolicy::Always,
+        stop_signal: None,
+        stop_grace: STOP_GRACE_DEFAULT,
+    }
+}
+
+fn publish(host_port: u16) -> Publish {
+    Publish { address: None, host_port, guest_port: 80, transport: Transport::Tcp }
+}
+
+fn job(name: &str, tasks: &[(&str, TaskSpec)]) -> JobSpec {
+    let tasks = tasks.iter().map(|(name, task)| (name.parse().unwrap(), task.clone())).collect();
+    let groups = BTreeMap::from([("main".parse().unwrap(), GroupSpec { count: 1, tasks })]);
+    JobSpec { name: name.parse().unwrap(), groups }
+}
+
+prop_compose! {
+    /// A job with up to three groups of up to three tasks.
+    pub(crate) fn arbitrary_job()(
+        groups in proptest::collection::btree_map(
+            "[a-c]",
+            (1u32..4, proptest::collection::btree_map("[a-c]", ("[a-c]", 0u16..3), 1..4)),
+            1..4,
+        ),
+    ) -> JobSpec {
+        let groups = groups.into_iter().map(|(name, (count, tasks))| {
+            let tasks = tasks.into_iter().map(|(name, (image, port))| {
+                let mut spec = task(&image);
+                if port > 0 {
+                    spec.publish = vec![publish(8000 + port)];
+                }
+                (name.parse().unwrap(), spec)
+            });
+            (name.parse().unwrap(), GroupSpec { count, tasks: tasks.collect() })
+        });
+        JobSpec { name: "shop".parse().unwrap(), groups: groups.collect() }
+    }
+}
+
+fn kinds(plan: &Plan) -> Vec<(&str, &ChangeKind)> {
+    plan.changes.iter().map(|change| (change.task.as_str(), &change.kind)).collect()
+}
+
+#[test]
+fn only_what_changed_restarts() {
+    let first = plan(None, job("shop", &[("db", task("postgres")), ("web", task("nginx:1"))]));
+    assert!(first.changes.iter().all(|change| change.kind == ChangeKind::Create { count: 1 }));
+    let mut web = task("nginx:2");
+    web.env.insert("A".to_owned(), "1".to_owned());
+    let second = plan(Some(&first.job), job("shop", &[("db", task("postgres")), ("web", web)]));
+    assert_eq!(
+        kinds(&second),
+        [("db", &ChangeKind::Keep), ("web", &ChangeKind::Restart { keys: vec!["image", "env"] })]
+    );
+    let incarnation = |plan: &Plan, task: &str| {
+        plan.job.desires[&("main".parse().unwrap(), task.parse().unwrap())].incarnation
+    };
+    assert_eq!(incarnation(&first, "db"), incarnation(&second, "db"));
+    assert!(incarnation(&first, "web") < incarnation(&second, "web"));
+    let third = plan(Some(&second.job), job("shop", &[("db", task("postgres"))]));
+    assert_eq!(kinds(&third), [("db", &ChangeKind::Keep), ("web", &ChangeKind::Remove)]);
+}
+
+#[test]
+fn deploying_starts_what_was_stopped() {
+    let first = plan(None, job("shop", &[("web", task("nginx"))])).job;
+    let stopped = ask(&first, Ask::Stop, &first.desires.keys().cloned().collect());
+    assert!(stopped.desires.values().all(|desire| !desire.run));
+    assert_eq!(ask(&stopped, Ask::Stop, &first.desires.keys().cloned().collect()), stopped);
+    let again = plan(Some(&stopped), first.spec.clone());
+    assert_eq!(kinds(&again), [("web", &ChangeKind::Start)]);
+    assert!(again.job.desires.values().all(|desire| desire.run));
+}
+
+#[test]
+fn restart_makes_a_new_incarnation_and_start_does_not() {
+    let job = plan(None, job("shop", &[("web", task("nginx"))])).job;
+    let keys = job.desires.keys().cloned().collect();
+    assert_eq!(ask(&job, Ask::Start, &keys), job);
+    let restarted = ask(&job, Ask::Restart, &keys);
+    assert!(restarted.version > job.version);
+    assert!(restarted.desires.values().all(|desire| desire.incarnation == Incarnation(restarted.version)));
+    assert_eq!(ask(&job, Ask::Restart, &BTreeSet::new()), job);
+}
+
+#[test]
+fn a_published_port_has_one_holder() {
+    let mut web = task("nginx");
+    web.publish = vec![publish(8080)];
+    let first = plan(None, job("first", &[("web", web.clone())])).job;
+    let second = job("second", &[("proxy", web)]);
+    let taken = ports_taken(&second, [&first]);
+    assert_eq!(
+        taken[0].to_string(),
+        "task \"proxy\" publishes port 8080/tcp, which task \"web\" of job \"first\" already has"
+    );
+    assert_eq!(ports_taken(&first.spec, [&first]), vec![], "a job does not collide with what it replaces");
+}
+
+proptest! {
+    #[test]
+    fn deploying_twice_equals_once(first in arbitrary_job(), second in arbitrary_job()) {
+        let deployed = plan(Some(&plan(None, first).job), second.clone()).job;
+        let again = plan(Some(&deployed), second);
+        prop_assert!(again.is_empty(), "{:?}", again.changes);
+        prop_assert_eq!(again.job, deployed);
+    }
+
+    #[test]
+    fn incarnations_never_go_back(first in arbitrary_job(), second in arbitrary_job()) {
+        let before = plan(None, first).job;
+        let after = plan(Some(&before), second).job;
+        for (key, desire) in &after.desires {
+            if let Some(earlier) = before.desires.get(key) {
+                prop_assert!(desire.incarnation >= earlier.incarnation);
+                let same = before.spec.groups[&key.0].tasks[&key.1] == after.spec.groups[&key.0].tasks[&key.1];
+                prop_assert_eq!(same, desire.incarnation == earlier.incarnation);
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What can go wrong with images, in words for people.
+//!
+//! Must not repeat the causes: they are sources.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::digest::Digest;
+use crate::manifest::ManifestError;
+use crate::reference::ReferenceParseError;
+use crate::registry::RegistryError;
+use crate::unpack::{UnpackError, is_disk_full};
+
+/// A failed operation on images.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// A name that is none.
+    #[error("cannot read the image name")]
+    Reference(#[source] ReferenceParseError),
+    /// The registry did not give the image.
+    #[error("cannot fetch image {image}")]
+    Fetch {
+        /// The image's name.
+        image: String,
+        /// Why.
+        #[source]
+        source: RegistryError,
+    },
+    /// The image's documents are unusable.
+    #[error("cannot use image {image}")]
+    Manifest {
+        /// The image's name or digest.
+        image: String,
+        /// Why.
+        #[source]
+        source: ManifestError,
+    },
+    /// A layer is unusable or could not be written.
+    #[error("cannot unpack layer {layer} of image {image}")]
+    Unpack {
+        /// The image's name or digest.
+        image: String,
+        /// Position of the layer, the bottom one is 1.
+        layer: usize,
+        /// Why.
+        #[source]
+        source: UnpackError,
+    },
+    /// The end of the root file system could not be written.
+    #[error("cannot complete the root file system of image {image}")]
+    Finish {
+        /// The image's name or digest.
+        image: String,
+        /// Why.
+        #[source]
+        source: UnpackError,
+    },
+    /// A file to load that holds no image.
+    #[error("cannot load an image from {path}: {why}")]
+    Archive {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// An archive that cannot be read as one.
+    #[error("cannot read archive {path}")]
+    ArchiveDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: UnpackError,
+    },
+    /// The store's files cannot be read or written.
+    #[error("cannot {operation} {path}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file of the store has a form that this version cannot read.
+    #[error("the image store's file {path} is damaged")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A stored root file system is not what was written.
+    #[error("image {digest} is damaged: its root file system is {actual}, not {expected}")]
+    Corrupt {
+        /// The image.
+        digest: Digest,
+        /// What was recorded.
+        expected: Digest,
+        /// What is there now.
+        actual: Digest,
+    },
+    /// No such image.
+    #[error("no image {name:?} is stored here")]
+    NotFound {
+        /// What was asked for.
+        name: String,
+    },
+    /// An abbreviated digest that fits several images.
+    #[error("{name:?} means more than one image")]
+    Ambiguous {
+        /// What was asked for.
+        name: String,
+    },
+    /// An image that a task still runs from.
+    #[error("image {name} is in use")]
+    InUse {
+        /// The image.
+        name: String,
+    },
+    /// Work on another thread ended without an answer.
+    #[error("the work on image {image} was given up")]
+    Interrupted {
+        /// The image.
+        image: String,
+    },
+}
+
+impl ImageError {
+    /// What a person may do next.
+    pub fn hint(&self) -> Option<String> {
+        let text = match self {
+            ImageError::Fetch { source, .. } => return source.hint(),
+            ImageError::Manifest { source, .. } => return source.hint(),
+            ImageError::Unpack { source, .. }
+            | ImageError::Finish { source, .. }
+            | ImageError::ArchiveDamaged { source, .. } => return source.hint(),
+            ImageError::Reference(_) => "write it like nginx:1.27, or registry.example/team/app:1.0",
+            ImageError::Archive { .. } => {
+                "give an OCI layout (a folder or a tar of one) or the output of `docker save`"
+            }
+            ImageError::Io { source, .. } if is_disk_full(source) => {
+                "free some space on the disk of the data folder, for example with `lith image gc`, and try again"
+            }
+            ImageError::Io { .. } => "look at the disk and the permissions of the data folder",
+            ImageError::Damaged { .. } | ImageError::Corrupt { .. } => {
+                "remove the image with `lith image rm` and pull it again; then look at the disk's health"
+            }
+            ImageError::NotFound { .. } => {
+                "`lith image ls` shows what is stored, `lith image pull` fetches more"
+            }
+            ImageError::Ambiguous { .. } => "give more digits, or the name",
+            ImageError::InUse { .. } => "stop the jobs that use it first; `lith ps` shows them",
+            ImageError::Interrupted { .. } => "try again",
+        };
+        Some(text.to_owned())
+    }
+
+    /// Whether the same attempt may succeed later without anybody's doing.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            ImageError::Fetch { source, .. } => source.is_retryable(),
+            ImageError::Interrupted { .. } => true,
+            ImageError::Reference(_)
+            | ImageError::Manifest { .. }
+            | ImageError::Unpack { .. }
+            | ImageError::Finish { .. }
+            | ImageError::Archive { .. }
+            | ImageError::ArchiveDamaged { .. }
+            | ImageError::Io { .. }
+            | ImageError::Damaged { .. }
+            | ImageError::Corrupt { .. }
+            | ImageError::NotFound { .. }
+            | ImageError::Ambiguous { .. }
+            | ImageError::InUse { .. } => false,
+        }
+    }
+}
+
+/// Names the file in an I/O error.
+pub(crate) fn io_error(
+    operation: &'static str,
+    path: &std::path::Path,
+) -> impl FnOnce(io::Error) -> ImageError {
+    let path = path.to_owned();
+    move |source| ImageError::Io { operation, path, source }
+}

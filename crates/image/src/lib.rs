@@ -1,0 +1,29 @@
+//! Container images: fetched, verified and turned into one read-only EROFS file each.
+//!
+//! Must not know tasks, VMs or nodes. Everything that comes from outside (archives, layers, registries' answers) is
+//! hostile: bounded by [`Limits`] and by named constants, checked against digests, never a panic.
+
+mod archive;
+mod auth;
+mod config;
+mod digest;
+mod error;
+mod limits;
+mod manifest;
+mod progress;
+mod reference;
+mod registry;
+mod store;
+mod unpack;
+
+pub use auth::{AuthError, Credentials, Logins, credentials_from_docker_config};
+pub use config::ImageConfig;
+pub use digest::{Digest, DigestParseError};
+pub use error::ImageError;
+pub use limits::Limits;
+pub use manifest::{ManifestError, Platform};
+pub use progress::{NoProgress, Phase, Progress, ProgressEvent};
+pub use reference::{DEFAULT_REGISTRY, Reference, ReferenceParseError};
+pub use registry::{RegistryError, RegistryOptions, check_login};
+pub use store::{GcReport, GcScope, Image, ImageStore, PullOptions};
+pub use unpack::UnpackError;

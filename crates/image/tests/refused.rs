@@ -1,0 +1,286 @@
+//! What is refused, in which words, and that nothing is left behind.
+//!
+//! Needs root for the full disk. Must not look inside the crate: a person sees the words and the store's folder.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use lith_image::{Digest, GcScope, ImageError, ImageStore, Limits, NoProgress, Reference};
+use support::{
+    Entry, Layer, Mounted, architecture, chain, entry, file, files_below, folder, gzipped, hardlink, header,
+    plain, put_blob, seal, symlink, tar, write_layout,
+};
+
+fn small_limits() -> Limits {
+    Limits {
+        entries_max: 50,
+        content_bytes_max: 8 << 20,
+        stream_bytes_max: 16 << 20,
+        depth_max: 20,
+        ratio_max: 100,
+        ratio_free_bytes: 1 << 20,
+    }
+}
+
+fn check_layout(prepare: impl FnOnce(&Path), words: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = folder.path().join("layout");
+    fs::create_dir(&layout).unwrap();
+    prepare(&layout);
+    let store = ImageStore::open_with_limits(folder.path().join("store"), small_limits()).unwrap();
+    let error = store.load_blocking(&layout, None, &NoProgress).unwrap_err();
+    let told = chain(&error);
+    assert!(told.contains(words), "told {told:?}, wanted {words:?}");
+    assert!(error.hint().is_some_and(|hint| !hint.is_empty()), "{told}");
+    assert_eq!(files_below(&folder.path().join("store")), [""; 0]);
+}
+
+fn check_layer(layer: Layer, words: &str) {
+    let write = |layout: &Path| {
+        write_layout(layout, &[layer], architecture());
+    };
+    check_layout(write, words);
+}
+
+fn check(entries: &[Entry], words: &str) {
+    check_layer(plain(tar(entries)), words);
+}
+
+#[test]
+fn escapes() {
+    check(&[file("../evil", "x")], "entry \"../evil\" escapes the root");
+    check(&[file("a/../../evil", "x")], "escapes the root");
+    check(&[symlink("up", "../.."), file("up/evil", "x")], "entry \"up/evil\" escapes the root");
+    check(&[hardlink("h", "../../etc/passwd")], "its target escapes the root");
+    check(
+        &[hardlink("h", "/etc/passwd")],
+        "hard link \"h\" to \"/etc/passwd\" is refused: its target does not exist",
+    );
+    check(&[folder("d"), hardlink("h", "d")], "its target is a folder");
+    check(&[symlink("a", "b"), symlink("b", "a"), file("a/x", "x")], "a loop of symbolic links");
+    check(&[file("f", "x"), file("f/x", "x")], "\"f\" on its way is not a folder");
+    check(&[file("d/.wh...", "")], "a whiteout that names nothing");
+}
+
+#[test]
+fn damage() {
+    let good = tar(&[file("f", vec![7u8; 5000])]);
+    check_layer(plain(good[..3000].to_vec()), "the archive is truncated within an entry's body");
+    check_layer(plain(good[..300].to_vec()), "the archive is truncated within a header");
+    let packed = gzipped(&good);
+    let cut = Layer { blob: packed.blob[..packed.blob.len() / 2].to_vec(), ..packed };
+    check_layer(cut, "cannot decompress the layer");
+    let mut flipped = good.clone();
+    flipped[0] ^= 1;
+    check_layer(plain(flipped), "a header's checksum is wrong");
+    let wrong = Layer { diff_id: Digest::of(b"else"), ..gzipped(&good) };
+    check_layer(wrong, "the layer's content does not match its diff_id");
+    check(&[entry(b'Z', "odd")], "entry \"odd\" is refused: unknown entry type 'Z'");
+    check(&[entry(b'3', "dev").device(5000, 1)], "its device number 5000:1 does not exist");
+    check(&[symlink("s", "")], "a symbolic link that points to nothing");
+    check(&[file("f", "x").pax("size", "-1")], "is not a number");
+    check(&[file("f", "x").pax("GNU.sparse.major", "9")], "an unknown form of sparse file");
+}
+
+#[test]
+fn bombs() {
+    let many: Vec<Entry> = (0..51).map(|i| file(format!("f{i}"), "")).collect();
+    check(&many, "too many entries (limit 50)");
+    check(&[file("d/".repeat(30) + "f", "x")], "folders are nested too deep (limit 20)");
+    check(&[file("n".repeat(256), "x")], "a name is too long (limit 255)");
+    check(&[file("d/".repeat(3000) + "f", "x").gnu()], "a path is too long (limit 4096)");
+    check_layer(
+        gzipped(&tar(&[file("zeros", vec![0u8; 4 << 20])])),
+        "a layer's compression ratio is too high",
+    );
+    let noise: Vec<u8> =
+        (0..9u32 << 18).flat_map(|i| (i.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
+    check_layer(plain(tar(&[file("noise", noise)])), "too many bytes of file contents");
+    let huge = file("huge", "").pax("GNU.sparse.size", "99999999999").pax("GNU.sparse.numblocks", "0");
+    check(&[huge], "too many bytes of file contents");
+    let mut long = header(&entry(b'x', "pax"), 1 << 30);
+    seal(&mut long);
+    check_layer(plain(long.to_vec()), "an extended header is too long");
+    check(
+        &[file("f", "x").pax("SCHILY.xattr.user.a", vec![b'v'; 70_000])],
+        "too many bytes of extended attributes",
+    );
+}
+
+#[test]
+fn documents() {
+    let layer = || gzipped(&tar(&[file("f", "x")]));
+    let other = if architecture() == "amd64" { "arm64" } else { "amd64" };
+    let words = format!("the image is for linux/{other}, not for linux/{}", architecture());
+    let foreign_machine = |layout: &Path| {
+        write_layout(layout, &[layer()], other);
+    };
+    check_layout(foreign_machine, &words);
+    let foreign = Layer { media_type: "application/x-strange", ..layer() };
+    check_layer(foreign, "unknown media type \"application/x-strange\" of the layer");
+    let wrong_blob = |layout: &Path| {
+        let layer = layer();
+        write_layout(layout, &[gzipped(&tar(&[file("f", "x")]))], architecture());
+        let path = layout.join("blobs/sha256").join(Digest::of(&layer.blob).hex());
+        fs::write(path, gzipped(&tar(&[file("f", "changed")])).blob).unwrap();
+    };
+    check_layout(wrong_blob, "the layer does not match its digest");
+    let wrong_manifest = |layout: &Path| {
+        let digest = write_layout(layout, &[layer()], architecture());
+        fs::write(layout.join("blobs/sha256").join(digest.hex()), "{}").unwrap();
+    };
+    check_layout(wrong_manifest, "does not match its digest");
+    let no_blob = |layout: &Path| {
+        write_layout(layout, &[layer()], architecture());
+        fs::remove_file(layout.join("blobs/sha256").join(Digest::of(&layer().blob).hex())).unwrap();
+    };
+    check_layout(no_blob, "is missing");
+    check_layout(|_| (), "it holds neither an OCI layout nor a docker archive");
+    let index_only = |layout: &Path| {
+        put_blob(layout, b"x");
+        fs::write(layout.join("oci-layout"), "{}").unwrap();
+        fs::write(layout.join("index.json"), "{").unwrap();
+    };
+    check_layout(index_only, "the manifest is not valid");
+}
+
+#[test]
+fn a_full_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Mounted::tmpfs(&folder.path().join("disk"), 1 << 20);
+    let layout = folder.path().join("layout");
+    let noise: Vec<u8> =
+        (0..1u32 << 19).flat_map(|i| (i.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
+    write_layout(&layout, &[plain(tar(&[file("big", noise)]))], architecture());
+    let store = ImageStore::open(disk.0.join("store")).unwrap();
+    let error = store.load_blocking(&layout, None, &NoProgress).unwrap_err();
+    assert!(chain(&error).contains("No space left on device"), "{}", chain(&error));
+    assert!(error.hint().unwrap().contains("free some space"));
+    assert_eq!(files_below(&disk.0.join("store")), [""; 0]);
+}
+
+/// A store with one named image and its folder.
+fn stored() -> (tempfile::TempDir, ImageStore, Digest) {
+    let folder = tempfile::tempdir().unwrap();
+    let digest =
+        write_layout(&folder.path().join("layout"), &[plain(tar(&[file("f", "x")]))], architecture());
+    let store = ImageStore::open(folder.path().join("store")).unwrap();
+    let name: Reference = "registry.example/app:1".parse().unwrap();
+    store.load_blocking(&folder.path().join("layout"), Some(&name), &NoProgress).unwrap();
+    (folder, store, digest)
+}
+
+#[test]
+fn names_find_images() {
+    let (_folder, store, digest) = stored();
+    for name in ["registry.example/app:1", &digest.to_string(), &digest.hex(), &digest.hex()[..8]] {
+        assert_eq!(store.inspect(name).unwrap().digest, digest, "{name}");
+    }
+    assert_eq!(store.list().unwrap()[0].names, ["registry.example/app:1"]);
+    let error = store.inspect("nginx").unwrap_err();
+    assert_eq!(error.to_string(), "no image \"nginx\" is stored here");
+    assert!(error.hint().unwrap().contains("lith image pull"));
+}
+
+#[test]
+fn removal_respects_use() {
+    let (folder, store, digest) = stored();
+    let used = BTreeSet::from([digest]);
+    let error = store.remove("registry.example/app:1", &used).unwrap_err();
+    assert!(matches!(error, ImageError::InUse { .. }), "{error}");
+    assert_eq!(store.gc(&used, GcScope::Unused).unwrap().removed, []);
+    assert_eq!(store.gc(&BTreeSet::new(), GcScope::Unnamed).unwrap().removed, []);
+    assert_eq!(store.gc(&BTreeSet::new(), GcScope::Unused).unwrap().removed, [digest]);
+    assert_eq!(files_below(&folder.path().join("store")), ["names.json"]);
+    let (_folder, store, digest) = stored();
+    assert_eq!(store.remove("registry.example/app:1", &BTreeSet::new()).unwrap(), Some(digest));
+    assert!(store.list().unwrap().is_empty());
+}
+
+#[test]
+fn damage_on_disk_is_found() {
+    let (_folder, store, digest) = stored();
+    let image = store.inspect(&digest.to_string()).unwrap();
+    store.verify(&digest.to_string()).unwrap();
+    let mut bytes = fs::read(&image.erofs).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&image.erofs, bytes).unwrap();
+    let error = store.verify(&digest.to_string()).unwrap_err();
+    assert!(error.to_string().contains("its root file system is"), "{error}");
+}
+
+#[test]
+fn leftovers_of_a_crash_are_swept() {
+    let (folder, store, digest) = stored();
+    let left = folder.path().join("store/tmp/1234-0");
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("alive"), "").unwrap();
+    fs::write(left.join("layer-0"), "half").unwrap();
+    drop(store);
+    let store = ImageStore::open(folder.path().join("store")).unwrap();
+    assert!(!left.exists());
+    assert_eq!(store.list().unwrap()[0].digest, digest);
+}
+
+#[test]
+fn two_loads_of_one_image_converge() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = folder.path().join("layout");
+    let digest = write_layout(&layout, &[gzipped(&tar(&[file("f", vec![3u8; 900_000])]))], architecture());
+    let root = folder.path().join("store");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let store = ImageStore::open(&root).unwrap();
+                assert_eq!(store.load_blocking(&layout, None, &NoProgress).unwrap()[0].digest, digest);
+            });
+        }
+    });
+    assert_eq!(ImageStore::open(&root).unwrap().list().unwrap().len(), 1);
+    assert_eq!(fs::read_dir(root.join("tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn archives_of_both_kinds_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let layer = tar(&[file("f", "from an archive")]);
+    let documents = support::documents(&[plain(layer.clone())], architecture());
+    let list = br#"[{"Config":"c.json","RepoTags":["app:2"],"Layers":["one/layer.tar","two/layer.tar"]}]"#;
+    let twice = support::documents(&[plain(layer.clone()), plain(layer.clone())], architecture());
+    let docker = tar(&[
+        file("c.json", &twice.config),
+        file("one/layer.tar", &layer),
+        symlink("two/layer.tar", "../one/layer.tar"),
+        file("manifest.json", list),
+    ]);
+    let blob = |bytes: &[u8]| file(format!("blobs/sha256/{}", Digest::of(bytes).hex()), bytes);
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [{
+        "mediaType": "application/vnd.oci.image.manifest.v1+json", "size": documents.manifest.len(),
+        "digest": Digest::of(&documents.manifest).to_string(),
+        "annotations": {"io.containerd.image.name": "docker.io/library/app:3"}
+    }]});
+    let oci = tar(&[
+        file("oci-layout", "{}"),
+        file("index.json", serde_json::to_vec(&index).unwrap()),
+        blob(&documents.manifest),
+        blob(&documents.config),
+        blob(&layer),
+    ]);
+    let store = ImageStore::open(folder.path().join("store")).unwrap();
+    for (bytes, name) in
+        [(docker.clone(), "app:2"), (support::gzip(&oci), "app:3"), (support::gzip(&docker), "app:2")]
+    {
+        let images = store.load_reader(&bytes[..], None, &NoProgress).unwrap();
+        assert_eq!(images[0].names, [format!("docker.io/library/{name}")]);
+        assert_eq!(store.inspect(name).unwrap().digest, images[0].digest);
+    }
+    let cut = &docker[..docker.len() - 3000];
+    let error = store.load_reader(cut, None, &NoProgress).unwrap_err();
+    assert!(chain(&error).contains("truncated"), "{}", chain(&error));
+    assert_eq!(fs::read_dir(folder.path().join("store/tmp")).unwrap().count(), 0);
+}

@@ -1,0 +1,462 @@
+//! Pulls from a real registry on loopback: plain, with TLS, with passwords; and from small hostile servers.
+//!
+//! Needs `docker-registry`, `skopeo`, `openssl` and `htpasswd`. Must not reach beyond loopback.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use lith_image::{
+    Credentials, Digest, ImageError, ImageStore, NoProgress, Progress, ProgressEvent, PullOptions, Reference,
+    RegistryOptions, check_login,
+};
+use support::{
+    Documents, Layer, architecture, chain, documents, file, files_below, gzipped, plain, run, tar,
+    write_layout,
+};
+
+/// Longest wait for a server to come up.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A running registry, stopped when dropped.
+struct Server {
+    child: Child,
+    host: String,
+    folder: tempfile::TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Starts the registry with more configuration below `http:` and at the top.
+fn serve(http: impl Fn(&Path) -> String, top: impl Fn(&Path) -> String) -> Server {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let root = folder.path();
+    let config = format!(
+        "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp:\n  addr: 127.0.0.1:{port}\n{}{}",
+        root.join("data").display(),
+        http(root),
+        top(root),
+    );
+    fs::write(root.join("config.yml"), config).unwrap();
+    let child = Command::new("docker-registry")
+        .args([OsStr::new("serve"), root.join("config.yml").as_os_str()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(start.elapsed() < DEADLINE, "the registry does not come up");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Server { child, host: format!("127.0.0.1:{port}"), folder }
+}
+
+fn nothing(_: &Path) -> String {
+    String::new()
+}
+
+fn noise(length: usize, seed: u32) -> Vec<u8> {
+    let mut state = seed;
+    (0..length)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        })
+        .collect()
+}
+
+fn layers() -> Vec<Layer> {
+    (0..6).map(|i| gzipped(&tar(&[file(format!("f{i}"), noise(700_000, i))]))).collect()
+}
+
+/// Puts a test image into a registry by another program.
+fn push(server: &Server, options: &[&str]) -> Digest {
+    let layout = server.folder.path().join("layout");
+    let digest = write_layout(&layout, &layers(), architecture());
+    let (from, to) = (format!("oci:{}:t", layout.display()), format!("docker://{}/team/app:1", server.host));
+    let arguments = [&["copy", "--preserve-digests", "--insecure-policy"], options, &[&from, &to]].concat();
+    run("skopeo", &arguments.iter().map(OsStr::new).collect::<Vec<_>>());
+    digest
+}
+
+fn plain_http() -> PullOptions {
+    PullOptions {
+        registry: RegistryOptions { plain_http: true, ..RegistryOptions::default() },
+        platform: None,
+    }
+}
+
+struct Store {
+    folder: tempfile::TempDir,
+    store: ImageStore,
+}
+
+fn store() -> Store {
+    let folder = tempfile::tempdir().unwrap();
+    let store = ImageStore::open(folder.path()).unwrap();
+    Store { folder, store }
+}
+
+async fn pull(store: &Store, name: &str, options: &PullOptions) -> Result<Digest, ImageError> {
+    let reference: Reference = name.parse().unwrap();
+    store.store.pull(&reference, options, Arc::new(NoProgress)).await.map(|image| image.digest)
+}
+
+async fn check_refused(name: &str, options: &PullOptions, words: &str, hint: &str) {
+    let store = store();
+    let error = pull(&store, name, options).await.unwrap_err();
+    assert!(chain(&error).contains(words), "told {:?}, wanted {words:?}", chain(&error));
+    assert!(error.hint().unwrap().contains(hint), "hint {:?}, wanted {hint:?}", error.hint());
+    assert_eq!(files_below(store.folder.path()), [""; 0]);
+}
+
+#[derive(Default)]
+struct Recorder(Mutex<Vec<ProgressEvent>>);
+
+impl Progress for Recorder {
+    fn event(&self, event: ProgressEvent) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_by_tag_and_by_digest() {
+    let server = serve(nothing, nothing);
+    let digest = push(&server, &["--dest-tls-verify=false"]);
+    let host = &server.host;
+    let stored = store();
+    let recorder = Arc::new(Recorder::default());
+    let reference: Reference = format!("{host}/team/app:1").parse().unwrap();
+    let image = stored.store.pull(&reference, &plain_http(), recorder.clone()).await.unwrap();
+    assert_eq!(image.digest, digest);
+    assert_eq!(image.names, [format!("{host}/team/app:1")]);
+    stored.store.verify(&digest.to_string()).unwrap();
+    let events = std::mem::take(&mut *recorder.0.lock().unwrap());
+    assert!(matches!(&events[0], ProgressEvent::Layers(layers) if layers.len() == 6));
+    assert_eq!(events.last(), Some(&ProgressEvent::Finishing));
+    let by_digest = pull(&store(), &format!("{host}/team/app@{digest}"), &plain_http()).await.unwrap();
+    assert_eq!(by_digest, digest);
+    let none = format!("{host}/team/app:none");
+    check_refused(&none, &plain_http(), "has no such image in \"team/app\"", "spelling").await;
+    let name = format!("{host}/team/app:1");
+    check_refused(&name, &PullOptions::default(), "cannot talk to registry 127.0.0.1", "plain_http").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_pulls_of_one_image_converge() {
+    let server = serve(nothing, nothing);
+    let digest = push(&server, &["--dest-tls-verify=false"]);
+    let name = format!("{}/team/app:1", server.host);
+    let stored = store();
+    let second = Store {
+        folder: tempfile::tempdir().unwrap(),
+        store: ImageStore::open(stored.folder.path()).unwrap(),
+    };
+    let options = plain_http();
+    let (a, b) = tokio::join!(pull(&stored, &name, &options), pull(&second, &name, &options));
+    assert_eq!((a.unwrap(), b.unwrap()), (digest, digest));
+    assert_eq!(fs::read_dir(stored.folder.path().join("tmp")).unwrap().count(), 0);
+}
+
+fn make_certificates(root: &Path) {
+    let run_openssl = |arguments: &str| {
+        let arguments: Vec<String> =
+            arguments.split(' ').map(|a| a.replace("@", &format!("{}/", root.display()))).collect();
+        run("openssl", &arguments.iter().map(OsStr::new).collect::<Vec<_>>());
+    };
+    run_openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test-ca -keyout @ca.key -out @ca.pem");
+    run_openssl("req -newkey rsa:2048 -nodes -subj /CN=127.0.0.1 -keyout @tls.key -out @tls.csr");
+    fs::write(root.join("ext"), "subjectAltName=IP:127.0.0.1\n").unwrap();
+    run_openssl(
+        "x509 -req -in @tls.csr -CA @ca.pem -CAkey @ca.key -CAcreateserial -days 2 -extfile @ext -out @tls.pem",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_and_passwords() {
+    let tls = |root: &Path| {
+        make_certificates(root);
+        let path = |name: &str| root.join(name).display().to_string();
+        format!("  tls: {{certificate: {}, key: {}}}\n", path("tls.pem"), path("tls.key"))
+    };
+    let auth = |root: &Path| {
+        let path: PathBuf = root.join("htpasswd");
+        run("htpasswd", &["-Bbc", path.to_str().unwrap(), "ann", "secret"].map(OsStr::new));
+        format!("auth:\n  htpasswd: {{realm: test, path: {}}}\n", path.display())
+    };
+    let server = serve(tls, auth);
+    let digest = push(&server, &["--dest-tls-verify=false", "--dest-creds=ann:secret"]);
+    let options = |password: Option<&str>, trusts: bool| {
+        let credentials =
+            password.map(|p| Credentials { username: "ann".to_owned(), password: p.to_owned() });
+        let ca = fs::read(server.folder.path().join("ca.pem")).unwrap();
+        let ca_certificates_pem = if trusts { vec![ca] } else { Vec::new() };
+        PullOptions {
+            registry: RegistryOptions { credentials, ca_certificates_pem, plain_http: false },
+            platform: None,
+        }
+    };
+    let name = format!("{}/team/app:1", server.host);
+    assert_eq!(pull(&store(), &name, &options(Some("secret"), true)).await.unwrap(), digest);
+    check_refused(&name, &options(None, true), "wants a login for \"team/app\"", "lith registry login").await;
+    check_refused(&name, &options(Some("wrong"), true), "refuses the login", "lith registry login").await;
+    check_refused(&name, &options(Some("secret"), false), "cannot talk to registry", "certificate").await;
+    check_login(&server.host, &options(Some("secret"), true).registry).await.unwrap();
+    let error = check_login(&server.host, &options(Some("wrong"), true).registry).await.unwrap_err();
+    assert!(error.to_string().contains("refuses the login"), "{error}");
+}
+
+/// One request's first line and headers, lower case.
+fn read_request(stream: &TcpStream) -> Option<Vec<String>> {
+    let mut lines = Vec::new();
+    for line in BufReader::new(stream).lines() {
+        match line {
+            Ok(line) if line.is_empty() => return Some(lines),
+            Ok(line) => lines.push(line.to_lowercase()),
+            Err(_) => break,
+        }
+    }
+    None
+}
+
+/// Answers every connection by `answer`, in a thread of its own, until dropped.
+struct Fake {
+    host: String,
+    stop: Arc<AtomicBool>,
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect(&self.host);
+    }
+}
+
+fn fake(answer: impl Fn(&[String], &str, &mut TcpStream) + Send + Sync + 'static) -> Fake {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (answer, stopped, name) = (Arc::new(answer), stop.clone(), host.clone());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            if stopped.load(Ordering::Relaxed) {
+                break;
+            }
+            let (Ok(mut stream), answer, name) = (stream, answer.clone(), name.clone()) else { continue };
+            std::thread::spawn(move || {
+                if let Some(request) = read_request(&stream) {
+                    answer(&request, &name, &mut stream);
+                }
+            });
+        }
+    });
+    Fake { host, stop }
+}
+
+fn send(stream: &mut TcpStream, status: &str, headers: &str, body: &[u8]) {
+    let head =
+        format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
+    // A client that hangs up early is part of these tests.
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+}
+
+const MANIFEST_TYPE: &str = "Content-Type: application/vnd.oci.image.manifest.v1+json\r\n";
+
+fn send_document(request: &str, documents: &Documents, stream: &mut TcpStream) -> bool {
+    if request.contains("/manifests/") {
+        send(stream, "200 OK", MANIFEST_TYPE, &documents.manifest);
+    } else if request.contains(&Digest::of(&documents.config).hex()) {
+        send(stream, "200 OK", "", &documents.config);
+    } else {
+        return false;
+    }
+    true
+}
+
+/// A server that breaks every answer with a layer after some bytes; `ranges` tells whether it can go on later.
+fn breaking(ranges: bool, whole_after: usize) -> (Fake, Arc<AtomicUsize>) {
+    let layer = plain(tar(&[file("big", noise(1_000_000, 9))]));
+    let documents = documents(std::slice::from_ref(&layer), architecture());
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counter = requests.clone();
+    let server = fake(move |request, _, stream| {
+        if send_document(&request[0], &documents, stream) {
+            return;
+        }
+        let count = counter.fetch_add(1, Ordering::Relaxed);
+        let range =
+            request.iter().find_map(|l| l.strip_prefix("range: bytes=")?.strip_suffix('-')?.parse().ok());
+        let from: usize = if ranges { range.unwrap_or(0) } else { 0 };
+        let status = if from > 0 { "206 Partial Content" } else { "200 OK" };
+        let total = layer.blob.len();
+        let head = format!(
+            "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\nContent-Range: bytes {from}-{}/{total}\r\n\r\n",
+            total - from,
+            total - 1
+        );
+        let end = if count >= whole_after { total } else { total.min(from + 150_000) };
+        let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&layer.blob[from..end]));
+    });
+    (server, requests)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_connections_are_resumed() {
+    let (server, requests) = breaking(true, usize::MAX);
+    let stored = store();
+    pull(&stored, &format!("{}/team/app:1", server.host), &plain_http()).await.unwrap();
+    assert!(requests.load(Ordering::Relaxed) >= 7, "every request brought a part only");
+    let (server, requests) = breaking(false, 2);
+    pull(&store(), &format!("{}/team/app:1", server.host), &plain_http()).await.unwrap();
+    assert_eq!(requests.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bearer_tokens() {
+    let layer = plain(tar(&[file("f", "x")]));
+    let documents = documents(std::slice::from_ref(&layer), architecture());
+    let server = fake(move |request, host, stream| {
+        let has = |line: &str| request.iter().any(|l| l == line);
+        if request[0].starts_with("get /token?service=test&scope=repository%3ateam%2fapp%3apull ") {
+            let is_ann = has("authorization: basic yw5uonnly3jlda==");
+            let status = if is_ann { "200 OK" } else { "401 Unauthorized" };
+            send(stream, status, "", br#"{"token":"abc"}"#);
+        } else if !has("authorization: bearer abc") {
+            let challenge = format!(
+                "WWW-Authenticate: Bearer realm=\"http://{host}/token\",service=\"test\",scope=\"repository:team/app:pull\"\r\n"
+            );
+            send(stream, "401 Unauthorized", &challenge, b"");
+        } else if !send_document(&request[0], &documents, stream) {
+            send(stream, "200 OK", "", &layer.blob);
+        }
+    });
+    let name = format!("{}/team/app:1", server.host);
+    let with = |password: &str| {
+        let mut options = plain_http();
+        options.registry.credentials =
+            Some(Credentials { username: "ann".into(), password: password.into() });
+        options
+    };
+    pull(&store(), &name, &with("secret")).await.unwrap();
+    check_refused(&name, &with("other"), "refuses the login", "lith registry login").await;
+    check_refused(&name, &plain_http(), "wants a login", "lith registry login").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lies_are_refused() {
+    let layer = plain(tar(&[file("f", noise(5000, 3))]));
+    let lying = |lie: fn(&Documents, &[u8], &str, &mut TcpStream)| {
+        let documents = documents(std::slice::from_ref(&layer), architecture());
+        let blob = layer.blob.clone();
+        fake(move |request, _, stream| lie(&documents, &blob, &request[0], stream))
+    };
+    let changed = lying(|documents, blob, request, stream| {
+        if !send_document(request, documents, stream) {
+            send(stream, "200 OK", "", &vec![1u8; blob.len()]);
+        }
+    });
+    let name = |server: &Fake| format!("{}/team/app:1", server.host);
+    check_refused(&name(&changed), &plain_http(), "the layer does not match its digest", "do not trust")
+        .await;
+    let longer = lying(|documents, blob, request, stream| {
+        if !send_document(request, documents, stream) {
+            send(stream, "200 OK", "", &[blob, b"more"].concat());
+        }
+    });
+    check_refused(&name(&longer), &plain_http(), "sent more than", "do not trust").await;
+    let config = lying(|documents, _, request, stream| {
+        if request.contains("/manifests/") {
+            send(stream, "200 OK", MANIFEST_TYPE, &documents.manifest)
+        } else {
+            send(stream, "200 OK", "", b"{}")
+        }
+    });
+    check_refused(&name(&config), &plain_http(), "the config does not match its digest", "do not trust")
+        .await;
+    let page = lying(|_, _, _, stream| {
+        send(stream, "200 OK", "Content-Type: text/html\r\n", b"{\"schemaVersion\":2}")
+    });
+    check_refused(&name(&page), &plain_http(), "unknown media type \"text/html\"", "something else").await;
+    let by_digest = format!("{}/team/app@{}", config.host, Digest::of(b"other"));
+    check_refused(&by_digest, &plain_http(), "the manifest does not match its digest", "do not trust").await;
+    let teapot = lying(|_, _, _, stream| send(stream, "418 no", "", b""));
+    check_refused(&name(&teapot), &plain_http(), "answered with status 418", "later").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_leads_to_this_machine() {
+    let layer = plain(tar(&[file("f", "x")]));
+    let documents = documents(std::slice::from_ref(&layer), architecture());
+    let manifest = Digest::of(&documents.manifest);
+    let entry = |architecture: &str, digest: Digest| {
+        serde_json::json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest.to_string(),
+            "size": 1, "platform": {"os": "linux", "architecture": architecture}})
+    };
+    let index = |entries: Vec<serde_json::Value>| {
+        serde_json::to_vec(&serde_json::json!({"schemaVersion": 2, "manifests": entries})).unwrap()
+    };
+    let good = index(vec![entry("s390x", Digest::of(b"x")), entry(architecture(), manifest)]);
+    let bad = index(vec![entry("s390x", Digest::of(b"x")), entry("riscv64", Digest::of(b"y"))]);
+    let server = fake(move |request, _, stream| {
+        let kind = "Content-Type: application/vnd.oci.image.index.v1+json\r\n";
+        if request[0].contains("/manifests/good") {
+            send(stream, "200 OK", kind, &good);
+        } else if request[0].contains("/manifests/bad") {
+            send(stream, "200 OK", kind, &bad);
+        } else if !send_document(&request[0], &documents, stream) {
+            send(stream, "200 OK", "", &layer.blob);
+        }
+    });
+    let digest = pull(&store(), &format!("{}/team/app:good", server.host), &plain_http()).await.unwrap();
+    assert_eq!(digest, manifest);
+    let words = format!("the image is for linux/s390x, linux/riscv64, not for linux/{}", architecture());
+    check_refused(&format!("{}/team/app:bad", server.host), &plain_http(), &words, "architecture").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_pull_leaves_nothing() {
+    let layer = plain(tar(&[file("f", noise(100_000, 5))]));
+    let documents = documents(std::slice::from_ref(&layer), architecture());
+    let (asked, was_asked) = tokio::sync::mpsc::unbounded_channel();
+    let server = fake(move |request, _, stream| {
+        if !send_document(&request[0], &documents, stream) {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 103000\r\n\r\nbegin");
+            let _ = asked.send(());
+            // Holds the connection open until the client hangs up.
+            let _ = stream.read(&mut [0]);
+        }
+    });
+    let stored = store();
+    let name = format!("{}/team/app:1", server.host);
+    let mut was_asked = was_asked;
+    let options = plain_http();
+    tokio::select! {
+        result = pull(&stored, &name, &options) => panic!("ended: {result:?}"),
+        _ = was_asked.recv() => {}
+    }
+    let start = Instant::now();
+    while !files_below(stored.folder.path()).is_empty() {
+        assert!(start.elapsed() < DEADLINE, "left: {:?}", files_below(stored.folder.path()));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,259 @@
+//! What this machine offers guest networking, and what would break it, in sentences for a person.
+//!
+//! Looks only; the trial of the packet filter happens in a network namespace that ends with it.
+
+use std::fs::{self, OpenOptions};
+
+use lith_core::job::{Publish, Transport};
+use lith_core::slot::Slot;
+
+use crate::address::{self, GuestNetwork};
+use crate::command::{CommandError, run};
+use crate::interface::{self, Route};
+use crate::ruleset::{self, OtherForwarding};
+use crate::state::{Guest, NetworkState};
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// As it should be.
+    Good,
+    /// Guests run, but something may not be reached.
+    Warning,
+    /// Guests cannot be started.
+    Failure,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What was found, one sentence, lower case, no full stop.
+    pub text: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Finding {
+    fn good(text: String) -> Self {
+        Self { severity: Severity::Good, text, hint: None }
+    }
+
+    fn warning(text: String, hint: String) -> Self {
+        Self { severity: Severity::Warning, text, hint: Some(hint) }
+    }
+
+    fn failure(text: String, hint: Option<String>) -> Self {
+        Self { severity: Severity::Failure, text, hint }
+    }
+}
+
+/// Looks at everything. Needs root. Takes some tens of milliseconds.
+#[must_use]
+pub fn examine(network: GuestNetwork) -> Vec<Finding> {
+    let mut findings = vec![version("nft", "--version"), version("ip", "-V"), tun(), trial(network)];
+    match interface::routes() {
+        Ok(routes) => findings.extend(conflicts(network, &routes)),
+        Err(error) => {
+            findings.push(Finding::failure(format!("the routes cannot be read: {error}"), error.hint()))
+        }
+    }
+    match run("nft", &["list", "chains"], "") {
+        Ok(chains) => findings.extend(firewalls(&chains)),
+        Err(error) => findings.push(Finding::failure(error.to_string(), error.hint())),
+    }
+    findings.extend(legacy_firewall());
+    findings
+}
+
+fn version(program: &'static str, argument: &str) -> Finding {
+    match run(program, &[argument], "") {
+        Ok(output) => Finding::good(output.trim().to_owned()),
+        Err(error) => Finding::failure(format!("{program} does not run: {error}"), error.hint()),
+    }
+}
+
+fn tun() -> Finding {
+    match OpenOptions::new().read(true).write(true).open("/dev/net/tun") {
+        Ok(_) => Finding::good("/dev/net/tun opens".into()),
+        Err(error) => Finding::failure(
+            format!("/dev/net/tun does not open: {error}"),
+            Some("run as root, with the kernel module: modprobe tun".into()),
+        ),
+    }
+}
+
+/// Puts a state with everything in it in force in a network namespace of its own.
+fn trial(network: GuestNetwork) -> Finding {
+    let tried = trial_script(network).map(|(tap, script)| {
+        let commands = format!("ip tuntap add dev {tap} mode tap vnet_hdr && exec nft -f -");
+        run("unshare", &["--net", "sh", "-c", &commands], &script)
+    });
+    match tried {
+        Some(Ok(_)) => Finding::good("the kernel takes the packet filter".into()),
+        Some(Err(error)) => {
+            let hint = match &error {
+                CommandError::Failed { .. } => Some(
+                    "the kernel needs tun, nf_tables with nat, fib and netdev ingress, and nft 0.9.8 or newer".into(),
+                ),
+                _ => error.hint(),
+            };
+            Finding::failure(format!("the kernel does not take the packet filter: {error}"), hint)
+        }
+        None => Finding::failure("the packet filter cannot be tried".into(), None),
+    }
+}
+
+fn trial_script(network: GuestNetwork) -> Option<(String, String)> {
+    let slot = Slot::new(1)?;
+    let publish = |address, transport| Publish { address, host_port: 1, guest_port: 1, transport };
+    let publishes = vec![publish(None, Transport::Tcp), publish(Some(address::GATEWAY), Transport::Udp)];
+    let state = NetworkState { network, guests: vec![Guest { slot, publishes }] };
+    let script = ruleset::script(&state, OtherForwarding::Dropped).ok()?;
+    Some((address::tap_name(slot), script))
+}
+
+/// Routes of others into the guests' range.
+fn conflicts(network: GuestNetwork, routes: &[Route]) -> Vec<Finding> {
+    let is_foreign = |route: &&Route| address::slot_of_tap(&route.device).is_none();
+    let overlapping =
+        routes.iter().filter(is_foreign).filter(|route| network.overlaps(route.address, route.bits));
+    let found: Vec<Finding> = overlapping
+        .map(|Route { address, bits, device }| {
+            let through = if device.is_empty() { String::new() } else { format!(" through {device}") };
+            Finding::warning(
+                format!("the route to {address}/{bits}{through} overlaps the guests' range {network}"),
+                "give lith another private /16 that nobody here uses".into(),
+            )
+        })
+        .collect();
+    if found.is_empty() { vec![Finding::good(format!("nobody else uses {network}"))] } else { found }
+}
+
+/// Chains of others that forwarded packets have to pass too: accepting in one table does not overrule a drop in another.
+fn firewalls(chains: &str) -> Vec<Finding> {
+    let (mut table, mut chain) = ("", "");
+    let mut found = Vec::new();
+    let is_docker = chains.lines().any(|line| line.trim() == "chain DOCKER-USER {");
+    for line in chains.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix("table ").and_then(|rest| rest.strip_suffix(" {")) {
+            table = name;
+            if name == "inet firewalld" {
+                found.push(Finding::warning(
+                    "firewalld may drop what goes to published ports".into(),
+                    "let it trust the guests' interfaces: firewall-cmd --permanent --zone=trusted --add-interface=lith+ \
+                     && firewall-cmd --reload"
+                        .into(),
+                ));
+            }
+        } else if let Some(name) = line.strip_prefix("chain ").and_then(|rest| rest.strip_suffix(" {")) {
+            chain = name;
+        } else if line.contains("hook forward") && line.contains("policy drop") && table != "inet lith" {
+            let hint = match table {
+                "ip filter" if is_docker => iptables_hint("iptables", "DOCKER-USER"),
+                "ip filter" => iptables_hint("iptables", chain),
+                _ => format!(
+                    "let packets from and to interfaces \"lith*\" pass in chain {chain} of table {table}"
+                ),
+            };
+            found.push(Finding::warning(
+                format!("chain {chain} of table {table} drops what is forwarded"),
+                hint,
+            ));
+        }
+    }
+    found
+}
+
+/// The old packet filter, which `nft` does not show.
+fn legacy_firewall() -> Option<Finding> {
+    let tables = fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default();
+    if !tables.lines().any(|table| table == "filter") {
+        return None;
+    }
+    let rules = run("iptables-legacy", &["-S", "FORWARD"], "").ok()?;
+    rules.lines().any(|rule| rule == "-P FORWARD DROP").then(|| {
+        Finding::warning(
+            "iptables-legacy drops what is forwarded".into(),
+            iptables_hint("iptables-legacy", "FORWARD"),
+        )
+    })
+}
+
+/// Lets guests' packets pass there; the rules of lith still hold for them.
+fn iptables_hint(program: &str, chain: &str) -> String {
+    format!("{program} -I {chain} -i lith+ -j ACCEPT && {program} -I {chain} -o lith+ -j ACCEPT")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_firewalls() {
+        let check = |chains: &str, expected: &[(&str, &str)]| {
+            let found = firewalls(chains);
+            let found: Vec<(&str, &str)> = found
+                .iter()
+                .map(|finding| (finding.text.as_str(), finding.hint.as_deref().unwrap_or("")))
+                .collect();
+            assert_eq!(found, expected, "{chains}");
+        };
+        let forward = |table: &str, chain: &str, policy: &str| {
+            format!(
+                "table {table} {{\n\tchain {chain} {{\n\t\ttype filter hook forward priority filter; policy {policy};\n\t}}\n}}\n"
+            )
+        };
+        check("", &[]);
+        check(&forward("ip filter", "FORWARD", "accept"), &[]);
+        check(&forward("inet lith", "forward", "drop"), &[]);
+        check(
+            &forward("ip filter", "FORWARD", "drop"),
+            &[(
+                "chain FORWARD of table ip filter drops what is forwarded",
+                "iptables -I FORWARD -i lith+ -j ACCEPT && iptables -I FORWARD -o lith+ -j ACCEPT",
+            )],
+        );
+        check(
+            &format!(
+                "{}table ip filter {{\n\tchain DOCKER-USER {{\n\t}}\n}}\n",
+                forward("ip filter", "FORWARD", "drop")
+            ),
+            &[(
+                "chain FORWARD of table ip filter drops what is forwarded",
+                "iptables -I DOCKER-USER -i lith+ -j ACCEPT && iptables -I DOCKER-USER -o lith+ -j ACCEPT",
+            )],
+        );
+        check(
+            &forward("inet mine", "pass", "drop"),
+            &[(
+                "chain pass of table inet mine drops what is forwarded",
+                "let packets from and to interfaces \"lith*\" pass in chain pass of table inet mine",
+            )],
+        );
+    }
+
+    #[test]
+    fn address_conflicts() {
+        let check = |route: (&str, u32, &str), severity: Severity, text: &str| {
+            let route = Route { address: route.0.parse().unwrap(), bits: route.1, device: route.2.into() };
+            let found = conflicts(GuestNetwork::default(), &[route]);
+            assert_eq!((found[0].severity, found[0].text.as_str()), (severity, text));
+        };
+        check(
+            ("10.83.7.0", 24, "eth0"),
+            Severity::Warning,
+            "the route to 10.83.7.0/24 through eth0 overlaps the guests' range 10.83.0.0/16",
+        );
+        check(("10.83.0.7", 32, "lith7"), Severity::Good, "nobody else uses 10.83.0.0/16");
+        check(("192.168.1.0", 24, "eth0"), Severity::Good, "nobody else uses 10.83.0.0/16");
+    }
+
+    #[test]
+    fn this_machine_is_fit() {
+        for finding in examine(GuestNetwork::default()) {
+            assert_ne!(finding.severity, Severity::Failure, "{finding:?}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The handle that brings the machine to a [`NetworkState`], level-triggered: it looks at what is there each time and
+//! changes what differs, so a crash at any point is repaired by the next call.
+
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use lith_core::slot::Slot;
+use tracing::debug;
+
+use crate::address::GuestNetwork;
+use crate::command::run;
+use crate::error::NetworkError;
+use crate::ruleset::{self, OtherForwarding};
+use crate::state::NetworkState;
+use crate::tap::{self, TapError};
+use crate::{conntrack, forwarding, interface};
+
+/// The guest network of one network namespace. Only one may exist per namespace at a time. All calls block for some
+/// milliseconds, more with hundreds of guests.
+#[derive(Debug)]
+pub struct Network {
+    /// Remembers the host's settings from before.
+    state_file: PathBuf,
+    /// The state last put in force by this handle. Held during each change, so that changes do not mix.
+    applied: Mutex<Option<NetworkState>>,
+}
+
+impl Network {
+    /// A handle. Touches nothing. `state_file` lies in a folder that exists and survives until
+    /// [`remove_all`](Self::remove_all).
+    #[must_use]
+    pub fn new(state_file: PathBuf) -> Self {
+        Self { state_file, applied: Mutex::new(None) }
+    }
+
+    /// Makes TAPs, rules, addresses and routes exactly what `state` says. Flows that `state` still allows go on
+    /// undisturbed; all others end.
+    ///
+    /// # Errors
+    /// The state is impossible (nothing was changed then), or a step failed; calling again goes on from there.
+    pub fn apply(&self, state: &NetworkState) -> Result<(), NetworkError> {
+        state.validate().map_err(NetworkError::State)?;
+        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = state.slots();
+        let present = interface::taps()?;
+
+        let surplus: BTreeSet<Slot> = present.keys().copied().filter(|slot| !wanted.contains(slot)).collect();
+        interface::delete(&surplus)?;
+        let fresh: BTreeSet<Slot> =
+            wanted.iter().copied().filter(|slot| !present.contains_key(slot)).collect();
+        for slot in &fresh {
+            tap::create(*slot).map_err(NetworkError::Tap)?;
+        }
+        let nameless: BTreeSet<Slot> = wanted
+            .iter()
+            .copied()
+            .filter(|slot| present.get(slot).is_none_or(|tap| !tap.is_identified))
+            .collect();
+        interface::identify(&nameless)?;
+
+        let other =
+            if wanted.is_empty() { OtherForwarding::Untouched } else { forwarding::claim(&self.state_file)? };
+        let script = ruleset::script(state, other).map_err(NetworkError::State)?;
+        run_nft("replace the packet filter", &script)?;
+        if wanted.is_empty() {
+            forwarding::release(&self.state_file)?;
+        } else {
+            forwarding::enable()?;
+        }
+        // Now, and not earlier: no frame of a guest passes before the rules are in force.
+        let mut taps = interface::taps()?;
+        taps.retain(|slot, _| wanted.contains(slot));
+        interface::bring_up(&taps, state.network)?;
+
+        if applied.as_ref() != Some(state) || !fresh.is_empty() || !surplus.is_empty() {
+            let forgotten = conntrack::forget_unexplained(state, &fresh)?;
+            debug!(
+                guests = wanted.len(),
+                created = fresh.len(),
+                removed = surplus.len(),
+                forgotten,
+                "network applied"
+            );
+        }
+        *applied = Some(state.clone());
+        Ok(())
+    }
+
+    /// Opens the TAP of a guest for its VMM; see [`tap::open`].
+    ///
+    /// # Errors
+    /// The TAP does not exist, or another process holds it.
+    pub fn open_tap(&self, slot: Slot) -> Result<OwnedFd, TapError> {
+        tap::open(slot)
+    }
+
+    /// Removes every TAP, both tables and the flows to guests, and puts the host's settings back. `network` is the
+    /// range the guests were in. Good to call when there is nothing.
+    ///
+    /// # Errors
+    /// A step failed; calling again goes on from there.
+    pub fn remove_all(&self, network: GuestNetwork) -> Result<(), NetworkError> {
+        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        *applied = None;
+        // TAPs first: without rules nothing protects the host from a guest that still runs.
+        interface::delete(&interface::taps()?.into_keys().collect())?;
+        forwarding::release(&self.state_file)?;
+        run_nft("remove the packet filter", &ruleset::removal_script())?;
+        conntrack::forget_unexplained(&NetworkState { network, guests: Vec::new() }, &BTreeSet::new())?;
+        Ok(())
+    }
+}
+
+fn run_nft(purpose: &'static str, script: &str) -> Result<(), NetworkError> {
+    run("nft", &["-f", "-"], script).map(drop).map_err(|source| NetworkError::Command { purpose, source })
+}

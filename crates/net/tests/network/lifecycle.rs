@@ -1,0 +1,157 @@
+//! TAPs and tables come, go, and leave nothing.
+
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use lith_core::job::{Publish, Transport};
+use lith_net::ruleset::{OtherForwarding, script};
+use lith_net::{Guest, NetworkState, TapError, tap};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use crate::world::{Machine, Namespace, World, slot, state};
+
+/// Everything of a namespace that lith could leave something in, but for what the kernel notices about cables in its own
+/// time.
+fn traces(host: &Namespace) -> String {
+    let shown = host.shell(
+        "nft list ruleset; ip -o link | sed 's/ state .*//'; ip -o addr; ip route show table all; \
+         ip neigh show nud permanent; sysctl net.ipv4.ip_forward net.ipv4.conf.all net.ipv4.conf.default",
+    );
+    ["NO-CARRIER,", ",LOWER_UP", " linkdown"].iter().fold(shown, |shown, word| shown.replace(word, ""))
+}
+
+fn links(host: &Namespace) -> Vec<String> {
+    let shown = host.shell("ip -br link show type tun");
+    shown.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn nothing_is_left_and_nobody_else_is_touched() {
+    let mut world = World::new();
+    world.host.shell(
+        "nft add table inet mine; nft add chain inet mine forward '{ type filter hook forward priority 5; policy accept; }'; \
+         nft add rule inet mine forward counter; nft add table ip lithuania; ip tuntap add dev tap7 mode tap; \
+         ip link add lith9 type bridge; ip tuntap add dev lithuania mode tap",
+    );
+    let before = traces(&world.host);
+    world.apply(&state(&[(1, &["8080:80"]), (2, &["127.0.0.1:53:53/udp"])]));
+    let guest = Machine::plug(&world, 1);
+    world.host.shell("nft list table inet mine; nft list table ip lithuania; ip link show tap7");
+    // A new agent that finds what the former one left.
+    world.restart();
+    world.apply(&state(&[(2, &["127.0.0.1:53:53/udp"]), (3, &[])]));
+    assert_eq!(links(&world.host), ["tap7", "lithuania", "lith2", "lith3"]);
+    world.restart();
+    drop(guest);
+    for _ in 0..2 {
+        world.remove_all();
+        assert_eq!(traces(&world.host), before);
+    }
+    assert_eq!(std::fs::read_dir(world.folder.path()).unwrap().count(), 0);
+    // No guests is as good as nothing, but for an empty table.
+    world.apply(&state(&[(1, &[])]));
+    world.apply(&state(&[]));
+    world.host.shell("nft delete table inet lith");
+    assert_eq!(traces(&world.host), before);
+}
+
+#[test]
+fn what_others_broke_is_repaired() {
+    let world = World::new();
+    let wanted = state(&[(1, &["8080:80"])]);
+    world.apply(&wanted);
+    let good = traces(&world.host);
+    let check = |damage: &str| {
+        world.host.shell(damage);
+        assert_ne!(traces(&world.host), good, "{damage}");
+        world.apply(&wanted);
+        assert_eq!(traces(&world.host), good, "{damage}");
+    };
+    check("nft flush ruleset");
+    check("ip addr flush dev lith1");
+    check("ip route del 10.83.0.1/32 dev lith1");
+    check("ip neigh del 10.83.0.1 dev lith1");
+    check("ip link set lith1 down");
+    check("ip link set lith1 arp on");
+    check("sysctl -qw net.ipv4.ip_forward=0");
+}
+
+#[test]
+fn a_tap_has_one_holder() {
+    let world = World::new();
+    world.apply(&state(&[(1, &[])]));
+    let open = |number| world.host.run(|| tap::open(slot(number)));
+    let held = open(1).unwrap();
+    assert!(rustix::io::fcntl_getfd(held.as_fd()).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+    let busy = open(1).unwrap_err();
+    assert_eq!(busy.to_string(), "open the tap lith1");
+    assert_eq!(busy.hint().as_deref(), Some("another process holds lith1; stop it first"));
+    // Applying again does not mind that it is held.
+    world.apply(&state(&[(1, &[])]));
+    drop(held);
+    open(1).unwrap();
+    assert!(matches!(open(2), Err(TapError::Missing { .. })));
+    assert_eq!(links(&world.host), ["lith1"]);
+    // Pulled from under its holder.
+    let held = open(1).unwrap();
+    world.apply(&state(&[]));
+    assert!(rustix::io::write(&held, &[0; 64]).is_err());
+}
+
+#[test]
+fn nft_takes_every_script() {
+    const SLOTS: u16 = 12;
+    let namespace = Namespace::new();
+    for number in 1..=SLOTS {
+        namespace.shell(&format!("ip tuntap add dev lith{number} mode tap"));
+    }
+    let publish = (proptest::option::of(any::<[u8; 4]>()), 1u16.., 1u16.., any::<bool>()).prop_map(
+        |(address, host_port, guest_port, is_tcp)| Publish {
+            address: address.map(Into::into),
+            host_port,
+            guest_port,
+            transport: if is_tcp { Transport::Tcp } else { Transport::Udp },
+        },
+    );
+    let guests = proptest::collection::btree_map(1..=SLOTS, proptest::collection::vec(publish, 0..8), 0..=12);
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(40) });
+    let check = |guests: std::collections::BTreeMap<u16, Vec<Publish>>| {
+        let guests =
+            guests.into_iter().map(|(number, publishes)| Guest { slot: slot(number), publishes }).collect();
+        let state = NetworkState { guests, ..NetworkState::default() };
+        prop_assume!(state.validate().is_ok());
+        let script = script(&state, OtherForwarding::Dropped).unwrap();
+        namespace.shell(&format!("nft -c -f - <<'END'\n{script}\nEND"));
+        Ok(())
+    };
+    runner.run(&guests, check).unwrap();
+}
+
+#[test]
+fn hundreds_of_guests() {
+    const GUESTS: u16 = 230;
+    let world = World::new();
+    let guest = |number: u16| Guest {
+        slot: slot(number),
+        publishes: [Transport::Tcp, Transport::Udp]
+            .map(|transport| Publish { address: None, host_port: 10_000 + number, guest_port: 80, transport })
+            .to_vec(),
+    };
+    let state = NetworkState { guests: (1..=GUESTS).map(guest).collect(), ..NetworkState::default() };
+    for what in ["from nothing", "again"] {
+        let start = Instant::now();
+        world.apply(&state);
+        println!("apply {GUESTS} guests {what}: {:?}", start.elapsed());
+    }
+    let start = Instant::now();
+    let length = script(&state, OtherForwarding::Dropped).unwrap().len();
+    println!("generate for {GUESTS} guests: {:?}, {length} bytes", start.elapsed());
+    let last = Machine::plug(&world, GUESTS);
+    last.inside.serve("last", 80);
+    let answer = world.lan.ask_tcp(&format!("192.0.2.1:{}", 10_000 + GUESTS), crate::world::SOON);
+    assert_eq!(answer.as_deref(), Some("last 192.0.2.9 hello"));
+    let start = Instant::now();
+    world.remove_all();
+    println!("remove {GUESTS} guests: {:?}", start.elapsed());
+}

@@ -1,0 +1,12 @@
+//! The guest network in force, in network namespaces: what must work, what must not, and what must be left behind.
+
+#[cfg(test)]
+mod flows;
+#[cfg(test)]
+mod frames;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
+mod reach;
+#[cfg(test)]
+mod world;

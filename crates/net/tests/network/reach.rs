@@ -1,0 +1,149 @@
+//! Who reaches whom with ordinary sockets.
+
+use crate::world::{FAR, HOST, Machine, NEIGHBOUR, NEVER, Namespace, SOON, World, state};
+
+#[test]
+fn published_ports_work_and_show_the_client() {
+    let world = World::new();
+    world.apply(&state(&[
+        (1, &["8080:80", "8080:80/udp", "127.0.0.1:8081:80", "127.0.0.1:8081:80/udp"]),
+        (2, &["192.0.2.1:8082:80", "8083:80", "192.0.2.1:8082:80/udp"]),
+    ]));
+    let (one, two) = (Machine::plug(&world, 1), Machine::plug(&world, 2));
+    one.inside.serve("one", 80);
+    two.inside.serve("two", 80);
+    let check = |from: &Namespace, to: &str, expected: Option<&str>| {
+        let patience = if expected.is_some() { SOON } else { NEVER };
+        assert_eq!(from.ask_tcp(to, patience).as_deref(), expected, "tcp {to}");
+        if !to.ends_with(":8083") {
+            assert_eq!(from.ask_udp(to, patience).as_deref(), expected, "udp {to}");
+        }
+    };
+    check(&world.lan, "192.0.2.1:8080", Some("one 192.0.2.9 hello"));
+    check(&world.lan, "192.0.2.1:8082", Some("two 192.0.2.9 hello"));
+    check(&world.lan, "192.0.2.1:8083", Some("two 192.0.2.9 hello"));
+    check(&world.host, "192.0.2.1:8080", Some("one 192.0.2.1 hello"));
+    check(&world.host, "127.0.0.1:8080", Some("one 169.254.83.1 hello"));
+    check(&world.host, "127.0.0.1:8081", Some("one 169.254.83.1 hello"));
+    check(&world.host, "192.0.2.1:8082", Some("two 192.0.2.1 hello"));
+    // The host's own processes reach their guests directly.
+    check(&world.host, "10.83.0.1:80", Some("one 169.254.83.1 hello"));
+
+    check(&world.lan, "192.0.2.1:8081", None);
+    check(&world.host, "192.0.2.1:8081", None);
+    check(&world.host, "127.0.0.1:8082", None);
+    check(&world.lan, "192.0.2.1:80", None);
+    check(&world.lan, "10.83.0.1:80", None);
+}
+
+#[test]
+fn loopback_is_not_reached_from_a_wire() {
+    let world = World::new();
+    world.apply(&state(&[(1, &["8053:53/udp"])]));
+    let guest = Machine::plug(&world, 1);
+    let server = guest.inside.udp("0.0.0.0:53");
+    // A neighbour that has no loopback of its own sends to the host's.
+    world.lan.shell(&format!(
+        "ip addr del 127.0.0.1/8 dev lo; ip route add 127.0.0.1/32 via {HOST} src {NEIGHBOUR}"
+    ));
+    world.host.shell(
+        "nft add table inet count; nft add chain inet count arrived \
+         '{ type filter hook prerouting priority -350; }'; \
+         nft add rule inet count arrived iifname lan0 ip daddr 127.0.0.1 udp dport 8053 counter",
+    );
+    let client = world.lan.udp("0.0.0.0:0");
+    client.send_to(b"through loopback", "127.0.0.1:8053").unwrap();
+    client.send_to(b"as it should be", "192.0.2.1:8053").unwrap();
+    assert_eq!(crate::world::receive(&server).as_deref(), Some("as it should be"));
+    let counted = world.host.shell("nft list chain inet count arrived");
+    assert!(counted.contains("packets 1 "), "the probe did not arrive: {counted}");
+}
+
+#[test]
+fn a_guest_reaches_nothing() {
+    let world = World::new();
+    let wanted = state(&[(1, &["8080:80", "8080:80/udp"]), (2, &["8082:80", "8082:80/udp"])]);
+    world.apply(&wanted);
+    let (one, two) = (Machine::plug(&world, 1), Machine::plug(&world, 2));
+    one.inside.serve("one", 80);
+    two.inside.serve("two", 80);
+    world.host.serve("host", 7000);
+    world.lan.serve("lan", 7000);
+    let targets = [
+        format!("{HOST}:7000"),
+        "169.254.83.1:7000".into(),
+        format!("{NEIGHBOUR}:7000"),
+        format!("{FAR}:7000"),
+        "10.83.0.2:80".into(),
+    ];
+    // First without protection, to show that the probes do reach their targets.
+    world.unprotect();
+    for target in &targets {
+        assert!(one.inside.ask_tcp(target, SOON).is_some(), "tcp {target}");
+        assert!(one.inside.ask_udp(target, SOON).is_some(), "udp {target}");
+    }
+    world.host.shell("sysctl -qw net.ipv4.conf.lith1.rp_filter=0");
+    world.apply(&wanted);
+    let published = ["8080", "8082"].map(|port| format!("{HOST}:{port}"));
+    let gateways = ["8080", "8082"].map(|port| format!("169.254.83.1:{port}"));
+    for target in targets.iter().chain(&published).chain(&gateways) {
+        assert_eq!(one.inside.ask_tcp(target, NEVER), None, "tcp {target}");
+        assert_eq!(one.inside.ask_udp(target, NEVER), None, "udp {target}");
+    }
+    // And it still serves.
+    assert!(world.lan.ask_tcp("192.0.2.1:8080", SOON).is_some());
+    assert!(world.lan.ask_tcp("192.0.2.1:8082", SOON).is_some());
+}
+
+/// What the file of another boot says.
+const STALE: &str = "lith network 1\nboot 00000000-0000-0000-0000-000000000000\nip_forward 0\n";
+
+#[test]
+fn the_host_does_not_become_a_router() {
+    let check = |was_router: bool, remembered: Option<&str>| {
+        let world = World::new();
+        let file = world.folder.path().join("network");
+        if let Some(content) = remembered {
+            std::fs::write(&file, content).unwrap();
+        }
+        let other = Namespace::new();
+        world.join(&other, "far0", "203.0.113.1", "203.0.113.9");
+        world.lan.shell(&format!("ip route add 203.0.113.0/24 via {HOST}"));
+        other.serve("other", 7000);
+        let before = u8::from(was_router);
+        world.host.shell(&format!("sysctl -qw net.ipv4.ip_forward={before}"));
+        world.apply(&state(&[(1, &["8080:80"])]));
+        assert_eq!(world.host.shell("sysctl -n net.ipv4.ip_forward"), "1\n");
+        assert_eq!(file.exists(), !was_router);
+        let answer = world.lan.ask_tcp("203.0.113.9:7000", if was_router { SOON } else { NEVER });
+        assert_eq!(answer.is_some(), was_router);
+        let guest = Machine::plug(&world, 1);
+        guest.inside.serve("one", 80);
+        assert!(world.lan.ask_tcp("192.0.2.1:8080", SOON).is_some());
+        assert!(other.ask_tcp("203.0.113.1:8080", SOON).is_some());
+        world.remove_all();
+        assert_eq!(world.host.shell("sysctl -n net.ipv4.ip_forward"), format!("{before}\n"));
+        assert!(!file.exists());
+    };
+    check(true, None);
+    check(true, Some(STALE));
+    check(false, None);
+    check(false, Some(STALE));
+}
+
+#[test]
+fn bridges_of_others_go_on_working() {
+    let world = World::new();
+    world.apply(&state(&[(1, &[])]));
+    let container = Namespace::new();
+    world.join(&container, "port0", "203.0.113.1", "203.0.113.9");
+    world.host.shell(
+        "ip link add engine0 type bridge; ip link set engine0 up; ip addr flush dev port0; ip link set port0 master engine0; \
+         ip addr add 203.0.113.1/24 dev engine0",
+    );
+    world.lan.shell(&format!("ip route add 203.0.113.0/24 via {HOST}"));
+    container.serve("container", 7000);
+    world.lan.serve("lan", 7000);
+    assert!(world.lan.ask_tcp("203.0.113.9:7000", SOON).is_some());
+    assert!(container.ask_tcp("192.0.2.9:7000", SOON).is_some());
+}

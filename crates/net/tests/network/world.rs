@@ -1,0 +1,322 @@
+//! Network namespaces that stand for a host, its neighbours and its guests, and what tests do in them.
+//!
+//! A guest is the process at the other end of a TAP: here a pump that carries frames between lith's TAP in the host's
+//! namespace and a second TAP in the guest's. Namespaces have no names, so they vanish with the test's process however
+//! it ends.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lith_core::job::{Publish, Transport};
+use lith_core::slot::Slot;
+use lith_net::{Guest, Network, NetworkState, address, tap};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tempfile::TempDir;
+
+/// How long what should happen may take.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+/// How long to wait for an answer that must not come. Each such case has a twin that is answered.
+pub(crate) const NEVER: Duration = Duration::from_millis(400);
+
+pub(crate) const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub(crate) const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
+/// An address that stands for the internet.
+pub(crate) const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+
+/// A network namespace, kept by a process that ends when this is dropped.
+pub(crate) struct Namespace {
+    handle: OwnedFd,
+    keeper: Child,
+    stdin: Option<ChildStdin>,
+}
+
+impl Namespace {
+    pub(crate) fn new() -> Self {
+        let mut keeper = Command::new("unshare")
+            .args(["--net", "sh", "-c", "ip link set lo up && echo ready && exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        let handle = std::fs::File::open(format!("/proc/{}/ns/net", keeper.id())).unwrap().into();
+        let stdin = keeper.stdin.take();
+        Self { handle, keeper, stdin }
+    }
+
+    /// Runs something on a thread in this namespace. Sockets made there belong to it for ever.
+    pub(crate) fn run<T: Send>(&self, action: impl FnOnce() -> T + Send) -> T {
+        let inside = || {
+            move_into_link_name_space(self.handle.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            action()
+        };
+        thread::scope(|scope| {
+            scope.spawn(inside).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Runs a shell command, which must succeed, and gives its output.
+    pub(crate) fn shell(&self, command: &str) -> String {
+        let output = self.run(|| Command::new("sh").args(["-ec", command]).output().unwrap());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn await_link(&self, device: &str) {
+        let deadline = Instant::now() + SOON;
+        while !self.shell(&format!("ip -br link show {device}")).contains(" UP ") {
+            assert!(Instant::now() < deadline, "{device} is still down");
+        }
+    }
+
+    /// The id of a process in this namespace, by which `ip` names it.
+    fn process(&self) -> u32 {
+        self.keeper.id()
+    }
+
+    pub(crate) fn udp(&self, at: &str) -> UdpSocket {
+        let socket = self.run(|| UdpSocket::bind(at)).unwrap();
+        socket.set_read_timeout(Some(SOON)).unwrap();
+        socket
+    }
+
+    /// Asks an echo server over TCP; `None` when it does not answer within `patience`.
+    pub(crate) fn ask_tcp(&self, to: &str, patience: Duration) -> Option<String> {
+        let to: SocketAddr = to.parse().unwrap();
+        let stream = self.run(|| TcpStream::connect_timeout(&to, patience)).ok()?;
+        stream.set_read_timeout(Some(patience)).unwrap();
+        ask_stream(&stream)
+    }
+
+    /// Asks an echo server over UDP; `None` when it does not answer within `patience`.
+    pub(crate) fn ask_udp(&self, to: &str, patience: Duration) -> Option<String> {
+        let socket = self.udp("0.0.0.0:0");
+        socket.set_read_timeout(Some(patience)).unwrap();
+        ask_socket(&socket, to)
+    }
+
+    /// Serves on a port of both transports: says `name`, the client's address and what was asked.
+    pub(crate) fn serve(&self, name: &'static str, port: u16) {
+        let listener = self.run(|| TcpListener::bind(("0.0.0.0", port))).unwrap();
+        thread::spawn(move || listener.incoming().for_each(|stream| drop(stream.map(|it| echo(name, it)))));
+        let socket = self.run(|| UdpSocket::bind(("0.0.0.0", port))).unwrap();
+        thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            while let Ok((length, client)) = socket.recv_from(&mut buffer) {
+                let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                _ = socket.send_to(format!("{name} {} {text}", client.ip()).as_bytes(), client);
+            }
+        });
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        _ = self.keeper.wait();
+    }
+}
+
+fn echo(name: &'static str, stream: TcpStream) {
+    thread::spawn(move || {
+        let client = stream.peer_addr().unwrap().ip();
+        for line in BufReader::new(&stream).lines().map_while(Result::ok) {
+            _ = writeln!(&stream, "{name} {client} {line}");
+        }
+    });
+}
+
+/// Says "hello" on a stream and gives the answer.
+pub(crate) fn ask_stream(mut stream: &TcpStream) -> Option<String> {
+    stream.write_all(b"hello\n").ok()?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).ok()?;
+    Some(line.trim_end().to_owned())
+}
+
+/// Says "hello" from a socket and gives the answer.
+pub(crate) fn ask_socket(socket: &UdpSocket, to: &str) -> Option<String> {
+    socket.send_to(b"hello", to).ok()?;
+    receive(socket)
+}
+
+pub(crate) fn receive(socket: &UdpSocket) -> Option<String> {
+    let mut buffer = [0; 2048];
+    let (length, _) = socket.recv_from(&mut buffer).ok()?;
+    Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+/// A host with lith on it, and a neighbour on its network that also stands for the internet.
+pub(crate) struct World {
+    pub(crate) host: Namespace,
+    pub(crate) lan: Namespace,
+    pub(crate) folder: TempDir,
+    network: Network,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let (host, lan) = (Namespace::new(), Namespace::new());
+        host.shell(&format!("ip link add lan0 type veth peer name lan0 netns {}", lan.process()));
+        host.shell(&format!(
+            "ip addr add {HOST}/24 dev lan0; ip link set lan0 up; ip route add default via {NEIGHBOUR}"
+        ));
+        lan.shell(&format!(
+            "ip addr add {NEIGHBOUR}/24 dev lan0; ip addr add {FAR}/32 dev lo; ip link set lan0 up; \
+             ip route add 10.83.0.0/16 via {HOST}"
+        ));
+        let folder = TempDir::new().unwrap();
+        let network = Network::new(folder.path().join("network"));
+        Self { host, lan, folder, network }
+    }
+
+    /// Joins another network to the host, through its interface `device`.
+    pub(crate) fn join(&self, other: &Namespace, device: &str, host_address: &str, other_address: &str) {
+        self.host.shell(&format!("ip link add {device} type veth peer name lan0 netns {}", other.process()));
+        self.host.shell(&format!("ip addr add {host_address}/24 dev {device}; ip link set {device} up"));
+        other.shell(&format!(
+            "ip addr add {other_address}/24 dev lan0; ip link set lan0 up; ip route add default via {host_address}"
+        ));
+    }
+
+    pub(crate) fn apply(&self, state: &NetworkState) {
+        self.host.run(|| self.network.apply(state)).unwrap();
+    }
+
+    pub(crate) fn remove_all(&self) {
+        self.host.run(|| self.network.remove_all(lith_net::GuestNetwork::default())).unwrap();
+    }
+
+    /// The agent is started anew.
+    pub(crate) fn restart(&mut self) {
+        self.network = Network::new(self.folder.path().join("network"));
+    }
+
+    /// Takes the protection away, to show that a probe does reach what it aims at.
+    pub(crate) fn unprotect(&self) {
+        self.host.shell(
+            "nft delete table netdev lith; nft delete table inet lith; sysctl -qw net.ipv4.ip_forward=1",
+        );
+    }
+}
+
+/// A state from slots and, for each, publishes like `8080:80`, `53:53/udp`, `127.0.0.1:80:80`.
+pub(crate) fn state(guests: &[(u16, &[&str])]) -> NetworkState {
+    let guest = |(number, publishes): &(u16, &[&str])| Guest {
+        slot: slot(*number),
+        publishes: publishes.iter().map(|text| publish(text)).collect(),
+    };
+    NetworkState { guests: guests.iter().map(guest).collect(), ..NetworkState::default() }
+}
+
+pub(crate) fn slot(number: u16) -> Slot {
+    Slot::new(number).unwrap()
+}
+
+fn publish(text: &str) -> Publish {
+    let (ports, transport) = match text.strip_suffix("/udp") {
+        Some(ports) => (ports, Transport::Udp),
+        None => (text, Transport::Tcp),
+    };
+    let mut parts = ports.rsplitn(3, ':');
+    let (guest, host, at) = (parts.next().unwrap(), parts.next().unwrap(), parts.next());
+    Publish {
+        address: at.map(|at| at.parse().unwrap()),
+        host_port: host.parse().unwrap(),
+        guest_port: guest.parse().unwrap(),
+        transport,
+    }
+}
+
+/// Bytes of the `virtio_net_hdr` before each frame; all zero means "nothing special".
+const FRAME_HEADER_BYTES: usize = 10;
+
+#[derive(Default)]
+struct Capture {
+    frames: Mutex<Vec<Vec<u8>>>,
+    changed: Condvar,
+}
+
+/// A guest's machine, plugged into its TAP.
+pub(crate) struct Machine {
+    pub(crate) inside: Namespace,
+    host_end: Arc<OwnedFd>,
+    seen: Arc<Capture>,
+    /// Closed to stop the pumps.
+    _stop: OwnedFd,
+}
+
+impl Machine {
+    pub(crate) fn plug(world: &World, number: u16) -> Self {
+        let slot = slot(number);
+        let inside = Namespace::new();
+        let (guest_mac, host_mac) = (address::guest_mac(slot), address::host_mac(slot));
+        let (guest, gateway) = (lith_net::GuestNetwork::default().guest_address(slot), address::GATEWAY);
+        inside.shell(&format!(
+            "ip tuntap add dev eth0 mode tap vnet_hdr; sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1; \
+             ip link set eth0 address {guest_mac} arp off up; ip addr add {guest}/32 dev eth0; \
+             ip neigh replace {gateway} lladdr {host_mac} dev eth0 nud permanent; \
+             ip route add {gateway} dev eth0 scope link; ip route add default via {gateway}"
+        ));
+        let guest_end = Arc::new(inside.run(|| tap::open_named("eth0")).unwrap());
+        let host_end = Arc::new(world.host.run(|| world.network.open_tap(slot)).unwrap());
+        let seen = Arc::new(Capture::default());
+        let (stopped, stop) = rustix::pipe::pipe().unwrap();
+        let stopped = Arc::new(stopped);
+        pump(host_end.clone(), guest_end.clone(), stopped.clone(), Some(seen.clone()));
+        pump(guest_end, host_end.clone(), stopped, None);
+        // The kernel drops what is sent in the moments between a cable's plugging and its noticing.
+        world.host.await_link(&address::tap_name(slot));
+        inside.await_link("eth0");
+        Self { inside, host_end, seen, _stop: stop }
+    }
+
+    /// Sends a frame as a guest that obeys nobody.
+    pub(crate) fn inject(&self, frame: &[u8]) {
+        let framed = [&[0; FRAME_HEADER_BYTES], frame].concat();
+        assert_eq!(rustix::io::write(&*self.host_end, &framed), Ok(framed.len()));
+    }
+
+    /// Waits until a frame that fits has come from the host.
+    pub(crate) fn await_frame(&self, what: &str, fits: impl Fn(&[u8]) -> bool) {
+        let frames = self.seen.frames.lock().unwrap();
+        let missing = |frames: &mut Vec<Vec<u8>>| !frames.iter().any(|frame| fits(frame));
+        let (_frames, result) = self.seen.changed.wait_timeout_while(frames, SOON, missing).unwrap();
+        assert!(!result.timed_out(), "no {what} came");
+    }
+
+    /// Whether a frame that fits has come from the host.
+    pub(crate) fn has_seen(&self, fits: impl Fn(&[u8]) -> bool) -> bool {
+        self.seen.frames.lock().unwrap().iter().any(|frame| fits(frame))
+    }
+}
+
+/// Carries frames until `stopped` is closed or a device is gone.
+fn pump(from: Arc<OwnedFd>, to: Arc<OwnedFd>, stopped: Arc<OwnedFd>, seen: Option<Arc<Capture>>) {
+    thread::spawn(move || {
+        let mut buffer = vec![0; 70_000];
+        loop {
+            let mut ready = [PollFd::new(&*from, PollFlags::IN), PollFd::new(&*stopped, PollFlags::IN)];
+            if poll(&mut ready, None).is_err() || !ready[1].revents().is_empty() {
+                return;
+            }
+            let Ok(length) = rustix::io::read(&*from, &mut buffer) else { return };
+            if let Some(seen) = &seen {
+                seen.frames.lock().unwrap().push(buffer[FRAME_HEADER_BYTES..length].to_vec());
+                seen.changed.notify_all();
+            }
+            if rustix::io::write(&*to, &buffer[..length]).is_err() {
+                return;
+            }
+        }
+    });
+}

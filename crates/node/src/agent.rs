@@ -1,0 +1,190 @@
+//! The agent: drives this machine towards what it should have.
+//!
+//! One thread owns everything: it looks at the world, asks core for the next step of each task, writes what must be
+//! remembered, acts, and tells what it sees. Nothing depends on a notification: they only make it look sooner. What
+//! waits (connections to supervisors, downloads, probes) runs elsewhere and leaves its result where the next round
+//! finds it.
+//!
+//! ```text
+//!   desired ─┐                         ┌─▶ records (disk)
+//!   records ─┼─▶ look ─▶ core::step ───┼─▶ network, ports
+//!   world ───┘      ▲                  └─▶ start, stop, fetch, remove ─▶ observed
+//!                   └──── woken by: desired, supervisors, downloads, probes, time
+//! ```
+
+mod machine;
+mod ports;
+mod ready;
+mod round;
+pub mod state;
+mod supervise;
+mod wake;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lith_api::agent::{Desired, Observed};
+use lith_core::name::{NodeName, TaskId};
+use lith_core::slot::Slot;
+use lith_core::task::Exit;
+use lith_net::{GuestNetwork, Network, NetworkState};
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::images::Images;
+use crate::layout::Layout;
+use machine::Machines;
+use ports::Ports;
+use state::{Records, StateError};
+use supervise::Supervisors;
+pub use wake::Waker;
+
+/// A look at everything though nothing called for it: notices what no notification told.
+const RESYNC_INTERVAL: Duration = Duration::from_secs(30);
+/// After a round that failed as a whole, such as on a full disk.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What the agent needs to know of its machine.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// Where its files lie.
+    pub layout: Layout,
+    /// Its name.
+    pub node: NodeName,
+    /// Where guests' addresses come from.
+    pub network: GuestNetwork,
+    /// Folders that may hold the guests' kernel, in order.
+    pub kernels: Vec<PathBuf>,
+}
+
+/// What others hold of the agent.
+#[derive(Debug, Clone)]
+pub struct AgentHandle {
+    layout: Layout,
+    slots: watch::Receiver<Arc<BTreeMap<TaskId, Slot>>>,
+}
+
+impl AgentHandle {
+    /// The folder of a task's log, if the node knows the task.
+    #[must_use]
+    pub fn log(&self, id: &TaskId) -> Option<PathBuf> {
+        self.slots.borrow().contains_key(id).then(|| self.layout.task(id))
+    }
+
+    /// A client of the task's supervisor, if the node knows the task. It may not run.
+    #[must_use]
+    pub fn supervisor(&self, id: &TaskId) -> Option<lith_vmm::shim::Client> {
+        let slot = *self.slots.borrow().get(id)?;
+        Some(lith_vmm::shim::Client::new(lith_vmm::shim::socket_in(&self.layout.running(slot))))
+    }
+}
+
+/// The agent of one machine.
+pub struct Agent {
+    config: AgentConfig,
+    images: Images,
+    desired: watch::Receiver<Arc<Desired>>,
+    /// What the server last said, as kept on disk.
+    kept: Arc<Desired>,
+    observed: watch::Sender<Arc<Observed>>,
+    slots: watch::Sender<Arc<BTreeMap<TaskId, Slot>>>,
+    records: Records,
+    machines: Machines,
+    supervisors: Supervisors,
+    ports: Ports,
+    network: Network,
+    in_force: Option<NetworkState>,
+    /// Starts that did not even begin, until their history is written.
+    failed: BTreeMap<TaskId, Exit>,
+    is_draining: bool,
+    runtime: tokio::runtime::Handle,
+    wake: wake::Wake,
+}
+
+/// The ends by which the rest of the daemon speaks with the agent.
+#[derive(Debug)]
+pub struct Ends {
+    /// What the server wants.
+    pub desired: watch::Sender<Arc<Desired>>,
+    /// What the agent sees.
+    pub observed: watch::Receiver<Arc<Observed>>,
+    /// Access to tasks.
+    pub handle: AgentHandle,
+    /// Makes the agent look.
+    pub waker: Waker,
+}
+
+impl Agent {
+    /// The agent with what it remembers. Nothing is touched yet.
+    ///
+    /// # Errors
+    /// When its own files cannot be read: it must not guess what runs.
+    pub fn new(
+        config: AgentConfig,
+        images: Images,
+        runtime: tokio::runtime::Handle,
+    ) -> Result<(Self, Ends), StateError> {
+        let records = Records::load(&config.layout)?;
+        let kept = Arc::new(state::load_desired(&config.layout)?);
+        let (waker, wake) = wake::pair();
+        let (desired_sender, desired) = watch::channel(Arc::clone(&kept));
+        let (observed, observed_receiver) = watch::channel(Arc::default());
+        let slots = records.tasks.iter().map(|(id, record)| (id.clone(), record.slot)).collect();
+        let (slots, slots_receiver) = watch::channel(Arc::new(slots));
+        let handle = AgentHandle { layout: config.layout.clone(), slots: slots_receiver };
+        let agent = Self {
+            images: images.waking(waker.clone()),
+            supervisors: Supervisors::new(config.layout.clone(), waker.clone(), runtime.clone()),
+            machines: Machines::new(config.layout.clone(), config.kernels.clone()),
+            network: Network::new(config.layout.network()),
+            config,
+            desired,
+            kept,
+            observed,
+            slots,
+            records,
+            ports: Ports::default(),
+            in_force: None,
+            failed: BTreeMap::new(),
+            is_draining: false,
+            runtime,
+            wake,
+        };
+        let ends = Ends { desired: desired_sender, observed: observed_receiver, handle, waker };
+        Ok((agent, ends))
+    }
+
+    /// Works until it is asked to drain and everything is gone. Blocks its thread.
+    pub fn run(mut self) {
+        loop {
+            self.is_draining |= self.wake.is_draining();
+            if self.is_draining && self.is_empty() {
+                match self.network.remove_all(self.config.network) {
+                    Ok(()) => {
+                        lith_vmm::jail::cgroup::remove_parents();
+                        return;
+                    }
+                    Err(error) => {
+                        tracing::error!(error = %crate::chain::chain(&error), "the network was not removed");
+                    }
+                }
+            }
+            let wait = match self.round() {
+                Ok(None) => RESYNC_INTERVAL,
+                Ok(Some(at)) => at.since(clock::now()).min(RESYNC_INTERVAL),
+                Err(error) => {
+                    tracing::error!(error = %crate::chain::chain(&error), "the agent cannot go on; it tries again");
+                    RETRY_INTERVAL
+                }
+            };
+            self.wake.wait(wait);
+        }
+    }
+
+    /// Whether no task has a supervisor, as far as the last round saw.
+    fn is_empty(&self) -> bool {
+        self.in_force.as_ref().is_some_and(|state| state.guests.is_empty())
+    }
+}

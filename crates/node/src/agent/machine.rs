@@ -1,0 +1,199 @@
+//! What a task's machine is made of: VMM, kernel, disks, and what the guest is told.
+
+use std::path::{Path, PathBuf};
+
+use lith_core::job::TaskSpec;
+use lith_core::name::TaskId;
+use lith_core::slot::Slot;
+use lith_guest::messages::{BootConfig, Mac, Network, Seed, UnixTime};
+use lith_guest::process::{Environment, ImageConfig, Overrides};
+use lith_net::GuestNetwork;
+use lith_net::address;
+use lith_vmm::kernel::{self, BootFiles};
+use lith_vmm::log::Rotation;
+use lith_vmm::machine::accelerator::{self, Verdict};
+use lith_vmm::machine::qemu::Qemu;
+use lith_vmm::shim::ShimConfig;
+use lith_vmm::{jail, scratch};
+
+use crate::chain::chain;
+use crate::images::Stored;
+use crate::layout::Layout;
+
+/// Size of the scratch disk. Sparse: it takes what is written. Large, for people unpack archives in containers.
+const SCRATCH_BYTES: u64 = 64 << 30;
+/// How long a guest may take to start its process. Under emulation on a busy machine of two cores, several guests that
+/// boot at once need tens of seconds.
+const BOOT_DEADLINE_MS: u64 = 120_000;
+/// Serial numbers by which the guest finds its disks.
+const ROOT_SERIAL: &str = "root";
+const SCRATCH_SERIAL: &str = "scratch";
+
+/// What all machines of this node share.
+#[derive(Debug, Clone)]
+struct Common {
+    qemu: Qemu,
+    boot: BootFiles,
+    verdict: Verdict,
+}
+
+/// Makes machines' configurations, and removes what they leave.
+#[derive(Debug)]
+pub(crate) struct Machines {
+    layout: Layout,
+    kernels: Vec<PathBuf>,
+    common: Option<Common>,
+}
+
+impl Machines {
+    /// Nothing is looked for yet. `kernels` are the folders that may hold a kernel, in order.
+    pub(crate) fn new(layout: Layout, kernels: Vec<PathBuf>) -> Self {
+        Self { layout, kernels, common: None }
+    }
+
+    /// The configuration of a task's supervisor, with its scratch disk made.
+    ///
+    /// # Errors
+    /// A sentence that says what is missing.
+    pub(crate) fn config(
+        &mut self,
+        id: &TaskId,
+        slot: Slot,
+        spec: &TaskSpec,
+        image: &Stored,
+        network: GuestNetwork,
+    ) -> Result<ShimConfig, String> {
+        let task_dir = self.layout.task(id);
+        let scratch_path = task_dir.join("scratch.img");
+        std::fs::create_dir_all(&task_dir)
+            .map_err(|error| format!("its folder {} cannot be made: {error}", task_dir.display()))?;
+        scratch::create(&scratch_path, SCRATCH_BYTES).map_err(|error| chain(&error))?;
+        let Common { qemu, boot, verdict } = self.common()?;
+        let memory_mib = u32::try_from(spec.memory.mebibytes()).map_err(|_| "its memory is too large")?;
+        let vcpus = spec.cpus.virtual_cpus().min(host_cpus());
+        Ok(ShimConfig {
+            name: self.name(id),
+            slot: slot.number(),
+            task_dir,
+            run_dir: self.layout.running(slot),
+            qemu: qemu.program,
+            qemu_version: qemu.version,
+            kernel_version: boot.version,
+            kernel: boot.kernel,
+            initramfs: boot.initramfs,
+            accelerator: verdict.accelerator,
+            tsc_khz: verdict.tsc_khz,
+            vcpus: u8::try_from(vcpus).unwrap_or(u8::MAX),
+            memory_mib,
+            root_image: image.path.clone(),
+            scratch: scratch_path,
+            boot: boot_config(id, slot, spec, image, network),
+            boot_deadline_ms: BOOT_DEADLINE_MS,
+            log: Rotation::default(),
+        })
+    }
+
+    /// The name of a task's machine and control group, unique on the machine.
+    fn name(&self, id: &TaskId) -> String {
+        format!("{id}{}", self.layout.instance())
+    }
+
+    /// VMM, kernel and verdict: found once, and looked for again after each failure.
+    fn common(&mut self) -> Result<Common, String> {
+        if let Some(common) = &self.common {
+            return Ok(common.clone());
+        }
+        let common = prepare(&self.layout, &self.kernels)?;
+        tracing::info!(
+            qemu = %common.qemu.version,
+            kernel = %common.boot.version,
+            accelerator = %common.verdict.accelerator,
+            why = %common.verdict.reason,
+            "machines are ready"
+        );
+        self.common = Some(common.clone());
+        Ok(common)
+    }
+
+    /// Removes all that a task had on this node's disk.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub(crate) fn remove(&self, id: &TaskId, slot: Slot) -> std::io::Result<()> {
+        if let Err(error) = jail::cgroup::remove(&self.name(id)) {
+            tracing::warn!(task = %id, error = %chain(&error), "a control group was not removed");
+        }
+        remove_folder(&self.layout.running(slot))?;
+        remove_folder(&self.layout.task(id))
+    }
+}
+
+fn prepare(layout: &Layout, kernels: &[PathBuf]) -> Result<Common, String> {
+    let with_hint = |error: String, hint: Option<String>| match hint {
+        Some(hint) => format!("{error} ({hint})"),
+        None => error,
+    };
+    let qemu = Qemu::find().map_err(|error| with_hint(chain(&error), error.hint()))?;
+    let kernel = kernel::find(kernels).map_err(|error| with_hint(chain(&error), error.hint()))?;
+    let boot =
+        kernel::prepare(&kernel, &layout.boot()).map_err(|error| with_hint(chain(&error), error.hint()))?;
+    let verdict = accelerator::choose(&qemu, &boot, &layout.boot())
+        .map_err(|error| with_hint(chain(&error), error.hint()))?;
+    Ok(Common { qemu, boot, verdict })
+}
+
+fn remove_folder(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn host_cpus() -> u32 {
+    std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX))
+}
+
+/// What the guest is told. Its time and its seed are filled in by the supervisor, at the last moment.
+fn boot_config(
+    id: &TaskId,
+    slot: Slot,
+    spec: &TaskSpec,
+    image: &Stored,
+    network: GuestNetwork,
+) -> BootConfig {
+    let variables = spec.env.iter().map(|(name, value)| format!("{name}={value}"));
+    BootConfig {
+        hostname: id.task.to_string(),
+        network: Some(Network {
+            address: network.guest_address(slot),
+            prefix: 32,
+            gateway: address::GATEWAY,
+            gateway_mac: Mac(address::host_mac(slot).0),
+            mac: Mac(address::guest_mac(slot).0),
+        }),
+        resolvers: vec![],
+        extra_hosts: vec![],
+        time: UnixTime { seconds: 0, nanoseconds: 0 },
+        seed: Seed(vec![]),
+        image: ImageConfig {
+            entrypoint: image.config.entrypoint.clone(),
+            cmd: image.config.cmd.clone(),
+            env: Environment(image.config.env.clone()),
+            user: image.config.user.clone(),
+            working_dir: image.config.working_dir.clone(),
+            volumes: image.config.volumes.clone(),
+            stop_signal: Some(image.config.stop_signal.clone()).filter(|signal| !signal.is_empty()),
+        },
+        overrides: Overrides {
+            entrypoint: spec.entrypoint.clone(),
+            cmd: spec.command.clone(),
+            env: Environment(variables.collect()),
+            user: spec.user.clone(),
+            working_dir: spec.working_dir.clone(),
+            stop_signal: spec.stop_signal.clone(),
+        },
+        ulimits: vec![],
+        root_serial: ROOT_SERIAL.to_owned(),
+        scratch_serial: SCRATCH_SERIAL.to_owned(),
+    }
+}

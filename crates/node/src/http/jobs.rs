@@ -1,0 +1,71 @@
+//! `/v1/jobs`.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use lith_api::error::Failure;
+use lith_api::job::JobSpec;
+use lith_api::task::{AskRequest, JobDetail, JobSummary, Plan};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::Context;
+use super::failure::{Body, Query, Refusal};
+
+/// Every job.
+#[utoipa::path(get, path = "/v1/jobs", responses((status = 200, body = [JobSummary])))]
+pub(crate) async fn list(State(context): State<Context>) -> Result<Json<Vec<JobSummary>>, Refusal> {
+    Ok(Json(context.server.jobs().await?))
+}
+
+/// A job with its tasks.
+#[utoipa::path(get, path = "/v1/jobs/{job}", params(("job" = String, Path, description = "Name of the job")),
+    responses((status = 200, body = JobDetail), (status = 404, body = Failure)))]
+pub(crate) async fn show(
+    State(context): State<Context>,
+    Path(job): Path<String>,
+) -> Result<Json<JobDetail>, Refusal> {
+    Ok(Json(context.server.detail(job).await?))
+}
+
+/// How to deploy.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct DeployQuery {
+    /// Only say what would change.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Deploys a job: creates it, or changes it into what is sent.
+#[utoipa::path(put, path = "/v1/jobs/{job}", params(("job" = String, Path, description = "Name of the job"), DeployQuery),
+    request_body = JobSpec,
+    responses((status = 200, body = Plan), (status = 400, body = Failure), (status = 409, body = Failure)))]
+pub(crate) async fn deploy(
+    State(context): State<Context>,
+    Path(job): Path<String>,
+    Query(query): Query<DeployQuery>,
+    Body(spec): Body<JobSpec>,
+) -> Result<Json<Plan>, Refusal> {
+    Ok(Json(context.server.deploy(job, spec, query.dry_run).await?))
+}
+
+/// Removes a job. Its tasks are stopped and removed afterwards; `GET /v1/tasks` shows when they are gone.
+#[utoipa::path(delete, path = "/v1/jobs/{job}", params(("job" = String, Path, description = "Name of the job")),
+    responses((status = 200, body = JobSummary), (status = 404, body = Failure)))]
+pub(crate) async fn remove(
+    State(context): State<Context>,
+    Path(job): Path<String>,
+) -> Result<Json<JobSummary>, Refusal> {
+    Ok(Json(context.server.remove(job).await?))
+}
+
+/// Stops, starts or restarts a job or one of its tasks.
+#[utoipa::path(post, path = "/v1/jobs/{job}/ask", params(("job" = String, Path, description = "Name of the job")),
+    request_body = AskRequest, responses((status = 200, body = JobDetail), (status = 404, body = Failure)))]
+pub(crate) async fn ask(
+    State(context): State<Context>,
+    Path(job): Path<String>,
+    Body(request): Body<AskRequest>,
+) -> Result<Json<JobDetail>, Refusal> {
+    Ok(Json(context.server.ask(job, request).await?))
+}

@@ -1,0 +1,85 @@
+//! `lith`, the one executable: a person's commands, the daemon, and the supervisor of each task.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use lith_api::client::Client;
+use lith_api::error::{Code, Failure};
+use lith_cli::{DoctorArgs, DownArgs, Format, Invocation};
+use lith_node::doctor::Doctor;
+use lith_node::layout::Layout;
+use lith_node::{detach, down, shim, up};
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args();
+    // Before the grammar of all commands is built: a supervisor must stay small.
+    if arguments.nth(1).as_deref() == Some(shim::SUBCOMMAND) {
+        return shim::main(&arguments.collect::<Vec<_>>());
+    }
+    match lith_cli::parse() {
+        Invocation::Client(command) => lith_cli::run(command),
+        Invocation::Up(args) if args.detach => finish(detach::up(&args)),
+        Invocation::Up(args) => finish(up::up(&args)),
+        Invocation::Down(args) => finish(run_down(&args)),
+        Invocation::Doctor(args) => run_doctor(&args),
+    }
+}
+
+fn finish(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => lith_cli::report(&failure),
+    }
+}
+
+fn run_doctor(args: &DoctorArgs) -> ExitCode {
+    let examine = || {
+        up::require_root()?;
+        let layout = Layout::new(&args.data_dir, &args.run_dir);
+        // A daemon that runs knows best with which kernel and network it does.
+        let runtime = runtime()?;
+        match runtime.block_on(Client::new(&layout.socket()).get("/v1/doctor")) {
+            Err(failure) if failure.code == Code::Unreachable => {}
+            answer => return answer,
+        }
+        let config = up::config(&up::defaults(&args.data_dir, &args.run_dir), layout)?;
+        Ok(Doctor::new(&config).examine_blocking())
+    };
+    let format = if args.json { Format::Json } else { Format::Text };
+    match examine() {
+        Ok(checks) => lith_cli::print_checks(&checks, format),
+        Err(failure) => lith_cli::report(&failure),
+    }
+}
+
+fn run_down(args: &DownArgs) -> Result<(), Failure> {
+    if args.purge && !args.yes && !confirm(args)? {
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime =
+        runtime.map_err(|error| Failure::new(Code::Machine, format!("cannot start threads: {error}")))?;
+    runtime
+        .block_on(down::down(args, |layout| up::config(&up::defaults(&args.data_dir, &args.run_dir), layout)))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    runtime.map_err(|error| Failure::new(Code::Machine, format!("cannot start threads: {error}")))
+}
+
+/// Asks whether the data may be deleted; without a terminal, nobody can say yes.
+fn confirm(args: &DownArgs) -> Result<bool, Failure> {
+    let mut terminal = std::io::stderr();
+    if !std::io::stdin().is_terminal() || !terminal.is_terminal() {
+        let message = format!("--purge deletes everything in {}", args.data_dir.display());
+        return Err(Failure::new(Code::Invalid, message).hint("say `--yes` if that is meant"));
+    }
+    let question =
+        format!("Delete everything in {}, with all jobs, disks and images? [y/N] ", args.data_dir.display());
+    let mut answer = String::new();
+    let asked =
+        terminal.write_all(question.as_bytes()).and_then(|()| std::io::stdin().read_line(&mut answer));
+    asked.map_err(|error| Failure::new(Code::Machine, format!("cannot ask: {error}")))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

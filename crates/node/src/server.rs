@@ -1,0 +1,326 @@
+//! The server: what is deployed, and what each node should therefore have.
+//!
+//! Owns the database. Every decision is a pure function of core over the loaded world; this module loads, asks core,
+//! writes one transaction and hands the agent its part. Database calls block and run on blocking threads.
+
+mod desired;
+mod status;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lith_api::agent::{Desired, Observed};
+use lith_api::error::{Code, Failure};
+use lith_api::event::Event;
+use lith_api::task::{Ask, AskRequest, Change, JobDetail, JobSummary, Plan, TaskStatus};
+use lith_core::deploy::{self, Job, TaskKey};
+use lith_core::job::JobSpec;
+use lith_core::name::{JobName, NodeName};
+use lith_core::place;
+use lith_store::{Store, StoreError, StoredJob, World, Write};
+use tokio::sync::{broadcast, watch};
+
+use crate::chain::chain;
+use crate::clock;
+
+/// Events that a slow watcher may lag behind before it misses some; it is told that it did.
+const EVENTS_BUFFERED: usize = 256;
+
+/// The server of a cluster.
+#[derive(Debug)]
+pub struct Server {
+    store: Mutex<Store>,
+    node: NodeName,
+    desired: watch::Sender<Arc<Desired>>,
+    observed: watch::Receiver<Arc<Observed>>,
+    events: broadcast::Sender<Event>,
+}
+
+impl Server {
+    /// A server over its database, which tells the agent what to have through `desired`.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn new(
+        mut store: Store,
+        node: NodeName,
+        desired: watch::Sender<Arc<Desired>>,
+        observed: watch::Receiver<Arc<Observed>>,
+    ) -> Result<Self, StoreError> {
+        let world = store.world()?;
+        let events = broadcast::Sender::new(EVENTS_BUFFERED);
+        let server = Self { store: Mutex::new(store), node, desired, observed, events };
+        server.converge(world)?;
+        Ok(server)
+    }
+
+    /// Places what is not placed, and tells the agent all that it should have.
+    fn converge(&self, mut world: World) -> Result<(), StoreError> {
+        let placements = self.placements(&world);
+        if !placements.is_empty() {
+            let write = Write { placements, ..Write::default() };
+            let mut store = self.store();
+            store.write(&write, clock::now())?;
+            world = store.world()?;
+        }
+        self.desired.send_replace(Arc::new(desired::of(&world, &self.node)));
+        Ok(())
+    }
+
+    fn placements(&self, world: &World) -> Vec<place::Placement> {
+        place::place(&place::World {
+            jobs: world.jobs.values().map(|stored| &stored.job).collect(),
+            nodes: [self.node.clone()].into(),
+            allocs: world.allocs.clone(),
+        })
+    }
+
+    /// Plans the deployment of a job and, unless it is only to be shown, carries it out.
+    ///
+    /// # Errors
+    /// When the job is not valid or collides with another.
+    pub async fn deploy(
+        self: &Arc<Self>,
+        name: String,
+        spec: lith_api::job::JobSpec,
+        is_dry: bool,
+    ) -> Result<Plan, Failure> {
+        let spec = JobSpec::try_from(&spec).map_err(|error| {
+            Failure::new(Code::Invalid, format!("the job is not valid: {}", chain(&error)))
+        })?;
+        if spec.name.as_str() != name {
+            let message = format!("the request is for job \"{name}\" but declares job \"{}\"", spec.name);
+            return Err(Failure::new(Code::Invalid, message));
+        }
+        self.blocking(move |server| server.deploy_blocking(spec, is_dry)).await
+    }
+
+    fn deploy_blocking(&self, spec: JobSpec, is_dry: bool) -> Result<Plan, Failure> {
+        let mut store = self.store();
+        let world = store.world().map_err(|error| database(&error))?;
+        let jobs = || world.jobs.values().map(|stored| &stored.job);
+        if let Some(taken) = deploy::ports_taken(&spec, jobs()).first() {
+            let failure = Failure::new(Code::Conflict, taken.to_string());
+            return Err(
+                failure.hint(format!("publish another port, or remove it from \"{}\"", taken.held_by_job))
+            );
+        }
+        let current = world.jobs.get(&spec.name).map(|stored| &stored.job);
+        let plan = deploy::plan(current, spec);
+        let answer = Plan {
+            job: plan.job.spec.name.to_string(),
+            version: plan.job.version,
+            changes: plan.changes.iter().map(Change::from).collect(),
+            warnings: vec![],
+        };
+        if !is_dry && (!plan.is_empty() || current.is_none()) {
+            let message = format!("version {} was deployed", plan.job.version);
+            let event = job_event(&plan.job.spec.name, "deployed", message);
+            self.commit(&mut store, vec![plan.job], vec![], event).map_err(|error| database(&error))?;
+        }
+        Ok(answer)
+    }
+
+    /// Writes changed jobs, places what follows from them, and tells the agent.
+    fn commit(
+        &self,
+        store: &mut Store,
+        put: Vec<Job>,
+        delete: Vec<JobName>,
+        event: Event,
+    ) -> Result<(), StoreError> {
+        let mut world = store.world()?;
+        for name in &delete {
+            world.jobs.remove(name);
+        }
+        let now = clock::now();
+        for job in &put {
+            let stored = StoredJob { job: job.clone(), created: now, updated: now };
+            world.jobs.insert(job.spec.name.clone(), stored);
+        }
+        let placements = self.placements(&world);
+        let write = Write { put, delete, placements, events: vec![event] };
+        let (_, events) = store.write(&write, now)?;
+        self.desired.send_replace(Arc::new(desired::of(&store.world()?, &self.node)));
+        self.publish(events);
+        Ok(())
+    }
+
+    /// Deletes a job. Its tasks are stopped and removed by their node.
+    ///
+    /// # Errors
+    /// When there is no such job.
+    pub async fn remove(self: &Arc<Self>, name: String) -> Result<JobSummary, Failure> {
+        self.blocking(move |server| {
+            let mut store = server.store();
+            let stored = find(&mut store, &name)?;
+            let summary = status::summary(&stored, &server.observed.borrow());
+            let job = stored.job.spec.name;
+            let event = job_event(&job, "removed", "the job was removed".to_owned());
+            server.commit(&mut store, vec![], vec![job], event).map_err(|error| database(&error))?;
+            Ok(summary)
+        })
+        .await
+    }
+
+    /// Stops, starts or restarts a job or one of its tasks.
+    ///
+    /// # Errors
+    /// When there is no such job or task.
+    pub async fn ask(self: &Arc<Self>, name: String, request: AskRequest) -> Result<JobDetail, Failure> {
+        self.blocking(move |server| {
+            let mut store = server.store();
+            let stored = find(&mut store, &name)?;
+            let next = status::ask(&stored.job, &request, &server.observed.borrow())?;
+            if next != stored.job {
+                let verb = match request.ask {
+                    Ask::Stop => "stop",
+                    Ask::Start => "start",
+                    Ask::Restart => "restart",
+                };
+                let what = request.task.map_or("every task".to_owned(), |task| format!("task \"{task}\""));
+                let event = job_event(&next.spec.name, "asked", format!("{verb} of {what} was asked"));
+                server.commit(&mut store, vec![next], vec![], event).map_err(|error| database(&error))?;
+            }
+            let stored = find(&mut store, &name)?;
+            server.detail_of(&mut store, &stored)
+        })
+        .await
+    }
+
+    /// A job with its tasks.
+    ///
+    /// # Errors
+    /// When there is no such job.
+    pub async fn detail(self: &Arc<Self>, name: String) -> Result<JobDetail, Failure> {
+        self.blocking(move |server| {
+            let mut store = server.store();
+            let stored = find(&mut store, &name)?;
+            server.detail_of(&mut store, &stored)
+        })
+        .await
+    }
+
+    fn detail_of(&self, store: &mut Store, stored: &StoredJob) -> Result<JobDetail, Failure> {
+        let world = store.world().map_err(|error| database(&error))?;
+        let observed = self.observed.borrow().clone();
+        let name = stored.job.spec.name.to_string();
+        let mut tasks = status::tasks(&world, &observed);
+        tasks.retain(|task| task.job == name);
+        Ok(JobDetail {
+            summary: status::summary(stored, &observed),
+            spec: lith_api::job::JobSpec::from(&stored.job.spec),
+            tasks,
+        })
+    }
+
+    /// Every job.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn jobs(self: &Arc<Self>) -> Result<Vec<JobSummary>, Failure> {
+        self.blocking(|server| {
+            let world = server.store().world().map_err(|error| database(&error))?;
+            let observed = server.observed.borrow().clone();
+            Ok(world.jobs.values().map(|stored| status::summary(stored, &observed)).collect())
+        })
+        .await
+    }
+
+    /// Every task that is wanted or still there, of one job or of all.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn tasks(self: &Arc<Self>, job: Option<String>) -> Result<Vec<TaskStatus>, Failure> {
+        self.blocking(move |server| {
+            let world = server.store().world().map_err(|error| database(&error))?;
+            let observed = server.observed.borrow().clone();
+            let mut tasks = status::tasks(&world, &observed);
+            tasks.retain(|task| job.as_ref().is_none_or(|job| task.job == *job));
+            Ok(tasks)
+        })
+        .await
+    }
+
+    /// Events from now on. The receiver learns when it was too slow.
+    #[must_use]
+    pub fn watch_events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// Events that were stored after `id`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn events_after(self: &Arc<Self>, id: u64) -> Result<Vec<Event>, Failure> {
+        self.blocking(move |server| server.store().events_after(id).map_err(|error| database(&error))).await
+    }
+
+    /// Tells of each change of phase, for as long as the agent lives.
+    pub async fn narrate(self: Arc<Self>) {
+        let mut observed = self.observed.clone();
+        let mut before = Arc::clone(&observed.borrow_and_update());
+        while observed.changed().await.is_ok() {
+            let now = Arc::clone(&observed.borrow_and_update());
+            let events = status::phase_events(&before, &now);
+            before = now;
+            if events.is_empty() {
+                continue;
+            }
+            let stored = self
+                .blocking(move |server| {
+                    let write = Write { events, ..Write::default() };
+                    server.store().write(&write, clock::now()).map_err(|error| database(&error))
+                })
+                .await;
+            match stored {
+                Ok((_, events)) => self.publish(events),
+                Err(failure) => tracing::error!(error = %failure.message, "events were not stored"),
+            }
+        }
+    }
+
+    fn publish(&self, events: Vec<Event>) {
+        for event in events {
+            // Fails only when nobody watches.
+            let _ = self.events.send(event);
+        }
+    }
+
+    fn store(&self) -> std::sync::MutexGuard<'_, Store> {
+        // A panic while it was held left at most an open transaction, which SQLite rolls back.
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs database work on a blocking thread.
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let server = Arc::clone(self);
+        tokio::task::spawn_blocking(move || work(&server))
+            .await
+            .unwrap_or_else(|error| Err(Failure::new(Code::Internal, format!("the request failed: {error}"))))
+    }
+}
+
+fn find(store: &mut Store, name: &str) -> Result<StoredJob, Failure> {
+    let mut world = store.world().map_err(|error| database(&error))?;
+    let found = name.parse::<JobName>().ok().and_then(|name| world.jobs.remove(&name));
+    found.ok_or_else(|| {
+        Failure::new(Code::NotFound, format!("there is no job \"{name}\"")).hint("see `lith job ls`")
+    })
+}
+
+fn database(error: &StoreError) -> Failure {
+    tracing::error!(error = %chain(error), "the database failed");
+    Failure::new(Code::Internal, chain(error)).hint("see the log of `lith up`")
+}
+
+fn job_event(job: &JobName, kind: &str, message: String) -> Event {
+    Event { id: 0, time_ms: 0, job: Some(job.to_string()), task: None, kind: kind.to_owned(), message }
+}
+
+/// Every task of a job, as a key.
+fn keys(job: &Job) -> impl Iterator<Item = &TaskKey> {
+    job.desires.keys()
+}

@@ -1,0 +1,392 @@
+//! What is wrong with a file, where, and what to do about it.
+//!
+//! Owns the public form of diagnostics, their codes and their collection. Rendering for a terminal is in `render`.
+//! Must not know any key of the job file.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::document::{Lines, Span};
+
+mod render;
+
+/// Most diagnostics of one file: nobody reads more, and a hostile file must not make a report larger than itself.
+pub const DIAGNOSTICS_MAX: usize = 50;
+
+/// Longest piece of the file repeated in a message, in characters; the line itself is shown below anyway.
+const QUOTED_CHARS_MAX: usize = 60;
+
+/// Longest part of a line kept on either side of a mark, in characters: any line written by hand is kept whole.
+const EXCERPT_CHARS_MAX: usize = 1000;
+
+/// How much a diagnostic matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// The file is refused.
+    Error,
+    /// The file is accepted; the person probably meant something else.
+    Warning,
+}
+
+impl Severity {
+    /// The word shown to people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// What kind of mistake it is. The text of a code is stable: programs may depend on it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum Code {
+            $($(#[$doc])* #[serde(rename = $text)] $name,)*
+        }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its stable text.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The text is not YAML.
+    Syntax = "syntax",
+    /// The file, or what its aliases expand to, is too large.
+    TooLarge = "too-large",
+    /// Values are nested too deep.
+    TooDeep = "too-deep",
+    /// The file holds nothing.
+    Empty = "empty",
+    /// The file holds more than one document.
+    SeveralDocuments = "several-documents",
+    /// A YAML tag that means nothing here.
+    Tag = "tag",
+    /// A key that is empty or not text.
+    BadKey = "bad-key",
+    /// A key that stands twice in one mapping.
+    DuplicateKey = "duplicate-key",
+    /// A key that lith does not know.
+    UnknownKey = "unknown-key",
+    /// A key that lith will know in a later version.
+    UnsupportedKey = "unsupported-key",
+    /// A key that belongs to another level.
+    MisplacedKey = "misplaced-key",
+    /// A key that must be there.
+    MissingKey = "missing-key",
+    /// Two keys that exclude each other.
+    ConflictingKeys = "conflicting-keys",
+    /// A list where text is wanted, and the like.
+    WrongType = "wrong-type",
+    /// A name that is no DNS label.
+    BadName = "bad-name",
+    /// More groups, tasks or ports than allowed.
+    TooMany = "too-many",
+    /// A quantity out of its range.
+    OutOfRange = "out-of-range",
+    /// Text that is not a number.
+    BadNumber = "bad-number",
+    /// Text that is not a size.
+    BadSize = "bad-size",
+    /// Text that is not a duration.
+    BadDuration = "bad-duration",
+    /// Text that is not a port.
+    BadPort = "bad-port",
+    /// Text that does not publish a port.
+    BadPublish = "bad-publish",
+    /// Two published ports that exclude each other.
+    PortCollision = "port-collision",
+    /// A command that cannot be split into words, or that no process can be given.
+    BadCommand = "bad-command",
+    /// An environment variable that no process can be given.
+    BadEnv = "bad-env",
+    /// Text that is not a user.
+    BadUser = "bad-user",
+    /// A path that is not absolute, or not a path.
+    BadPath = "bad-path",
+    /// Text that is not a signal.
+    BadSignal = "bad-signal",
+    /// Text that is not a restart policy.
+    BadRestart = "bad-restart",
+    /// Text that is not an image reference.
+    BadImage = "bad-image",
+    /// The same thing said twice.
+    Repeated = "repeated",
+    /// Shell syntax in a command that no shell reads.
+    ShellSyntax = "shell-syntax",
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One thing that is wrong, and its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diagnostic {
+    /// Whether the file is refused because of it.
+    pub severity: Severity,
+    /// What kind of mistake it is.
+    pub code: Code,
+    /// What is wrong, one sentence without a full stop.
+    pub message: String,
+    /// What to write instead.
+    pub hint: Option<String>,
+    /// Name of the file, as the reader was given it.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// Characters concerned in this line, at least 1.
+    pub length: usize,
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)
+    }
+}
+
+/// Everything found in one file, in order of position.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diagnostics {
+    /// What was found.
+    pub list: Vec<Diagnostic>,
+    /// How many more there are than the list may hold.
+    pub omitted: usize,
+    /// For each diagnostic what is shown of its line.
+    excerpts: Vec<Excerpt>,
+}
+
+/// The part of a line around a mark: all of a line written by hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Excerpt {
+    text: String,
+    /// Characters of `text` before the mark.
+    mark: usize,
+}
+
+impl Diagnostics {
+    /// Whether the file is refused.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.list.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+
+    /// What to do about the first error.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        self.list.iter().find(|diagnostic| diagnostic.severity == Severity::Error)?.hint.clone()
+    }
+
+    /// For a terminal: each diagnostic with its line and a caret below it. Without colour it reads as well.
+    #[must_use]
+    pub fn render(&self, colour: Colour) -> String {
+        render::render(self, colour)
+    }
+}
+
+impl std::error::Error for Diagnostics {}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let errors = self.list.iter().filter(|diagnostic| diagnostic.severity == Severity::Error);
+        match (errors.clone().next(), errors.count() + self.omitted) {
+            (None, _) => f.write_str("nothing is wrong with the job file"),
+            (Some(first), 1) => first.fmt(f),
+            (Some(first), count) => write!(f, "{first} (and {} more)", count - 1),
+        }
+    }
+}
+
+/// Whether rendered text carries terminal colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colour {
+    /// ANSI escape sequences, for a terminal.
+    Ansi,
+    /// Text alone, for files and pipes.
+    None,
+}
+
+/// Text of the file as it is repeated in a message: on one line, in backquotes, cut where it is long.
+pub(crate) fn quoted(text: &str) -> String {
+    if text.is_empty() {
+        return String::from("`\"\"`");
+    }
+    let mut shown = String::from("`");
+    for (index, character) in text.chars().enumerate() {
+        if index == QUOTED_CHARS_MAX {
+            shown.push('…');
+            break;
+        }
+        match character {
+            '"' | '\'' | '\\' => shown.push(character),
+            // What is invisible, or changes the direction of writing, would make the message lie.
+            _ => shown.extend(character.escape_debug()),
+        }
+    }
+    shown.push('`');
+    shown
+}
+
+/// Collects what is found, in any order.
+#[derive(Default)]
+pub(crate) struct Reporter {
+    found: Vec<Finding>,
+    seen: HashSet<(Code, Span)>,
+    omitted: usize,
+    has_errors: bool,
+}
+
+struct Finding {
+    severity: Severity,
+    code: Code,
+    span: Span,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Reporter {
+    /// Notes a mistake for which the file is refused. The same mistake at the same place, met again through an alias, is
+    /// noted once.
+    pub(crate) fn error(&mut self, code: Code, span: Span, message: impl Into<String>, hint: impl Hint) {
+        self.note(Finding {
+            severity: Severity::Error,
+            code,
+            span,
+            message: message.into(),
+            hint: hint.text(),
+        });
+    }
+
+    /// Notes something that is probably not meant.
+    pub(crate) fn warning(&mut self, code: Code, span: Span, message: impl Into<String>, hint: impl Hint) {
+        self.note(Finding {
+            severity: Severity::Warning,
+            code,
+            span,
+            message: message.into(),
+            hint: hint.text(),
+        });
+    }
+
+    pub(crate) fn has_errors(&self) -> bool {
+        self.has_errors
+    }
+
+    fn note(&mut self, finding: Finding) {
+        self.has_errors |= finding.severity == Severity::Error;
+        if self.found.len() >= COLLECTED_MAX {
+            self.omitted += 1;
+        } else if self.seen.insert((finding.code, finding.span)) {
+            self.found.push(finding);
+        }
+    }
+
+    /// Everything found, with lines and columns of `text`.
+    pub(crate) fn finish(mut self, file: &str, text: &str) -> Diagnostics {
+        let lines = Lines::of(text);
+        self.found.sort_by_key(|finding| finding.span);
+        let kept = self.found.len().min(DIAGNOSTICS_MAX);
+        let omitted = self.omitted + self.found.len() - kept;
+        let mut diagnostics =
+            Diagnostics { list: Vec::with_capacity(kept), omitted, excerpts: Vec::with_capacity(kept) };
+        for finding in self.found.drain(..kept) {
+            let place = Place::of(finding.span, text, &lines);
+            diagnostics.list.push(Diagnostic {
+                severity: finding.severity,
+                code: finding.code,
+                message: finding.message,
+                hint: finding.hint,
+                file: file.to_owned(),
+                line: place.line,
+                column: place.column,
+                length: place.length,
+            });
+            diagnostics.excerpts.push(place.excerpt);
+        }
+        diagnostics
+    }
+}
+
+/// Most findings held before they are sorted: enough that the first ones of the file are among them, whatever the order
+/// in which the layers look at it.
+const COLLECTED_MAX: usize = 20 * DIAGNOSTICS_MAX;
+
+/// A hint, or none.
+pub(crate) trait Hint {
+    fn text(self) -> Option<String>;
+}
+
+impl Hint for Option<String> {
+    fn text(self) -> Option<String> {
+        self
+    }
+}
+
+impl Hint for String {
+    fn text(self) -> Option<String> {
+        Some(self)
+    }
+}
+
+impl Hint for &str {
+    fn text(self) -> Option<String> {
+        Some(self.to_owned())
+    }
+}
+
+/// A span as a person counts it.
+struct Place {
+    line: usize,
+    column: usize,
+    length: usize,
+    excerpt: Excerpt,
+}
+
+impl Place {
+    fn of(span: Span, text: &str, lines: &Lines) -> Self {
+        let start = text.floor_char_boundary(span.start.min(text.len()));
+        let end = text.floor_char_boundary(span.end.clamp(start, text.len()));
+        let (line, line_start) = lines.locate(start);
+        let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
+        let shown = text[line_start..line_end].trim_end_matches('\r');
+        let start = start.min(line_start + shown.len());
+        let end = end.clamp(start, line_start + shown.len());
+        Self {
+            line,
+            column: text[line_start..start].chars().count() + 1,
+            length: text[start..end].chars().count().max(1),
+            excerpt: Excerpt::around(&text[line_start..start], &text[start..line_start + shown.len()]),
+        }
+    }
+}
+
+impl Excerpt {
+    /// Cuts what stands before and after the start of a mark: fifty whole copies of a file that is one long line would
+    /// be a large report.
+    fn around(before: &str, after: &str) -> Self {
+        let head: Vec<char> = before.chars().rev().take(EXCERPT_CHARS_MAX).collect();
+        let mark = head.len();
+        let text = head.into_iter().rev().chain(after.chars().take(EXCERPT_CHARS_MAX)).collect();
+        Self { text, mark }
+    }
+}

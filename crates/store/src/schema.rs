@@ -1,0 +1,42 @@
+//! The schema and its migrations. A migration that was released is never edited: a new one is appended.
+
+use rusqlite_migration::{M, Migrations};
+
+/// Every migration, in order.
+pub(crate) fn migrations() -> Migrations<'static> {
+    Migrations::new(vec![M::up(
+        "create table cluster (
+             id integer primary key check (id = 1),
+             version integer not null
+         ) strict;
+         insert into cluster (id, version) values (1, 0);
+         create table job (
+             name text primary key,
+             version integer not null,
+             form integer not null,
+             body text not null,
+             created_ms integer not null,
+             updated_ms integer not null
+         ) strict;
+         create table alloc (
+             id text primary key,
+             node text not null
+         ) strict;
+         create table event (
+             id integer primary key autoincrement,
+             time_ms integer not null,
+             job text,
+             task text,
+             kind text not null,
+             message text not null
+         ) strict;",
+    )])
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn migrations_are_valid() {
+        super::migrations().validate().unwrap();
+    }
+}

@@ -1,0 +1,113 @@
+//! Tests on a real database file.
+
+use std::collections::BTreeMap;
+
+use lith_core::deploy::plan;
+use lith_core::job::{
+    Bytes, CpuMillis, GroupSpec, JobSpec, Publish, RestartPolicy, STOP_GRACE_DEFAULT, TaskSpec, Transport,
+};
+
+use super::*;
+
+fn job(name: &str) -> Job {
+    let publish = Publish { address: None, host_port: 8080, guest_port: 80, transport: Transport::Udp };
+    let task = TaskSpec {
+        image: "nginx:1".to_owned(),
+        entrypoint: Some(vec!["/bin/sh".to_owned()]),
+        command: None,
+        env: BTreeMap::from([("A".to_owned(), "\"ü\"\n".to_owned())]),
+        user: Some("1:1".to_owned()),
+        working_dir: None,
+        memory: Bytes(256 << 20),
+        cpus: CpuMillis(500),
+        ports: vec![],
+        publish: vec![publish],
+        restart: RestartPolicy::OnFailure { retries_max: Some(2) },
+        stop_signal: None,
+        stop_grace: STOP_GRACE_DEFAULT,
+    };
+    let tasks = BTreeMap::from([("web".parse().unwrap(), task)]);
+    let groups = BTreeMap::from([("main".parse().unwrap(), GroupSpec { count: 2, tasks })]);
+    plan(None, JobSpec { name: name.parse().unwrap(), groups }).job
+}
+
+fn event(message: &str) -> Event {
+    Event {
+        id: 0,
+        time_ms: 0,
+        job: Some("shop".to_owned()),
+        task: None,
+        kind: "deployed".to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+#[test]
+fn what_is_written_is_there_after_opening_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lith.db");
+    let alloc: AllocId = "shop.main.0".parse().unwrap();
+    let node: NodeName = "odin".parse().unwrap();
+    {
+        let mut store = Store::open(&path).unwrap();
+        assert_eq!(store.world().unwrap(), World::default());
+        let placements = vec![Placement::Place(alloc.clone(), node.clone())];
+        let write =
+            Write { put: vec![job("shop")], placements, events: vec![event("one")], ..Write::default() };
+        let (version, events) = store.write(&write, Time(5)).unwrap();
+        assert_eq!((version, events[0].id, events[0].time_ms), (1, 1, 5));
+    }
+    let mut store = Store::open(&path).unwrap();
+    let world = store.world().unwrap();
+    assert_eq!(world.jobs.values().map(|stored| &stored.job).collect::<Vec<_>>(), [&job("shop")]);
+    assert_eq!(world.allocs, BTreeMap::from([(alloc.clone(), node)]));
+    let changed = Job { version: 2, ..job("shop") };
+    store.write(&Write { put: vec![changed], ..Write::default() }, Time(9)).unwrap();
+    let stored = store.world().unwrap().jobs.into_values().next().unwrap();
+    assert_eq!((stored.created, stored.updated, stored.job.version), (Time(5), Time(9), 2));
+    let write = Write {
+        delete: vec!["shop".parse().unwrap()],
+        placements: vec![Placement::Remove(alloc)],
+        ..Write::default()
+    };
+    assert_eq!(store.write(&write, Time(10)).unwrap().0, 3);
+    assert_eq!(store.world().unwrap(), World { version: 3, ..World::default() });
+}
+
+#[test]
+fn events_do_not_change_the_version_and_are_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&folder.path().join("lith.db")).unwrap();
+    let many = vec![event("x"); usize::try_from(EVENTS_MAX).unwrap() + 10];
+    let (version, _) = store.write(&Write { events: many, ..Write::default() }, Time(1)).unwrap();
+    assert_eq!(version, 0);
+    let first = store.events_after(0).unwrap();
+    assert_eq!((first[0].id, first.len()), (11, EVENTS_BATCH_MAX as usize));
+    assert_eq!(store.events_after(EVENTS_MAX + 8).unwrap().len(), 2);
+}
+
+#[test]
+fn a_newer_form_and_a_damaged_row_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&folder.path().join("lith.db")).unwrap();
+    store.write(&Write { put: vec![job("shop")], ..Write::default() }, Time(1)).unwrap();
+    let causes = [
+        ("form = 99", "form 99 is newer than this version of lith knows"),
+        ("form = 1, body = '{'", "it is not valid JSON of its form"),
+    ];
+    for (assignment, cause) in causes {
+        store.connection.execute(&format!("update job set {assignment}"), []).unwrap();
+        let error = store.world().unwrap_err();
+        assert_eq!(error.to_string(), "cannot read job \"shop\" from the database");
+        assert_eq!(std::error::Error::source(&error).unwrap().to_string(), cause);
+    }
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lith.db");
+    std::fs::write(&path, vec![b'x'; 10_000]).unwrap();
+    let error = Store::open(&path).unwrap_err().to_string();
+    assert!(error.starts_with("cannot open the database"), "{error}");
+}

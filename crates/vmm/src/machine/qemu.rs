@@ -1,0 +1,353 @@
+//! The QEMU driver: what a [`MachineSpec`] is on QEMU's command line, and how its process is jailed. Owns every word
+//! that QEMU understands. Disks, network and channels are handed over as open descriptors, so the jail holds nothing
+//! of the task but them.
+
+use super::{Accelerator, Driver, Machine, MachineError, MachineSpec};
+use crate::jail::{self, Jail, Program};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Folders searched for the program; the environment's PATH is not asked, since root runs what is found.
+const PROGRAM_FOLDERS: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
+/// What the dynamic linker and QEMU itself need, shown in the jail where it exists. `/usr/share/seabios` holds the
+/// firmware that Debian's `/usr/share/qemu` links to.
+const READ_ONLY: [&str; 9] = [
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/etc/ld.so.cache",
+    "/usr/share/qemu",
+    "/usr/share/seabios",
+    "/usr/share/ipxe",
+];
+/// Room for translated code under TCG, MiB. QEMU's own default grows to 1 GiB per machine, which would count against
+/// the task's ceiling. Booting Debian's kernel to a shell fills 54 MiB; when it is full QEMU starts over.
+const TRANSLATION_MIB: u64 = 64;
+/// QEMU's own memory beside guest memory and translated code: 40 MB idle, and buffers of requests in flight.
+const OVERHEAD_BYTES: u64 = 128 << 20;
+/// Longest serial that virtio-blk carries.
+const SERIAL_BYTES_MAX: usize = 20;
+/// First inherited descriptor: standard input, output and error come before.
+const DESCRIPTOR_FIRST: usize = 3;
+/// The fixed part of QEMU's seccomp filter and of its device model.
+const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
+/// An installed QEMU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Qemu {
+    /// The program.
+    pub program: PathBuf,
+    /// Its version, such as `7.2.22`.
+    pub version: String,
+}
+
+/// The program for this machine's architecture.
+const PROGRAM: &str =
+    if cfg!(target_arch = "aarch64") { "qemu-system-aarch64" } else { "qemu-system-x86_64" };
+
+/// The Debian package of a QEMU program.
+pub(super) fn debian_package(program: &str) -> &'static str {
+    if program == "qemu-system-aarch64" { "qemu-system-arm" } else { "qemu-system-x86" }
+}
+
+/// The machine type: `microvm` is small and boots fast but exists on x86-64 only.
+fn machine_type() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "virt" } else { "microvm,acpi=on" }
+}
+
+/// The guest's name of the first serial port.
+fn console_device() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "ttyAMA0" } else { "ttyS0" }
+}
+
+impl Qemu {
+    /// Finds the installed QEMU and asks for its version.
+    ///
+    /// # Errors
+    /// [`MachineError::NoProgram`], [`MachineError::Version`].
+    pub fn find() -> Result<Qemu, MachineError> {
+        let program =
+            PROGRAM_FOLDERS.iter().map(|folder| Path::new(folder).join(PROGRAM)).find(|path| path.is_file());
+        let program = program.ok_or(MachineError::NoProgram { program: PROGRAM })?;
+        let output = Command::new(&program).arg("--version").env_clear().output();
+        let output = output.map_err(|source| MachineError::Version { program: program.clone(), source })?;
+        let version = parse_version(&String::from_utf8_lossy(&output.stdout)).ok_or_else(|| {
+            MachineError::Version { program: program.clone(), source: io::ErrorKind::InvalidData.into() }
+        })?;
+        Ok(Qemu { program, version })
+    }
+}
+
+/// `QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)` → `7.2.22`.
+fn parse_version(text: &str) -> Option<String> {
+    let version = text.split_once("version ")?.1.split_whitespace().next()?;
+    version.starts_with(|first: char| first.is_ascii_digit()).then(|| version.to_owned())
+}
+
+impl Driver for Qemu {
+    fn name(&self) -> &'static str {
+        "QEMU"
+    }
+
+    fn overhead_bytes(&self) -> u64 {
+        OVERHEAD_BYTES + (TRANSLATION_MIB << 20)
+    }
+
+    fn start(&self, spec: &MachineSpec, tap: Option<OwnedFd>) -> Result<Machine, MachineError> {
+        let channel_error = |source: io::Error| MachineError::Channel { name: spec.name.clone(), source };
+        let (console_read, console_write) = io::pipe().map_err(channel_error)?;
+        let (complaints_read, complaints_write) = io::pipe().map_err(channel_error)?;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (channel, vmm_channel) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+                .map_err(|error| channel_error(error.into()))?;
+        let mut descriptors = vec![vmm_channel];
+        let mut file_bytes_max = 0;
+        for drive in &spec.drives {
+            let drive_error = |source| MachineError::Drive { path: drive.path.clone(), source };
+            let file = OpenOptions::new()
+                .read(true)
+                .write(!drive.read_only)
+                .open(&drive.path)
+                .map_err(drive_error)?;
+            if !drive.read_only {
+                file_bytes_max = file_bytes_max.max(size(&file).map_err(drive_error)?);
+            }
+            descriptors.push(file.into());
+        }
+        if tap.is_some() != spec.mac.is_some() {
+            let problem = "a TAP device and a hardware address belong together".to_owned();
+            return Err(MachineError::Spec { name: spec.name.clone(), problem });
+        }
+        descriptors.extend(tap);
+        let arguments =
+            arguments(spec).map_err(|problem| MachineError::Spec { name: spec.name.clone(), problem })?;
+        let program = Program {
+            path: self.program.clone(),
+            arguments,
+            stdout: console_write.into(),
+            stderr: complaints_write.into(),
+            descriptors,
+        };
+        let process = jail::spawn(&self.jail(spec, file_bytes_max), program)
+            .map_err(|source| MachineError::Jail { name: spec.name.clone(), source })?;
+        let (console, complaints) = (OwnedFd::from(console_read), OwnedFd::from(complaints_read));
+        for pipe in [&console, &complaints] {
+            rustix::io::ioctl_fionbio(pipe, true).map_err(|error| channel_error(error.into()))?;
+        }
+        Ok(Machine { process, channel, console, complaints })
+    }
+}
+
+impl Qemu {
+    fn jail(&self, spec: &MachineSpec, file_bytes_max: u64) -> Jail {
+        let mut read_only: Vec<PathBuf> = READ_ONLY.iter().map(PathBuf::from).collect();
+        read_only.push(self.program.clone());
+        read_only.push(spec.boot.kernel.clone());
+        read_only.push(spec.boot.initramfs.clone());
+        let mut devices = vec![PathBuf::from("/dev/null"), PathBuf::from("/dev/urandom")];
+        if spec.accelerator == Accelerator::Kvm {
+            devices.push(PathBuf::from("/dev/kvm"));
+        }
+        Jail {
+            uid: spec.uid,
+            root: spec.jail_root.clone(),
+            read_only,
+            devices,
+            cgroups: spec.cgroups.clone(),
+            file_bytes_max,
+        }
+    }
+}
+
+fn size(file: &File) -> io::Result<u64> {
+    Ok(file.metadata()?.len())
+}
+
+/// The command line. Descriptors are numbered as they are pushed in [`Driver::start`]: channel, drives, TAP.
+fn arguments(spec: &MachineSpec) -> Result<Vec<String>, String> {
+    let name_is_plain = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+    if spec.name.is_empty() || !spec.name.chars().all(name_is_plain) {
+        return Err(format!("{:?} is no name", spec.name));
+    }
+    let mut list = Vec::new();
+    let mut add = |option: &str, value: String| list.extend([option.to_owned(), value]);
+    add("-name", spec.name.clone());
+    for option in ["-nodefaults", "-no-user-config", "-no-reboot"] {
+        add(option, String::new());
+    }
+    add("-display", "none".to_owned());
+    add("-sandbox", SANDBOX.to_owned());
+    add("-M", machine_type().to_owned());
+    match spec.accelerator {
+        Accelerator::Kvm => {
+            add("-accel", "kvm".to_owned());
+            add("-cpu", "host".to_owned());
+        }
+        Accelerator::Tcg => {
+            add("-accel", format!("tcg,thread=multi,tb-size={TRANSLATION_MIB}"));
+            add("-cpu", "max".to_owned());
+        }
+    }
+    add("-smp", spec.vcpus.to_string());
+    add("-m", format!("{}M", spec.memory_mib));
+    add("-kernel", path(&spec.boot.kernel)?);
+    add("-initrd", path(&spec.boot.initramfs)?);
+    add("-append", kernel_command_line(spec));
+    // Modern virtio: the old register layout has no 64-bit features and is a second code path in the guest.
+    add("-global", "virtio-mmio.force-legacy=false".to_owned());
+    add("-chardev", "stdio,id=console,signal=off".to_owned());
+    add("-serial", "chardev:console".to_owned());
+    let mut descriptor = DESCRIPTOR_FIRST;
+    add("-chardev", format!("socket,id=lith,fd={descriptor}"));
+    add("-device", "virtio-serial-device,max_ports=2".to_owned());
+    add("-device", "virtserialport,chardev=lith,name=lith".to_owned());
+    for (position, drive) in spec.drives.iter().enumerate() {
+        descriptor += 1;
+        if drive.serial.is_empty()
+            || drive.serial.len() > SERIAL_BYTES_MAX
+            || !drive.serial.chars().all(name_is_plain)
+        {
+            return Err(format!("{:?} is no serial of a disk", drive.serial));
+        }
+        add("-add-fd", format!("fd={descriptor},set={descriptor}"));
+        let access = if drive.read_only { "read-only=on" } else { "read-only=off,discard=unmap" };
+        add(
+            "-blockdev",
+            format!("driver=file,node-name=disk{position},filename=/dev/fdset/{descriptor},{access}"),
+        );
+        add("-device", format!("virtio-blk-device,drive=disk{position},serial={}", drive.serial));
+    }
+    if let Some(mac) = spec.mac {
+        descriptor += 1;
+        add("-netdev", format!("tap,id=net,fd={descriptor}"));
+        add("-device", format!("virtio-net-device,netdev=net,mac={}", mac_text(mac)));
+    }
+    // What the guest does not use goes back to the host; a guest short of memory takes it again by itself.
+    add("-device", "virtio-balloon-device,deflate-on-oom=on,free-page-reporting=on".to_owned());
+    add("-object", "rng-random,id=entropy,filename=/dev/urandom".to_owned());
+    add("-device", "virtio-rng-device,rng=entropy".to_owned());
+    list.retain(|argument| !argument.is_empty());
+    Ok(list)
+}
+
+/// `panic=-1` with QEMU's `-no-reboot`: a guest kernel that panics ends the machine at once instead of hanging.
+/// `cryptomgr.notests`: the kernel's tests of its own ciphers cost each boot 0.6 s under emulation (measured, of 2.2 s
+/// to PID 1), and test the distribution's build, not this machine.
+fn kernel_command_line(spec: &MachineSpec) -> String {
+    let mut line = format!(
+        "console={} rdinit=/init quiet loglevel=4 panic=-1 reboot=t cryptomgr.notests",
+        console_device()
+    );
+    if let (Accelerator::Tcg, Some(khz)) = (spec.accelerator, spec.tsc_khz) {
+        // Writing to a String cannot fail.
+        let _ = write!(line, " tsc_early_khz={khz}");
+    }
+    line
+}
+
+/// QEMU's option parser takes a comma as the end of a value.
+fn path(path: &Path) -> Result<String, String> {
+    let text = path.to_str().ok_or_else(|| format!("{} is not UTF-8", path.display()))?;
+    Ok(text.replace(',', ",,"))
+}
+
+fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::BootFiles;
+    use crate::machine::Drive;
+
+    fn spec() -> MachineSpec {
+        let boot = BootFiles { version: "6.1".into(), kernel: "/k".into(), initramfs: "/i".into() };
+        let drive =
+            |serial: &str, read_only| Drive { path: "/d".into(), read_only, serial: serial.to_owned() };
+        MachineSpec {
+            name: "web".into(),
+            vcpus: 1,
+            memory_mib: 128,
+            boot,
+            drives: vec![drive("root", true), drive("scratch", false)],
+            mac: Some([2, 0x6c, 0x69, 0x74, 0, 7]),
+            accelerator: Accelerator::Tcg,
+            tsc_khz: Some(2_000_000),
+            uid: UID,
+            jail_root: "/run/jail".into(),
+            cgroups: Vec::new(),
+        }
+    }
+
+    const UID: u32 = crate::machine::UID_BASE + 7;
+
+    fn check(spec: &MachineSpec, wanted: &[&str], unwanted: &[&str]) {
+        let line = arguments(spec).unwrap().join(" ");
+        for part in wanted {
+            assert!(line.contains(part), "{part} is not in {line}");
+        }
+        for part in unwanted {
+            assert!(!line.contains(part), "{part} is in {line}");
+        }
+    }
+
+    #[test]
+    fn an_emulated_machine_is_told_the_counters_frequency() {
+        check(&spec(), &["tcg,thread=multi", "-cpu max", "tsc_early_khz=2000000", "-sandbox on,"], &["kvm"]);
+        let kvm = MachineSpec { accelerator: Accelerator::Kvm, ..spec() };
+        check(&kvm, &["-accel kvm", "-cpu host"], &["tcg", "tsc_early_khz"]);
+    }
+
+    #[test]
+    fn descriptors_are_numbered_in_the_order_they_are_handed_over() {
+        check(
+            &spec(),
+            &[
+                "socket,id=lith,fd=3",
+                "-add-fd fd=4,set=4",
+                "filename=/dev/fdset/4,read-only=on",
+                "filename=/dev/fdset/5,read-only=off",
+                "serial=scratch",
+                "tap,id=net,fd=6",
+                "mac=02:6c:69:74:00:07",
+            ],
+            &[],
+        );
+        check(&MachineSpec { mac: None, ..spec() }, &[], &["virtio-net-device"]);
+    }
+
+    #[test]
+    fn nothing_slips_into_the_option_syntax() {
+        let bad = |serial: &str| MachineSpec {
+            drives: vec![Drive { path: "/d".into(), read_only: true, serial: serial.to_owned() }],
+            ..spec()
+        };
+        assert!(arguments(&bad("a,b=c")).is_err());
+        assert!(arguments(&bad("much-longer-than-twenty")).is_err());
+        assert!(arguments(&MachineSpec { name: "a,b".into(), ..spec() }).is_err());
+        assert_eq!(path(Path::new("/a,b")).unwrap(), "/a,,b");
+    }
+
+    #[test]
+    fn versions() {
+        let check = |text: &str, expect: Option<&str>| assert_eq!(parse_version(text).as_deref(), expect);
+        check("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nCopyright", Some("7.2.22"));
+        check("QEMU emulator version 10.0.2\n", Some("10.0.2"));
+        check("nonsense", None);
+    }
+
+    #[test]
+    fn a_missing_program_names_its_package() {
+        let error = MachineError::NoProgram { program: "qemu-system-x86_64" };
+        assert_eq!(error.hint().unwrap(), "install it (Debian: apt-get install qemu-system-x86)");
+    }
+}

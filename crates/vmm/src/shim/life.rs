@@ -1,0 +1,428 @@
+//! The life of one boot, as a pure machine: events in, actions out. Owns every decision of the supervisor about the
+//! task; it does no I/O and reads no clock, time is an argument.
+//!
+//! ```text
+//!            Started                Stop                    the VMM has ended
+//!  booting ──────────▶ running ──────────────▶ stopping ─────────────────────▶ exited
+//!     │                   │                        │                              ▲
+//!     │ Failed, deadline  │ Exited, broken channel │ deadline                     │
+//!     └───────────────────┴────────────────────────┴──▶ (ending known, VMM killed or powering off) ──┘
+//! ```
+//! Whatever happens, the machine is over only when the VMM process has ended: its disks are free only then. The first
+//! ending that becomes known is the one recorded.
+
+use lith_guest::messages::{BootStep, Exit, GuestMessage};
+use lith_guest::signal::Signal;
+use std::time::Duration;
+
+/// Time beyond a stop's grace for the guest to kill, sync and power off: a slow disk's sync is what takes long.
+const STOP_MARGIN: Duration = Duration::from_secs(15);
+/// Time between the word that the process has ended and the end of the VMM.
+const POWER_OFF_DEADLINE: Duration = Duration::from_secs(15);
+
+/// What is known of a task's boot, as told to those who watch.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// The machine boots; the process does not run yet.
+    Booting,
+    /// The process runs.
+    Running {
+        /// Its process ID in the guest.
+        pid: u32,
+    },
+    /// The process was asked to stop.
+    Stopping,
+    /// The machine is gone.
+    Exited {
+        /// How it ended.
+        ending: Ending,
+        /// Whether the guest ran out of memory before.
+        oom_killed: bool,
+    },
+}
+
+/// How a boot ended.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// The process ended by itself.
+    Code {
+        /// Its exit code.
+        code: u8,
+    },
+    /// The process was ended by a signal, or the machine was killed on request.
+    Signal {
+        /// The signal.
+        signal: Signal,
+    },
+    /// The machine came to an end by itself, or had to be ended. The disks are as after a power cut.
+    VmmDied {
+        /// What is known, a sentence.
+        message: String,
+    },
+    /// The process never ran.
+    BootFailed {
+        /// Why, a sentence.
+        message: String,
+    },
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Event {
+    /// The guest said something.
+    Guest(GuestMessage),
+    /// The channel cannot be used any more; the sentence says why.
+    ChannelBroken(String),
+    /// The VMM has ended; the sentence says what is known.
+    VmmEnded(String),
+    /// Somebody asked to stop.
+    Stop { signal: Option<Signal>, grace: Duration },
+    /// Somebody asked to end the machine at once.
+    Kill,
+    /// A deadline may have passed.
+    Tick,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Tell the guest what to run.
+    SendBoot,
+    /// Ask the guest to stop.
+    SendStop { signal: Option<Signal>, grace: Duration },
+    /// End the VMM now.
+    KillVmm,
+    /// Tell those who watch.
+    Publish(TaskState),
+}
+
+/// The state of one boot. Times are since the supervisor's start.
+#[derive(Debug)]
+pub(super) struct Life {
+    state: TaskState,
+    said_hello: bool,
+    ending: Option<Ending>,
+    oom_killed: bool,
+    deadline: Option<Duration>,
+    boot_deadline: Duration,
+    vmm_killed: bool,
+}
+
+impl Life {
+    pub(super) fn new(boot_deadline: Duration) -> Life {
+        Life {
+            state: TaskState::Booting,
+            said_hello: false,
+            ending: None,
+            oom_killed: false,
+            deadline: Some(boot_deadline),
+            boot_deadline,
+            vmm_killed: false,
+        }
+    }
+
+    pub(super) fn state(&self) -> &TaskState {
+        &self.state
+    }
+
+    /// When to come back with [`Event::Tick`], at the latest.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        self.deadline
+    }
+
+    /// Whether the guest can be asked for something.
+    pub(super) fn is_up(&self) -> bool {
+        self.ending.is_none() && matches!(self.state, TaskState::Running { .. } | TaskState::Stopping)
+    }
+
+    pub(super) fn apply(&mut self, event: Event, now: Duration) -> Vec<Action> {
+        if matches!(self.state, TaskState::Exited { .. }) {
+            return Vec::new();
+        }
+        match event {
+            Event::Guest(message) => self.guest(message, now),
+            Event::ChannelBroken(why) => {
+                self.end(Ending::VmmDied { message: why });
+                self.kill()
+            }
+            Event::VmmEnded(why) => self.vmm_ended(why),
+            Event::Stop { signal, grace } => self.stop(signal, grace, now),
+            Event::Kill => {
+                self.end(Ending::Signal { signal: Signal::KILL });
+                self.kill()
+            }
+            Event::Tick => self.tick(now),
+        }
+    }
+
+    fn guest(&mut self, message: GuestMessage, now: Duration) -> Vec<Action> {
+        match message {
+            GuestMessage::Hello { version } if version != lith_guest::messages::VERSION => {
+                let message = format!("the guest speaks version {version} of the protocol");
+                self.end(Ending::BootFailed { message });
+                self.kill()
+            }
+            GuestMessage::Hello { .. } if self.said_hello => self.misbehaved("said hello twice"),
+            GuestMessage::Hello { .. } => {
+                self.said_hello = true;
+                vec![Action::SendBoot]
+            }
+            GuestMessage::Started { pid } => match self.state {
+                TaskState::Booting if self.said_hello && self.ending.is_none() => {
+                    self.deadline = None;
+                    self.publish(TaskState::Running { pid })
+                }
+                // The word crossed a stop on its way.
+                TaskState::Stopping if self.said_hello => Vec::new(),
+                TaskState::Booting
+                | TaskState::Running { .. }
+                | TaskState::Stopping
+                | TaskState::Exited { .. } => self.misbehaved("said that it started a process out of turn"),
+            },
+            GuestMessage::Exited { exit, oom_killed } => {
+                self.oom_killed |= oom_killed;
+                match checked(exit) {
+                    Some(ending) => self.end(ending),
+                    None => return self.misbehaved("said that its process ended with an unknown signal"),
+                }
+                self.deadline = Some(now + POWER_OFF_DEADLINE);
+                Vec::new()
+            }
+            GuestMessage::Failed { step, message } => {
+                self.end(Ending::BootFailed { message: failure(step, &message) });
+                self.deadline = Some(now + POWER_OFF_DEADLINE);
+                Vec::new()
+            }
+            // The supervisor routes figures to whoever asked.
+            GuestMessage::Stats(_) => Vec::new(),
+            GuestMessage::PowerOff => {
+                self.end(Ending::VmmDied {
+                    message: "the guest powered off without ending its process".to_owned(),
+                });
+                self.kill()
+            }
+        }
+    }
+
+    fn stop(&mut self, signal: Option<Signal>, grace: Duration, now: Duration) -> Vec<Action> {
+        if self.ending.is_some() {
+            return Vec::new();
+        }
+        if matches!(self.state, TaskState::Booting) {
+            // Nothing runs that could be asked.
+            self.end(Ending::Signal { signal: Signal::KILL });
+            return self.kill();
+        }
+        // A second stop may shorten the grace, never lengthen it: an impatient person has the last word.
+        let deadline = now.saturating_add(grace).saturating_add(STOP_MARGIN);
+        self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+        let mut actions = vec![Action::SendStop { signal, grace }];
+        if self.state != TaskState::Stopping {
+            actions.extend(self.publish(TaskState::Stopping));
+        }
+        actions
+    }
+
+    fn tick(&mut self, now: Duration) -> Vec<Action> {
+        if self.deadline.is_none_or(|deadline| now < deadline) {
+            return Vec::new();
+        }
+        match self.state {
+            TaskState::Booting => {
+                let step = if self.said_hello { "did not start its process" } else { "did not boot" };
+                let seconds = self.boot_deadline.as_secs();
+                self.end(Ending::BootFailed { message: format!("the machine {step} within {seconds} s") });
+            }
+            TaskState::Running { .. } | TaskState::Stopping => {
+                self.end(Ending::Signal { signal: Signal::KILL })
+            }
+            TaskState::Exited { .. } => {}
+        }
+        self.kill()
+    }
+
+    fn vmm_ended(&mut self, why: String) -> Vec<Action> {
+        let unexplained = match self.state {
+            TaskState::Booting => Ending::BootFailed { message: why },
+            TaskState::Running { .. } | TaskState::Stopping | TaskState::Exited { .. } => {
+                Ending::VmmDied { message: why }
+            }
+        };
+        let ending = self.ending.take().unwrap_or(unexplained);
+        self.deadline = None;
+        self.publish(TaskState::Exited { ending, oom_killed: self.oom_killed })
+    }
+
+    fn misbehaved(&mut self, what: &str) -> Vec<Action> {
+        self.end(Ending::VmmDied { message: format!("the guest broke its protocol: it {what}") });
+        self.kill()
+    }
+
+    fn end(&mut self, ending: Ending) {
+        self.ending.get_or_insert(ending);
+    }
+
+    fn kill(&mut self) -> Vec<Action> {
+        self.deadline = None;
+        if std::mem::replace(&mut self.vmm_killed, true) { Vec::new() } else { vec![Action::KillVmm] }
+    }
+
+    fn publish(&mut self, state: TaskState) -> Vec<Action> {
+        self.state = state.clone();
+        vec![Action::Publish(state)]
+    }
+}
+
+fn checked(exit: Exit) -> Option<Ending> {
+    match exit {
+        Exit::Code(code) => Some(Ending::Code { code }),
+        Exit::Signal(signal) => signal.checked().map(|signal| Ending::Signal { signal }),
+    }
+}
+
+/// "cannot find the user: no user is called app".
+fn failure(step: BootStep, message: &str) -> String {
+    format!("cannot {step}: {message}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lith_guest::messages::VERSION;
+
+    const GRACE: Duration = Duration::from_secs(10);
+
+    fn hello() -> Event {
+        Event::Guest(GuestMessage::Hello { version: VERSION })
+    }
+
+    fn started() -> Event {
+        Event::Guest(GuestMessage::Started { pid: 7 })
+    }
+
+    fn exited(code: u8) -> Event {
+        Event::Guest(GuestMessage::Exited { exit: Exit::Code(code), oom_killed: false })
+    }
+
+    fn gone() -> Event {
+        Event::VmmEnded("the VMM ended".to_owned())
+    }
+
+    fn stop() -> Event {
+        Event::Stop { signal: None, grace: GRACE }
+    }
+
+    fn died(message: &str) -> Ending {
+        Ending::VmmDied { message: message.to_owned() }
+    }
+
+    /// Runs the events, each at its second, and compares the state and whether the VMM was killed.
+    fn check(events: Vec<(u64, Event)>, expect: &TaskState, killed: bool) {
+        let mut life = Life::new(Duration::from_secs(60));
+        let mut actions = Vec::new();
+        for (second, event) in events.clone() {
+            actions.extend(life.apply(event, Duration::from_secs(second)));
+        }
+        assert_eq!(life.state(), expect, "{events:?}");
+        assert_eq!(actions.contains(&Action::KillVmm), killed, "{events:?}");
+    }
+
+    fn check_ending(events: Vec<Event>, ending: Ending, killed: bool) {
+        let events = events.into_iter().map(|event| (0, event)).collect();
+        check(events, &TaskState::Exited { ending, oom_killed: false }, killed);
+    }
+
+    #[test]
+    fn the_usual_life() {
+        check_ending(vec![hello(), started(), exited(3), gone()], Ending::Code { code: 3 }, false);
+        let power_off = Event::Guest(GuestMessage::PowerOff);
+        check_ending(vec![hello(), started(), exited(0), power_off, gone()], Ending::Code { code: 0 }, true);
+        check_ending(vec![hello(), started(), stop(), exited(0), gone()], Ending::Code { code: 0 }, false);
+    }
+
+    #[test]
+    fn the_first_ending_counts() {
+        check_ending(
+            vec![hello(), started(), exited(3), Event::Kill, gone()],
+            Ending::Code { code: 3 },
+            true,
+        );
+        let broken = Event::ChannelBroken("garbage".to_owned());
+        check_ending(vec![hello(), started(), broken, exited(0), gone()], died("garbage"), true);
+    }
+
+    #[test]
+    fn an_end_that_nobody_announced() {
+        check_ending(vec![hello(), started(), gone()], died("the VMM ended"), false);
+        let failed = Ending::BootFailed { message: "the VMM ended".to_owned() };
+        check_ending(vec![gone()], failed.clone(), false);
+        check_ending(vec![hello(), gone()], failed, false);
+    }
+
+    #[test]
+    fn stopping_before_it_runs_and_stopping_twice() {
+        check_ending(vec![hello(), stop(), gone()], Ending::Signal { signal: Signal::KILL }, true);
+        let mut life = Life::new(GRACE);
+        for event in [hello(), started(), stop()] {
+            life.apply(event, Duration::ZERO);
+        }
+        let first = life.deadline().unwrap();
+        let actions = life.apply(Event::Stop { signal: None, grace: Duration::ZERO }, Duration::ZERO);
+        assert!(life.deadline().unwrap() < first);
+        assert_eq!(actions, [Action::SendStop { signal: None, grace: Duration::ZERO }]);
+    }
+
+    #[test]
+    fn deadlines() {
+        let tick = |second| (second, Event::Tick);
+        check(vec![tick(59)], &TaskState::Booting, false);
+        check(vec![tick(60)], &TaskState::Booting, true);
+        let end = |message: &str| TaskState::Exited {
+            ending: Ending::BootFailed { message: message.to_owned() },
+            oom_killed: false,
+        };
+        check(vec![tick(60), (60, gone())], &end("the machine did not boot within 60 s"), true);
+        check(
+            vec![(1, hello()), tick(60), (60, gone())],
+            &end("the machine did not start its process within 60 s"),
+            true,
+        );
+        check(vec![(1, hello()), (2, started()), tick(1000)], &TaskState::Running { pid: 7 }, false);
+        check(vec![(1, hello()), (2, started()), (3, stop()), tick(20)], &TaskState::Stopping, false);
+        check(vec![(1, hello()), (2, started()), (3, stop()), tick(28)], &TaskState::Stopping, true);
+        check(
+            vec![(1, hello()), (2, started()), (3, exited(0)), tick(18)],
+            &TaskState::Running { pid: 7 },
+            true,
+        );
+    }
+
+    #[test]
+    fn a_guest_out_of_turn_is_ended() {
+        for events in [vec![started()], vec![hello(), hello()], vec![hello(), started(), started()]] {
+            let killed = {
+                let mut life = Life::new(GRACE);
+                let actions: Vec<_> =
+                    events.iter().flat_map(|e| life.apply(e.clone(), Duration::ZERO)).collect();
+                actions.contains(&Action::KillVmm)
+            };
+            assert!(killed, "{events:?}");
+        }
+        let bad = Event::Guest(GuestMessage::Exited { exit: Exit::Signal(Signal(999)), oom_killed: false });
+        check_ending(
+            vec![hello(), started(), bad, gone()],
+            died("the guest broke its protocol: it said that its process ended with an unknown signal"),
+            true,
+        );
+    }
+
+    #[test]
+    fn a_failed_step_is_a_sentence() {
+        let failed =
+            Event::Guest(GuestMessage::Failed { step: BootStep::User, message: "no user app".to_owned() });
+        let message = "cannot find the user: no user app".to_owned();
+        check_ending(vec![hello(), failed, gone()], Ending::BootFailed { message }, false);
+    }
+}

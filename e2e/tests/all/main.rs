@@ -1,0 +1,22 @@
+//! One program for all end-to-end tests, for linking costs. Each test has its own world.
+
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+mod down;
+#[cfg(test)]
+mod hello;
+#[cfg(test)]
+mod isolation;
+#[cfg(test)]
+mod jail;
+#[cfg(test)]
+mod policy;
+#[cfg(test)]
+mod registry;
+#[cfg(test)]
+mod resilience;
+#[cfg(test)]
+mod servers;
+#[cfg(test)]
+mod words;

@@ -1,0 +1,204 @@
+//! The figures: `cargo xtask bench`, written to target/bench.json (name to value) and shown as a table beside what is
+//! wanted. Owns the list of groups and the report; measuring is in the modules below. It never fails because a figure
+//! is bad, only because one could not be measured: timed tests fail on busy machines and teach nobody.
+
+mod docker;
+mod idle;
+mod image;
+mod instance;
+mod processes;
+mod serve;
+mod sys;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value, json};
+
+use crate::{images, process, target_dir};
+
+/// One measured value.
+pub(crate) struct Figure {
+    name: &'static str,
+    value: f64,
+}
+
+/// Figures that one function measures together.
+struct Group {
+    name: &'static str,
+    measure: fn(&Path) -> Result<Outcome>,
+}
+
+/// What came of a group.
+pub(crate) enum Outcome {
+    /// Values.
+    Measured(Vec<Figure>),
+    /// A peer is not installed: which, and how to get it.
+    Skipped(String),
+}
+
+/// What the product promises about a figure.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    AtLeast(f64),
+    AtMost(f64),
+    Reported,
+}
+
+const GROUPS: &[Group] = &[
+    Group { name: "image", measure: image::measure },
+    Group { name: "serve", measure: serve::measure },
+    Group { name: "docker", measure: docker::measure },
+    Group { name: "idle", measure: idle::measure },
+];
+
+/// Every figure, what it should be, and what it says.
+const FIGURES: &[(&str, Wanted, &str)] = &[
+    ("image.load_s", Wanted::Reported, "nginx image, two gzip layers, to EROFS"),
+    ("image.ratio_umoci", Wanted::AtLeast(5.0), "times faster than umoci unpack + mkfs.erofs"),
+    ("image.peak_rss_mb", Wanted::AtMost(150.0), "peak memory of the same"),
+    ("image.large_peak_rss_mb", Wanted::AtMost(150.0), "peak memory for an image ten times as big"),
+    ("boot.to_init_s", Wanted::AtMost(2.0), "start of the VMM to the image's process, as the node saw it"),
+    ("deploy.to_serving_s", Wanted::AtMost(4.0), "`lith deploy` of a stored image to its first answer"),
+    ("deploy.docker_s", Wanted::Reported, "`docker run` to the first answer"),
+    ("deploy.ratio_docker", Wanted::Reported, "deploy.to_serving_s against it"),
+    ("deploy.swarm_s", Wanted::Reported, "`docker stack deploy` to the first answer"),
+    ("deploy.ratio_swarm", Wanted::Reported, "deploy.to_serving_s against it"),
+    ("idle.up_rss_mb", Wanted::AtMost(40.0), "`lith up` with no task, after a minute"),
+    ("idle.cpu_percent", Wanted::AtMost(0.2), "the same, of one processor"),
+    ("idle.per_task_rss_mb", Wanted::AtMost(8.0), "all host processes of one task but the VMM"),
+    ("idle.vm_rss_mb", Wanted::Reported, "the VMM with the tiny HTTP task, 128M"),
+];
+
+/// Measures the groups that are named, or all, and reports. Figures of other groups stay in the file.
+pub(crate) fn run(root: &Path, names: &[String]) -> Result<()> {
+    if let Some(unknown) = names.iter().find(|name| !GROUPS.iter().any(|group| group.name == name.as_str())) {
+        let known: Vec<&str> = GROUPS.iter().map(|group| group.name).collect();
+        bail!("no group of figures is called {unknown:?}: {}", known.join(", "));
+    }
+    let path = target_dir(root).join("bench.json");
+    let mut values = read(&path);
+    let mut failures = Vec::new();
+    for group in GROUPS.iter().filter(|group| names.is_empty() || names.iter().any(|name| name == group.name))
+    {
+        println!("==> {}", group.name);
+        match (group.measure)(root) {
+            Ok(Outcome::Measured(figures)) => {
+                values.extend(
+                    figures.iter().map(|figure| (figure.name.to_owned(), json!(rounded(figure.value)))),
+                );
+            }
+            Ok(Outcome::Skipped(why)) => println!("SKIPPED {}: {why}", group.name),
+            Err(error) => {
+                println!("FAILED {}: {error:#}", group.name);
+                failures.push(group.name);
+            }
+        }
+        derive_ratios(&mut values);
+        let text = serde_json::to_string_pretty(&Value::Object(values.clone()))
+            .context("cannot format the figures")?;
+        std::fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    print_table(&values);
+    println!("written to {}", path.display());
+    if failures.is_empty() { Ok(()) } else { bail!("could not measure: {}", failures.join(", ")) }
+}
+
+/// Ratios of figures that two groups measured on the same machine.
+fn derive_ratios(values: &mut Map<String, Value>) {
+    let ours = values.get("deploy.to_serving_s").and_then(Value::as_f64);
+    for (peer, ratio) in
+        [("deploy.docker_s", "deploy.ratio_docker"), ("deploy.swarm_s", "deploy.ratio_swarm")]
+    {
+        if let (Some(ours), Some(theirs)) = (ours, values.get(peer).and_then(Value::as_f64))
+            && theirs > 0.0
+        {
+            values.insert(ratio.to_owned(), json!(rounded(ours / theirs)));
+        }
+    }
+}
+
+fn read(path: &Path) -> Map<String, Value> {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_default()
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+fn print_table(values: &Map<String, Value>) {
+    println!("\n{:<26} {:>10}  {:<10} {:<7} what", "figure", "value", "wanted", "");
+    for (name, wanted, what) in FIGURES {
+        let Some(value) = values.get(*name).and_then(Value::as_f64) else {
+            println!("{name:<26} {:>10}  {:<10} {:<7} {what}", "-", bound(*wanted), "");
+            continue;
+        };
+        println!("{name:<26} {value:>10.3}  {:<10} {:<7} {what}", bound(*wanted), verdict(*wanted, value));
+    }
+}
+
+fn bound(wanted: Wanted) -> String {
+    match wanted {
+        Wanted::AtLeast(limit) => format!(">= {limit}"),
+        Wanted::AtMost(limit) => format!("<= {limit}"),
+        Wanted::Reported => "reported".to_owned(),
+    }
+}
+
+fn verdict(wanted: Wanted, value: f64) -> &'static str {
+    let is_met = match wanted {
+        Wanted::AtLeast(limit) => value >= limit,
+        Wanted::AtMost(limit) => value <= limit,
+        Wanted::Reported => return "",
+    };
+    if is_met { "ok" } else { "MISSED" }
+}
+
+/// The middle of several runs, which one slow run does not move.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Builds a program of the product in release, as people run it.
+fn build_release(root: &Path, what: &[&str]) -> Result<()> {
+    process::run(
+        process::cargo().args(["build", "--release", "--locked", "--quiet"]).args(what).current_dir(root),
+    )
+}
+
+/// An archive of a test image, built if need be.
+fn image_archive(root: &Path, name: &str) -> Result<std::path::PathBuf> {
+    images::run(root, &[name.to_owned()])?;
+    Ok(images::archive(root, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_judged() {
+        assert_eq!(verdict(Wanted::AtMost(2.0), 2.0), "ok");
+        assert_eq!(verdict(Wanted::AtMost(2.0), 2.1), "MISSED");
+        assert_eq!(verdict(Wanted::AtLeast(5.0), 4.9), "MISSED");
+        assert_eq!(verdict(Wanted::Reported, 4.9), "");
+    }
+
+    #[test]
+    fn the_middle_run_counts() {
+        assert_eq!(median(vec![9.0, 1.0, 2.0]).total_cmp(&2.0), std::cmp::Ordering::Equal);
+        assert!(median(Vec::new()).is_nan());
+    }
+
+    #[test]
+    fn ratios_follow_their_figures() {
+        let mut values = Map::new();
+        values.insert("deploy.to_serving_s".to_owned(), json!(3.0));
+        values.insert("deploy.docker_s".to_owned(), json!(0.5));
+        derive_ratios(&mut values);
+        assert_eq!(values.get("deploy.ratio_docker"), Some(&json!(6.0)));
+        assert_eq!(values.get("deploy.ratio_swarm"), None);
+    }
+}
