@@ -32,8 +32,11 @@ pub struct Jail {
     pub uid: u32,
     /// An empty folder on the host, where the private root is mounted, invisibly to the host.
     pub root: PathBuf,
-    /// Host paths shown inside under the same path, read-only.
+    /// Host paths shown inside under the same path, read-only; what the host does not have is left out.
     pub read_only: Vec<PathBuf>,
+    /// Host files, which must be there, and the path where each is shown inside, read-only. The host's own path, which
+    /// may tell more than the VMM should know, stays outside.
+    pub files: Vec<(PathBuf, &'static str)>,
     /// Device nodes copied into the private `/dev`, usable by `uid`.
     pub devices: Vec<PathBuf>,
     /// The `cgroup.procs` files of the control groups to join.
@@ -204,6 +207,9 @@ fn plan(jail: &Jail) -> Result<Vec<Step>, String> {
     for path in &jail.read_only {
         tree.show(path)?;
     }
+    for (path, inside) in &jail.files {
+        tree.file(path, Path::new(inside))?;
+    }
     for device in &jail.devices {
         tree.node(device, jail.uid)?;
     }
@@ -254,6 +260,14 @@ impl Tree<'_> {
             Step::MakeFile { path: target.clone() }
         });
         self.made.push(path.to_owned());
+        self.steps.push(Step::BindReadOnly { source: c_path(path)?, target });
+        Ok(())
+    }
+
+    fn file(&mut self, path: &Path, inside: &Path) -> Result<(), String> {
+        let target = c_path(&self.inside(inside)?)?;
+        self.folders_above(inside)?;
+        self.steps.push(Step::MakeFile { path: target.clone() });
         self.steps.push(Step::BindReadOnly { source: c_path(path)?, target });
         Ok(())
     }
@@ -309,6 +323,7 @@ mod tests {
             uid: 2_000_000_001,
             root: PathBuf::from("/run/lith/jail"),
             read_only: Vec::new(),
+            files: Vec::new(),
             devices: vec![PathBuf::from("/dev/null")],
             cgroups: Vec::new(),
             file_bytes_max: 1 << 20,

@@ -22,7 +22,6 @@ use tokio::runtime::Handle;
 
 use super::{ready, wake::Waker};
 use crate::chain::chain;
-use crate::clock;
 use crate::layout::Layout;
 
 /// Between attempts to connect to a supervisor that holds its lock but does not listen yet, or ends.
@@ -37,7 +36,6 @@ const BOOT_FILE: &str = "boot.json";
 struct Begun {
     incarnation: u64,
     boot: u64,
-    started_ms: u64,
     /// The boot of the host, as the kernel names it.
     host_boot: String,
 }
@@ -45,7 +43,7 @@ struct Begun {
 impl Begun {
     /// A boot of which only is known that it was begun.
     fn unknown() -> Self {
-        Self { incarnation: 0, boot: 0, started_ms: 0, host_boot: String::new() }
+        Self { incarnation: 0, boot: 0, host_boot: String::new() }
     }
 }
 
@@ -168,8 +166,9 @@ impl Supervisors {
         let seen = self.watched.get(id).map_or(Seen::Nothing, |watched| lock(&watched.seen).clone());
         match seen {
             Seen::Nothing | Seen::State(TaskState::Booting) => Process::Booting { incarnation },
-            Seen::State(TaskState::Running { .. }) => {
-                Process::Running { incarnation, since: Time(begun.started_ms) }
+            Seen::State(TaskState::Running { since, .. }) => {
+                let since = Time(u64::try_from(since.as_millisecond()).unwrap_or_default());
+                Process::Running { incarnation, since }
             }
             // The machine is gone, and the supervisor about to end.
             Seen::State(TaskState::Stopping | TaskState::Exited { .. }) => Process::Stopping,
@@ -199,12 +198,7 @@ impl Supervisors {
         boot: u64,
         config: &ShimConfig,
     ) -> Result<(), String> {
-        let begun = Begun {
-            incarnation: incarnation.0,
-            boot,
-            started_ms: clock::now().0,
-            host_boot: self.host_boot.clone(),
-        };
+        let begun = Begun { incarnation: incarnation.0, boot, host_boot: self.host_boot.clone() };
         let json = serde_json::to_vec(&begun).expect("numbers and text always encode");
         let task_dir = self.layout.task(id);
         // First: with the new note beside it, the record of the boot before would be taken for this one's.
@@ -332,8 +326,10 @@ fn read_begun(task_dir: &Path) -> io::Result<Option<Begun>> {
     }
 }
 
+/// How long the process itself ran: a boot that hangs until its deadline is no healthy run.
 fn ran(record: &ExitRecord) -> Duration {
-    Duration::try_from(record.ended_at.duration_since(record.started_at)).unwrap_or(Duration::ZERO)
+    let ran = record.running_since.map(|since| record.ended_at.duration_since(since));
+    ran.and_then(|ran| Duration::try_from(ran).ok()).unwrap_or(Duration::ZERO)
 }
 
 fn exit_of(record: &ExitRecord) -> Exit {

@@ -27,6 +27,9 @@ const READ_ONLY: [&str; 9] = [
     "/usr/share/seabios",
     "/usr/share/ipxe",
 ];
+/// Where the jail shows the boot files.
+const KERNEL: &str = "/boot/kernel";
+const INITRAMFS: &str = "/boot/initramfs";
 /// Room for translated code under TCG, MiB. QEMU's own default grows to 1 GiB per machine, which would count against
 /// the task's ceiling. Booting Debian's kernel to a shell fills 54 MiB; when it is full QEMU starts over.
 const TRANSLATION_MIB: u64 = 64;
@@ -150,8 +153,6 @@ impl Qemu {
     fn jail(&self, spec: &MachineSpec, file_bytes_max: u64) -> Jail {
         let mut read_only: Vec<PathBuf> = READ_ONLY.iter().map(PathBuf::from).collect();
         read_only.push(self.program.clone());
-        read_only.push(spec.boot.kernel.clone());
-        read_only.push(spec.boot.initramfs.clone());
         let mut devices = vec![PathBuf::from("/dev/null"), PathBuf::from("/dev/urandom")];
         if spec.accelerator == Accelerator::Kvm {
             devices.push(PathBuf::from("/dev/kvm"));
@@ -160,6 +161,7 @@ impl Qemu {
             uid: spec.uid,
             root: spec.jail_root.clone(),
             read_only,
+            files: vec![(spec.boot.kernel.clone(), KERNEL), (spec.boot.initramfs.clone(), INITRAMFS)],
             devices,
             cgroups: spec.cgroups.clone(),
             file_bytes_max,
@@ -198,8 +200,8 @@ fn arguments(spec: &MachineSpec) -> Result<Vec<String>, String> {
     }
     add("-smp", spec.vcpus.to_string());
     add("-m", format!("{}M", spec.memory_mib));
-    add("-kernel", path(&spec.boot.kernel)?);
-    add("-initrd", path(&spec.boot.initramfs)?);
+    add("-kernel", KERNEL.to_owned());
+    add("-initrd", INITRAMFS.to_owned());
     add("-append", kernel_command_line(spec));
     // Modern virtio: the old register layout has no 64-bit features and is a second code path in the guest.
     add("-global", "virtio-mmio.force-legacy=false".to_owned());
@@ -251,12 +253,6 @@ fn kernel_command_line(spec: &MachineSpec) -> String {
         let _ = write!(line, " tsc_early_khz={khz}");
     }
     line
-}
-
-/// QEMU's option parser takes a comma as the end of a value.
-fn path(path: &Path) -> Result<String, String> {
-    let text = path.to_str().ok_or_else(|| format!("{} is not UTF-8", path.display()))?;
-    Ok(text.replace(',', ",,"))
 }
 
 fn mac_text(mac: [u8; 6]) -> String {
@@ -334,7 +330,6 @@ mod tests {
         assert!(arguments(&bad("a,b=c")).is_err());
         assert!(arguments(&bad("much-longer-than-twenty")).is_err());
         assert!(arguments(&MachineSpec { name: "a,b".into(), ..spec() }).is_err());
-        assert_eq!(path(Path::new("/a,b")).unwrap(), "/a,,b");
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! Whatever happens, the machine is over only when the VMM process has ended: its disks are free only then. The first
 //! ending that becomes known is the one recorded.
 
+use jiff::Timestamp;
 use lith_guest::messages::{BootStep, Exit, GuestMessage};
 use lith_guest::signal::Signal;
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub enum TaskState {
     Running {
         /// Its process ID in the guest.
         pid: u32,
+        /// When it was started.
+        since: Timestamp,
     },
     /// The process was asked to stop.
     Stopping,
@@ -98,10 +101,13 @@ pub(super) enum Action {
     Publish(TaskState),
 }
 
-/// The state of one boot. Times are since the supervisor's start.
+/// The state of one boot. Durations are since the supervisor's start.
 #[derive(Debug)]
 pub(super) struct Life {
+    /// When the supervisor started, for those who are told a time of day.
+    started_at: Timestamp,
     state: TaskState,
+    running_since: Option<Timestamp>,
     said_hello: bool,
     ending: Option<Ending>,
     oom_killed: bool,
@@ -111,9 +117,11 @@ pub(super) struct Life {
 }
 
 impl Life {
-    pub(super) fn new(boot_deadline: Duration) -> Life {
+    pub(super) fn new(boot_deadline: Duration, started_at: Timestamp) -> Life {
         Life {
+            started_at,
             state: TaskState::Booting,
+            running_since: None,
             said_hello: false,
             ending: None,
             oom_killed: false,
@@ -125,6 +133,11 @@ impl Life {
 
     pub(super) fn state(&self) -> &TaskState {
         &self.state
+    }
+
+    /// When the process was started, if it ever was.
+    pub(super) fn running_since(&self) -> Option<Timestamp> {
+        self.running_since
     }
 
     /// When to come back with [`Event::Tick`], at the latest.
@@ -172,7 +185,10 @@ impl Life {
             GuestMessage::Started { pid } => match self.state {
                 TaskState::Booting if self.said_hello && self.ending.is_none() => {
                     self.deadline = None;
-                    self.publish(TaskState::Running { pid })
+                    // A clock at the end of time is a broken one: any moment is as good.
+                    let since = self.started_at.saturating_add(now).unwrap_or(self.started_at);
+                    self.running_since = Some(since);
+                    self.publish(TaskState::Running { pid, since })
                 }
                 // The word crossed a stop on its way.
                 TaskState::Stopping if self.said_hello => Vec::new(),
@@ -320,7 +336,7 @@ mod tests {
 
     /// Runs the events, each at its second, and compares the state and whether the VMM was killed.
     fn check(events: Vec<(u64, Event)>, expect: &TaskState, killed: bool) {
-        let mut life = Life::new(Duration::from_secs(60));
+        let mut life = Life::new(Duration::from_secs(60), Timestamp::UNIX_EPOCH);
         let mut actions = Vec::new();
         for (second, event) in events.clone() {
             actions.extend(life.apply(event, Duration::from_secs(second)));
@@ -364,7 +380,7 @@ mod tests {
     #[test]
     fn stopping_before_it_runs_and_stopping_twice() {
         check_ending(vec![hello(), stop(), gone()], Ending::Signal { signal: Signal::KILL }, true);
-        let mut life = Life::new(GRACE);
+        let mut life = Life::new(GRACE, Timestamp::UNIX_EPOCH);
         for event in [hello(), started(), stop()] {
             life.apply(event, Duration::ZERO);
         }
@@ -389,21 +405,18 @@ mod tests {
             &end("the machine did not start its process within 60 s"),
             true,
         );
-        check(vec![(1, hello()), (2, started()), tick(1000)], &TaskState::Running { pid: 7 }, false);
+        let running = TaskState::Running { pid: 7, since: Timestamp::from_second(2).unwrap() };
+        check(vec![(1, hello()), (2, started()), tick(1000)], &running, false);
         check(vec![(1, hello()), (2, started()), (3, stop()), tick(20)], &TaskState::Stopping, false);
         check(vec![(1, hello()), (2, started()), (3, stop()), tick(28)], &TaskState::Stopping, true);
-        check(
-            vec![(1, hello()), (2, started()), (3, exited(0)), tick(18)],
-            &TaskState::Running { pid: 7 },
-            true,
-        );
+        check(vec![(1, hello()), (2, started()), (3, exited(0)), tick(18)], &running, true);
     }
 
     #[test]
     fn a_guest_out_of_turn_is_ended() {
         for events in [vec![started()], vec![hello(), hello()], vec![hello(), started(), started()]] {
             let killed = {
-                let mut life = Life::new(GRACE);
+                let mut life = Life::new(GRACE, Timestamp::UNIX_EPOCH);
                 let actions: Vec<_> =
                     events.iter().flat_map(|e| life.apply(e.clone(), Duration::ZERO)).collect();
                 actions.contains(&Action::KillVmm)

@@ -28,8 +28,8 @@ pub struct ExitRecord {
     pub ending: Ending,
     /// Whether the guest ran out of memory before.
     pub oom_killed: bool,
-    /// When the supervisor started.
-    pub started_at: Timestamp,
+    /// When the process was started, if it ever was.
+    pub running_since: Option<Timestamp>,
     /// When the machine was gone.
     pub ended_at: Timestamp,
 }
@@ -38,10 +38,10 @@ impl ExitRecord {
     pub(super) fn new(
         ending: Ending,
         oom_killed: bool,
-        started_at: Timestamp,
+        running_since: Option<Timestamp>,
         ended_at: Timestamp,
     ) -> ExitRecord {
-        ExitRecord { version: VERSION, ending, oom_killed, started_at, ended_at }
+        ExitRecord { version: VERSION, ending, oom_killed, running_since, ended_at }
     }
 }
 
@@ -149,8 +149,12 @@ mod tests {
         assert!(matches!(look(), Found::Running(_)));
         let second = Lock::take("web", folder.path()).unwrap_err();
         assert_eq!(second.to_string(), "task web has a supervisor already");
-        let record =
-            ExitRecord::new(Ending::Code { code: 3 }, false, Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
+        let record = ExitRecord::new(
+            Ending::Code { code: 3 },
+            false,
+            Some(Timestamp::UNIX_EPOCH),
+            Timestamp::UNIX_EPOCH,
+        );
         write(&record, folder.path()).unwrap();
         drop(lock);
         let Found::Exited(found) = look() else { panic!("no record") };

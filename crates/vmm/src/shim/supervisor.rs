@@ -48,7 +48,6 @@ pub(super) fn run(config: ShimConfig, tap: Option<OwnedFd>) -> Result<ExitRecord
         std::fs::create_dir_all(folder).map_err(ShimError::file("make", folder))?;
     }
     let _lock = Lock::take(&config.name, &config.task_dir)?;
-    let started_at = Timestamp::now();
     let listener = listen(&config)?;
     let jail_root = config.run_dir.join("jail");
     std::fs::create_dir_all(&jail_root).map_err(ShimError::file("make", &jail_root))?;
@@ -56,12 +55,12 @@ pub(super) fn run(config: ShimConfig, tap: Option<OwnedFd>) -> Result<ExitRecord
     let mut cgroup = None;
     let outcome = match start(&config, &jail_root, &mut cgroup, tap) {
         Ok(machine) => {
-            let supervisor = Supervisor::new(&config, machine, listener, log, cgroup.clone());
-            supervisor.run(started_at)
+            let mut supervisor = Supervisor::new(&config, machine, listener, log, cgroup.clone());
+            supervisor.run()
         }
         Err(error) => {
             let ending = Ending::BootFailed { message: sentence(&error) };
-            let record = ExitRecord::new(ending, false, started_at, Timestamp::now());
+            let record = ExitRecord::new(ending, false, None, Timestamp::now());
             record::write(&record, &config.task_dir).map(|()| record)
         }
     };
@@ -150,7 +149,7 @@ impl<'a> Supervisor<'a> {
         Supervisor {
             config,
             started: Instant::now(),
-            life: Life::new(Duration::from_millis(config.boot_deadline_ms)),
+            life: Life::new(Duration::from_millis(config.boot_deadline_ms), Timestamp::now()),
             process,
             console_pipe: Some(console_pipe),
             complaints: Some(complaints),
@@ -168,12 +167,12 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn run(mut self, started_at: Timestamp) -> Result<ExitRecord, ShimError> {
+    fn run(&mut self) -> Result<ExitRecord, ShimError> {
         loop {
             if let TaskState::Exited { ending, oom_killed } = self.life.state().clone() {
                 // A log on a full disk says so itself.
                 let _ = self.log.finish(Timestamp::now());
-                let record = ExitRecord::new(ending, oom_killed, started_at, Timestamp::now());
+                let record = ExitRecord::new(ending, oom_killed, self.life.running_since(), Timestamp::now());
                 // Those who watch learn of the end only when the record is durable.
                 record::write(&record, &self.config.task_dir)?;
                 self.goodbye();
