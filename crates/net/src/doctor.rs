@@ -10,7 +10,7 @@ use lith_core::slot::Slot;
 use crate::address::{self, GuestNetwork};
 use crate::command::{CommandError, run};
 use crate::interface::{self, Route};
-use crate::ruleset::{self, OtherForwarding};
+use crate::ruleset;
 use crate::state::{Guest, NetworkState};
 
 /// How bad a finding is.
@@ -110,7 +110,7 @@ fn trial_script(network: GuestNetwork) -> Option<(String, String)> {
     let publish = |address, transport| Publish { address, host_port: 1, guest_port: 1, transport };
     let publishes = vec![publish(None, Transport::Tcp), publish(Some(address::GATEWAY), Transport::Udp)];
     let state = NetworkState { network, guests: vec![Guest { slot, publishes }] };
-    let script = ruleset::script(&state, OtherForwarding::Dropped).ok()?;
+    let script = ruleset::script(&state, "doctor", &["eth0".to_owned()].into()).ok()?;
     Some((address::tap_name(slot), script))
 }
 

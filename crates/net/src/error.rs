@@ -13,6 +13,12 @@ pub enum NetworkError {
     /// The state is impossible; nothing was changed.
     #[error("put the network state in force")]
     State(#[source] StateError),
+    /// Guests of another lith run on this machine; nothing was changed.
+    #[error("another lith runs tasks on this machine, with its data in {owner}")]
+    Foreign {
+        /// Its data folder.
+        owner: String,
+    },
     /// A program failed.
     #[error("{purpose}")]
     Command {
@@ -63,6 +69,7 @@ impl NetworkError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::State(source) => source.hint(),
+            Self::Foreign { owner } => Some(format!("stop them with `lith down --data-dir {owner}`")),
             Self::Command { source, .. } => source.hint(),
             Self::Tap(source) => source.hint(),
             Self::Answer { .. } => Some("lith needs iproute2 5.0 or newer; see `ip -V`".into()),

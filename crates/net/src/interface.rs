@@ -40,6 +40,8 @@ const DOOMED_GROUP: u32 = 0x6c69_7468;
 /// A TAP as the kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tap {
+    /// A VMM holds its other end.
+    pub(crate) is_held: bool,
     /// Its hardware address is the one of its slot, and it is not about to be removed.
     pub(crate) is_identified: bool,
     /// It is up.
@@ -65,12 +67,11 @@ pub(crate) fn taps() -> Result<BTreeMap<Slot, Tap>, NetworkError> {
 
 fn tap(link: &Value) -> Option<(Slot, Tap)> {
     let slot = address::slot_of_tap(link.get("ifname")?.as_str()?)?;
-    let flags = link.get("flags")?.as_array()?;
-    let has = |flag: &str| flags.iter().any(|value| value == flag);
+    let has = |flag| has_flag(link, flag);
     let is_addressed = link.get("address")?.as_str()? == address::host_mac(slot).to_string();
     let is_doomed = link.get("group").is_some_and(|group| group != "default");
     let is_identified = is_addressed && !is_doomed && has("NOARP") && !has("MULTICAST");
-    Some((slot, Tap { is_identified, is_up: has("UP") }))
+    Some((slot, Tap { is_held: has("LOWER_UP"), is_identified, is_up: has("UP") }))
 }
 
 /// The addresses of this host: those that published ports are reached at.
@@ -79,6 +80,21 @@ pub(crate) fn local_addresses() -> Result<BTreeSet<Ipv4Addr>, NetworkError> {
     let of = |link: &Value| link.get("addr_info").and_then(Value::as_array).cloned().unwrap_or_default();
     let parse = |entry: Value| entry.get("local")?.as_str()?.parse().ok();
     Ok(links.iter().flat_map(of).filter_map(parse).collect())
+}
+
+/// The interfaces of others that have an address, and so may be ways to published ports. One with a name that cannot
+/// stand in a script for `nft` is left out; the kernel allows nearly everything.
+pub(crate) fn addressed() -> Result<BTreeSet<String>, NetworkError> {
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "._@-".contains(character);
+    let links = query("list addresses", &["-4", "-json", "address", "show"])?;
+    let names = links.iter().filter(|link| !has_flag(link, "LOOPBACK"));
+    let names = names.filter_map(|link| link.get("ifname")?.as_str());
+    let names = names.filter(|name| address::slot_of_tap(name).is_none() && name.chars().all(is_plain));
+    Ok(names.map(str::to_owned).collect())
+}
+
+fn has_flag(link: &Value, flag: &str) -> bool {
+    link.get("flags").and_then(Value::as_array).is_some_and(|flags| flags.iter().any(|value| value == flag))
 }
 
 /// All IPv4 routes to networks but the default ones.
@@ -182,8 +198,9 @@ mod tests {
     fn taps_are_recognised() {
         let check = |link: &str, expected: Option<(u16, bool, bool)>| {
             let found = tap(&serde_json::from_str(link).unwrap());
-            let expected = expected
-                .map(|(slot, is_identified, is_up)| (Slot::new(slot).unwrap(), Tap { is_identified, is_up }));
+            let expected = expected.map(|(slot, is_identified, is_up)| {
+                (Slot::new(slot).unwrap(), Tap { is_held: false, is_identified, is_up })
+            });
             assert_eq!(found, expected, "{link}");
         };
         check(

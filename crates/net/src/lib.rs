@@ -1,7 +1,7 @@
 //! The host side of guest networking: TAPs, addresses, firewall.
 //!
 //! This crate owns every `lith{slot}` TAP, the nftables tables `inet lith` and `netdev lith`, the addresses, routes and
-//! neighbour entries on the TAPs, and (while guests run) the host's `ip_forward` switch. It converges all of them to a
+//! neighbour entries on the TAPs, and (while guests run) the forwarding of interfaces that clients come through. It converges all of them to a
 //! [`NetworkState`] that it is handed. It must not know why a task may be reached, nor touch any table, interface or
 //! setting of others. All calls block.
 
@@ -12,11 +12,13 @@ pub mod doctor;
 mod error;
 mod forwarding;
 mod interface;
+mod message;
 mod network;
 pub mod ruleset;
 mod state;
 mod sys;
 pub mod tap;
+pub mod watch;
 
 pub use address::GuestNetwork;
 pub use command::CommandError;

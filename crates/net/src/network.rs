@@ -12,7 +12,7 @@ use tracing::debug;
 use crate::address::GuestNetwork;
 use crate::command::run;
 use crate::error::NetworkError;
-use crate::ruleset::{self, OtherForwarding};
+use crate::ruleset;
 use crate::state::NetworkState;
 use crate::tap::{self, TapError};
 use crate::{conntrack, forwarding, interface};
@@ -23,16 +23,32 @@ use crate::{conntrack, forwarding, interface};
 pub struct Network {
     /// Remembers the host's settings from before.
     state_file: PathBuf,
+    /// Whose network it is; written into the rules.
+    owner: String,
     /// The state last put in force by this handle. Held during each change, so that changes do not mix.
     applied: Mutex<Option<NetworkState>>,
 }
 
 impl Network {
     /// A handle. Touches nothing. `state_file` lies in a folder that exists and survives until
-    /// [`remove_all`](Self::remove_all).
+    /// [`remove_all`](Self::remove_all). `owner` is what tells this network from that of another lith on the same
+    /// machine: the path of its data folder.
     #[must_use]
-    pub fn new(state_file: PathBuf) -> Self {
-        Self { state_file, applied: Mutex::new(None) }
+    pub fn new(state_file: PathBuf, owner: &str) -> Self {
+        Self { state_file, owner: ruleset::comment(owner), applied: Mutex::new(None) }
+    }
+
+    /// Refuses to touch what another lith left whose guests still run; what it left without guests is taken over.
+    fn refuse_foreign(&self) -> Result<(), NetworkError> {
+        // That there is no such table is what nft calls a failure.
+        let listing = run("nft", &["-t", "list", "table", "inet", "lith"], "").unwrap_or_default();
+        let Some(owner) = ruleset::owner(&listing).filter(|owner| *owner != self.owner) else {
+            return Ok(());
+        };
+        if interface::taps()?.values().any(|tap| tap.is_held) {
+            return Err(NetworkError::Foreign { owner: owner.to_owned() });
+        }
+        Ok(())
     }
 
     /// Makes TAPs, rules, addresses and routes exactly what `state` says. Flows that `state` still allows go on
@@ -43,6 +59,9 @@ impl Network {
     pub fn apply(&self, state: &NetworkState) -> Result<(), NetworkError> {
         state.validate().map_err(NetworkError::State)?;
         let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        if applied.is_none() {
+            self.refuse_foreign()?;
+        }
         let wanted = state.slots();
         let present = interface::taps()?;
 
@@ -60,14 +79,13 @@ impl Network {
             .collect();
         interface::identify(&nameless)?;
 
-        let other =
-            if wanted.is_empty() { OtherForwarding::Untouched } else { forwarding::claim(&self.state_file)? };
-        let script = ruleset::script(state, other).map_err(NetworkError::State)?;
+        let switched = if wanted.is_empty() { BTreeSet::new() } else { forwarding::claim(&self.state_file)? };
+        let script = ruleset::script(state, &self.owner, &switched).map_err(NetworkError::State)?;
         run_nft("replace the packet filter", &script)?;
         if wanted.is_empty() {
             forwarding::release(&self.state_file)?;
         } else {
-            forwarding::enable()?;
+            forwarding::enable(&switched)?;
         }
         // Now, and not earlier: no frame of a guest passes before the rules are in force.
         let mut taps = interface::taps()?;
@@ -103,6 +121,9 @@ impl Network {
     /// A step failed; calling again goes on from there.
     pub fn remove_all(&self, network: GuestNetwork) -> Result<(), NetworkError> {
         let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        if applied.is_none() {
+            self.refuse_foreign()?;
+        }
         *applied = None;
         // TAPs first: without rules nothing protects the host from a guest that still runs.
         interface::delete(&interface::taps()?.into_keys().collect())?;

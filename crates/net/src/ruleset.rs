@@ -11,11 +11,14 @@
 //!    ARP, no IPv6, no spoofing.
 //! 2. A guest may only answer: its packets pass if they belong to a connection *to that guest* that somebody else
 //!    opened. ICMP errors pass by the same rule, hence only about the guest's own connections.
-//! 3. Into a TAP goes what was redirected from a published port, and nothing else from outside. The host's own
-//!    processes may reach their guests, but what they send to everybody (multicast, broadcast) does not go there.
+//! 3. Into a TAP goes what was redirected from a published port, and nothing else. Root alone reaches every port of its
+//!    guests from the host, as the agent must; other users of the host are outside. What is sent to everybody
+//!    (multicast, broadcast) does not go there.
 //! 4. A client's address is preserved, except for clients on 127.0.0.1: guests see the gateway's address instead, as
 //!    they could not answer to their own loopback.
 //! 5. Removing a publish cuts its flows too: packets of a connection are held to the same list as its first.
+//! 6. What arrives at an interface that forwards for lith alone goes to a guest or nowhere: the host does not become a
+//!    router between its own networks.
 //!
 //! A count of connections per guest (`ct count`) is left out on purpose: a guest cannot open any, and the kernel walks
 //! the whole list of a busy guest for each new connection.
@@ -32,30 +35,22 @@ use crate::state::{NetworkState, StateError};
 /// Most devices on one netdev chain. The kernel refuses more than 256 (`NFT_NETDEVICE_MAX`).
 const DEVICES_PER_CHAIN_MAX: usize = 200;
 
-/// What becomes of packets that the host would forward and that involve no guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OtherForwarding {
-    /// The host was a router before lith: leave them alone.
-    Untouched,
-    /// Only lith made the host forward: drop them, so that it does not become a router between its own networks. But
-    /// not those from and to a bridge, which is how container engines and other hypervisors that started after lith
-    /// connect their own guests; they guard their bridges themselves.
-    Dropped,
-}
-
-/// The script that puts `state` in force, whatever was there before.
+/// The script that puts `state` in force, whatever was there before. `owner` says whose the tables are, in a comment;
+/// `switched` are the interfaces that forward for lith alone.
 ///
 /// Every TAP of `state` must exist when the script is run.
 ///
 /// # Errors
 /// A state that is impossible.
-pub fn script(state: &NetworkState, other: OtherForwarding) -> Result<String, StateError> {
+pub fn script(state: &NetworkState, owner: &str, switched: &BTreeSet<String>) -> Result<String, StateError> {
     state.validate()?;
     let mut script = removal_script();
     script.push_str(&source_table(state));
-    script.push_str("table inet lith {\n");
+    _ = writeln!(script, "table inet lith {{\n  comment \"{OWNER}{}\"", comment(owner));
     script.push_str(&sets(state));
-    script.push_str(&chains(other));
+    let switched = switched.iter().map(|name| format!("\"{name}\""));
+    script.push_str(&set("set switched", "ifname", switched));
+    script.push_str(&chains());
     script.push_str("}\n");
     Ok(script)
 }
@@ -65,6 +60,24 @@ pub fn script(state: &NetworkState, other: OtherForwarding) -> Result<String, St
 pub fn removal_script() -> String {
     // `add` first: `delete` of a table that does not exist would fail the whole transaction.
     ["netdev", "inet"].map(|family| format!("add table {family} lith\ndelete table {family} lith\n")).concat()
+}
+
+/// What begins the comment of the table.
+const OWNER: &str = "of ";
+/// Longest comment that the kernel keeps, with room for [`OWNER`] (`NFTNL_UDATA_COMMENT_MAXLEN` is 128).
+const COMMENT_BYTES_MAX: usize = 100;
+
+/// What of a name can stand in a comment: quotes cannot be escaped there. The end of a path tells more than its start.
+pub(crate) fn comment(owner: &str) -> String {
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "/._-".contains(character);
+    let plain: String = owner.chars().map(|one| if is_plain(one) { one } else { '_' }).collect();
+    plain[plain.len().saturating_sub(COMMENT_BYTES_MAX)..].to_owned()
+}
+
+/// The owner that a listing of the table names.
+pub(crate) fn owner(listing: &str) -> Option<&str> {
+    let comment = listing.lines().find_map(|line| line.trim().strip_prefix("comment \""))?;
+    comment.strip_prefix(OWNER)?.strip_suffix('"')
 }
 
 /// Rule 1, at the earliest hook: before connection tracking, and before anything else sees the frame.
@@ -137,13 +150,7 @@ fn sets(state: &NetworkState) -> String {
 }
 
 /// Rules 2 to 5.
-fn chains(other: OtherForwarding) -> String {
-    let verdict = match other {
-        OtherForwarding::Untouched => "",
-        OtherForwarding::Dropped => {
-            "    meta iifkind \"bridge\" accept\n    meta oifkind \"bridge\" accept\n    drop\n"
-        }
-    };
+fn chains() -> String {
     // In `redirect_arriving`: a packet to 127.0.0.1 that arrives on a wire would be redirected before the kernel sees
     // that it is absurd; the host's own were redirected on their way out.
     format!(
@@ -176,16 +183,23 @@ fn chains(other: OtherForwarding) -> String {
   }}
   chain output {{
     type filter hook output priority filter; policy accept;
-    oifname "{TAP_PREFIX}*" oifname . ip daddr @guests accept
-    oifname "{TAP_PREFIX}*" drop
+    oifname "{TAP_PREFIX}*" jump from_host
   }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
     iifname "{TAP_PREFIX}*" jump from_guest
     oifname "{TAP_PREFIX}*" jump to_guest
-{verdict}  }}
+    iifname @switched drop
+  }}
   chain from_guest {{
     ct state established,related ct direction reply iifname . ct reply ip saddr @guests accept
+    drop
+  }}
+  chain from_host {{
+    oifname . ip daddr != @guests drop
+    meta skuid 0 accept
+    ct direction original ct status dnat oifname . ip daddr . meta l4proto . th dport @reachable accept
+    ct state established,related ct status & dnat != dnat accept
     drop
   }}
   chain to_guest {{
@@ -259,14 +273,14 @@ mod tests {
             reversed.guests.reverse();
             reversed.guests.iter_mut().for_each(|guest| guest.publishes.reverse());
             prop_assert_eq!(
-                script(&state, OtherForwarding::Untouched).unwrap(),
-                script(&reversed, OtherForwarding::Untouched).unwrap()
+                script(&state, "me", &BTreeSet::new()).unwrap(),
+                script(&reversed, "me", &BTreeSet::new()).unwrap()
             );
         }
 
         #[test]
         fn every_publish_once_and_every_guest_bound(state in state()) {
-            let script = script(&state, OtherForwarding::Dropped).unwrap();
+            let script = script(&state, "me", &BTreeSet::new()).unwrap();
             for guest in &state.guests {
                 let address = state.network.guest_address(guest.slot);
                 let source = format!("\"lith{}\" . {} . {address}", guest.slot, address::guest_mac(guest.slot));
@@ -287,7 +301,7 @@ mod tests {
         let rules = |guests: u16| {
             let guest = |number| Guest { slot: Slot::new(number).unwrap(), publishes: Vec::new() };
             let state = NetworkState { guests: (1..=guests).map(guest).collect(), ..NetworkState::default() };
-            let script = script(&state, OtherForwarding::Dropped).unwrap();
+            let script = script(&state, "me", &BTreeSet::new()).unwrap();
             script
                 .lines()
                 .filter(|line| ["accept", "drop", "return"].iter().any(|verdict| line.ends_with(verdict)))
@@ -298,8 +312,20 @@ mod tests {
 
     #[test]
     fn without_guests_nothing_hangs_on_a_device() {
-        let script = script(&NetworkState::default(), OtherForwarding::Untouched).unwrap();
+        let script = script(&NetworkState::default(), "me", &BTreeSet::new()).unwrap();
         assert!(!script.contains("table netdev lith {"), "{script}");
         assert!(!script.contains("elements"), "{script}");
+    }
+
+    #[test]
+    fn an_owner_is_read_back() {
+        let long = format!("/{}", "x".repeat(200));
+        for (name, expected) in
+            [("/var/lib/lith", "/var/lib/lith"), ("/a \"b\"\n", "/a__b__"), (long.as_str(), &long[101..])]
+        {
+            let listing = format!("table inet lith {{\n\tcomment \"{OWNER}{}\"\n}}\n", comment(name));
+            assert_eq!(owner(&listing), Some(expected));
+        }
+        assert_eq!(owner("table inet lith {\n}\n"), None);
     }
 }

@@ -13,6 +13,7 @@ use rustix::net::{
 };
 
 use super::{Direction, Flow};
+use crate::message::{self, HEADER_BYTES, Message, attributes, native_u32};
 
 /// How long the kernel may take to answer. It answers at once; this is against waiting for ever.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -23,7 +24,6 @@ const DATAGRAM_BYTES: usize = 64 * 1024;
 /// Most flows that are looked at: the kernel's own bound is a quarter of this on machines with much memory.
 const FLOWS_MAX: usize = 1 << 20;
 
-const HEADER_BYTES: usize = 16;
 /// After the header of each message: family, version, resource.
 const FAMILY_BYTES: usize = 4;
 const FAMILY_IPV4: u8 = 2;
@@ -37,8 +37,6 @@ const FLAG_REQUEST: u16 = 0x01;
 const FLAG_ACKNOWLEDGE: u16 = 0x04;
 const FLAG_DUMP: u16 = 0x300;
 
-/// Attributes: the upper two bits of a type are flags.
-const TYPE_MASK: u16 = 0x3fff;
 const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
 const ID: u16 = 12;
@@ -111,27 +109,8 @@ impl Table {
 
     fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Vec<Message<'a>>> {
         let (received, _) = recv(&self.0, &mut *buffer, RecvFlags::empty())?;
-        Ok(messages(buffer.get(..received).unwrap_or_default()))
+        Ok(message::messages(buffer.get(..received).unwrap_or_default()))
     }
-}
-
-struct Message<'a> {
-    kind: u16,
-    body: &'a [u8],
-}
-
-/// Splits a datagram. What is cut short is left out.
-fn messages(mut bytes: &[u8]) -> Vec<Message<'_>> {
-    let mut found = Vec::new();
-    while let (Some(length), Some(kind)) = (native_u32(bytes, 0), native_u16(bytes, 4)) {
-        let Some(body) = usize::try_from(length).ok().and_then(|length| bytes.get(HEADER_BYTES..length))
-        else {
-            break;
-        };
-        found.push(Message { kind, body });
-        bytes = bytes.get((HEADER_BYTES + body.len()).next_multiple_of(4)..).unwrap_or_default();
-    }
-    found
 }
 
 /// An error message holds a negated `errno`, zero for success.
@@ -144,9 +123,10 @@ fn acknowledged(body: &[u8]) -> io::Result<()> {
 }
 
 fn flow(attributes: &[u8]) -> Option<Flow> {
-    let original = self::attributes(attributes).find(|found| found.kind == TUPLE_ORIGINAL)?;
-    let reply = self::attributes(attributes).find(|found| found.kind == TUPLE_REPLY)?;
-    let names = self::attributes(attributes).filter(|found| [TUPLE_ORIGINAL, ID, ZONE].contains(&found.kind));
+    let original = message::attributes(attributes).find(|found| found.kind == TUPLE_ORIGINAL)?;
+    let reply = message::attributes(attributes).find(|found| found.kind == TUPLE_REPLY)?;
+    let names =
+        message::attributes(attributes).filter(|found| [TUPLE_ORIGINAL, ID, ZONE].contains(&found.kind));
     let mut name = Vec::new();
     for attribute in names {
         name.extend(attribute.whole);
@@ -175,43 +155,12 @@ fn direction(tuple: &[u8]) -> Option<Direction> {
     })
 }
 
-struct Attribute<'a> {
-    kind: u16,
-    value: &'a [u8],
-    whole: &'a [u8],
-}
-
-/// Splits attributes. What is cut short is left out.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
-    std::iter::from_fn(move || {
-        let (length, kind) = (usize::from(native_u16(bytes, 0)?), native_u16(bytes, 2)? & TYPE_MASK);
-        let (whole, value) = (bytes.get(..length)?, bytes.get(4..length)?);
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(Attribute { kind, value, whole })
-    })
-}
-
-fn native_u16(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
-}
-
-fn native_u32(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = u16::try_from(value.len() + 4).unwrap().to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
+    use crate::message::{attribute, messages};
 
     #[test]
     fn a_flow_is_read() {

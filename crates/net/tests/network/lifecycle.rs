@@ -4,8 +4,9 @@ use std::os::fd::AsFd;
 use std::time::Instant;
 
 use lith_core::job::{Publish, Transport};
-use lith_net::ruleset::{OtherForwarding, script};
-use lith_net::{Guest, NetworkState, TapError, tap};
+use lith_net::ruleset::script;
+use lith_net::watch::{Disturbance, Watch};
+use lith_net::{Guest, GuestNetwork, Network, NetworkError, NetworkState, TapError, tap};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -16,7 +17,7 @@ use crate::world::{Machine, Namespace, World, slot, state};
 fn traces(host: &Namespace) -> String {
     let shown = host.shell(
         "nft list ruleset; ip -o link | sed 's/ state .*//'; ip -o addr; ip route show table all; \
-         ip neigh show nud permanent; sysctl net.ipv4.ip_forward net.ipv4.conf.all net.ipv4.conf.default",
+         ip neigh show nud permanent; sysctl net.ipv4.ip_forward net.ipv4.conf.all net.ipv4.conf.default net.ipv4.conf.lan0",
     );
     ["NO-CARRIER,", ",LOWER_UP", " linkdown"].iter().fold(shown, |shown, word| shown.replace(word, ""))
 }
@@ -32,7 +33,8 @@ fn nothing_is_left_and_nobody_else_is_touched() {
     world.host.shell(
         "nft add table inet mine; nft add chain inet mine forward '{ type filter hook forward priority 5; policy accept; }'; \
          nft add rule inet mine forward counter; nft add table ip lithuania; ip tuntap add dev tap7 mode tap; \
-         ip link add lith9 type bridge; ip tuntap add dev lithuania mode tap",
+         ip link add lith9 type bridge; ip tuntap add dev lithuania mode tap; \
+         sysctl -qw net.ipv4.conf.all.accept_redirects=0",
     );
     let before = traces(&world.host);
     world.apply(&state(&[(1, &["8080:80"]), (2, &["127.0.0.1:53:53/udp"])]));
@@ -74,7 +76,55 @@ fn what_others_broke_is_repaired() {
     check("ip neigh del 10.83.0.1 dev lith1");
     check("ip link set lith1 down");
     check("ip link set lith1 arp on");
-    check("sysctl -qw net.ipv4.ip_forward=0");
+    check("sysctl -qw net.ipv4.conf.lan0.forwarding=0");
+    // What others do on their way to becoming a router switches every interface.
+    check(
+        "sysctl -qw net.ipv4.ip_forward=1; sysctl -qw net.ipv4.ip_forward=0; sysctl -qw net.ipv4.conf.all.accept_redirects=0",
+    );
+}
+
+#[test]
+fn changes_of_others_are_noticed_and_own_ones_are_not() {
+    let world = World::new();
+    let wanted = state(&[(1, &["8080:80"])]);
+    world.apply(&wanted);
+    let watch = world.host.run(Watch::open).unwrap();
+    // Own changes come first, so that they would be what is noticed.
+    world.apply(&wanted);
+    world.apply(&state(&[(1, &["8080:80"]), (2, &[])]));
+    world.host.shell("nft add table ip mine");
+    assert_eq!(watch.wait().unwrap(), Disturbance::Others);
+    world.host.shell("nft add chain ip mine forward '{ type filter hook forward priority 0; policy drop; }'");
+    assert_eq!(watch.wait().unwrap(), Disturbance::Others);
+    world.host.shell("nft delete table netdev lith");
+    assert_eq!(watch.wait().unwrap(), Disturbance::Ours);
+    world.host.shell("nft flush ruleset");
+    assert_eq!(watch.wait().unwrap(), Disturbance::Ours);
+}
+
+#[test]
+fn another_liths_guests_are_left_alone() {
+    let world = World::new();
+    let wanted = state(&[(1, &["8080:80"])]);
+    world.apply(&wanted);
+    let other = Network::new(world.folder.path().join("other"), "/srv/other");
+    let held = world.host.run(|| tap::open(slot(1))).unwrap();
+    let before = traces(&world.host);
+    let check = |result: Result<(), NetworkError>| {
+        let error = result.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "another lith runs tasks on this machine, with its data in /var/lib/lith"
+        );
+        assert_eq!(error.hint().unwrap(), "stop them with `lith down --data-dir /var/lib/lith`");
+    };
+    check(world.host.run(|| other.apply(&state(&[(2, &[])]))));
+    check(world.host.run(|| other.remove_all(GuestNetwork::default())));
+    assert_eq!(traces(&world.host), before);
+    // What nobody holds is left over, and whoever comes next clears it away.
+    drop(held);
+    world.host.run(|| other.apply(&state(&[(2, &[])]))).unwrap();
+    assert_eq!(links(&world.host), ["lith2"]);
 }
 
 #[test]
@@ -121,7 +171,7 @@ fn nft_takes_every_script() {
             guests.into_iter().map(|(number, publishes)| Guest { slot: slot(number), publishes }).collect();
         let state = NetworkState { guests, ..NetworkState::default() };
         prop_assume!(state.validate().is_ok());
-        let script = script(&state, OtherForwarding::Dropped).unwrap();
+        let script = script(&state, "test", &["eth0".to_owned()].into()).unwrap();
         namespace.shell(&format!("nft -c -f - <<'END'\n{script}\nEND"));
         Ok(())
     };
@@ -145,7 +195,7 @@ fn hundreds_of_guests() {
         println!("apply {GUESTS} guests {what}: {:?}", start.elapsed());
     }
     let start = Instant::now();
-    let length = script(&state, OtherForwarding::Dropped).unwrap().len();
+    let length = script(&state, "test", &["eth0".to_owned()].into()).unwrap().len();
     println!("generate for {GUESTS} guests: {:?}, {length} bytes", start.elapsed());
     let last = Machine::plug(&world, GUESTS);
     last.inside.serve("last", 80);

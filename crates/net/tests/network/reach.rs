@@ -96,7 +96,7 @@ fn a_guest_reaches_nothing() {
 }
 
 /// What the file of another boot says.
-const STALE: &str = "lith network 1\nboot 00000000-0000-0000-0000-000000000000\nip_forward 0\n";
+const STALE: &str = "lith network 1\nboot 00000000-0000-0000-0000-000000000000\nforwarding far0\n";
 
 #[test]
 fn the_host_does_not_become_a_router() {
@@ -113,7 +113,8 @@ fn the_host_does_not_become_a_router() {
         let before = u8::from(was_router);
         world.host.shell(&format!("sysctl -qw net.ipv4.ip_forward={before}"));
         world.apply(&state(&[(1, &["8080:80"])]));
-        assert_eq!(world.host.shell("sysctl -n net.ipv4.ip_forward"), "1\n");
+        // The machine-wide switch is never touched.
+        assert_eq!(world.host.shell("sysctl -n net.ipv4.ip_forward"), format!("{before}\n"));
         assert_eq!(file.exists(), !was_router);
         let answer = world.lan.ask_tcp("203.0.113.9:7000", if was_router { SOON } else { NEVER });
         assert_eq!(answer.is_some(), was_router);
@@ -122,7 +123,8 @@ fn the_host_does_not_become_a_router() {
         assert!(world.lan.ask_tcp("192.0.2.1:8080", SOON).is_some());
         assert!(other.ask_tcp("203.0.113.1:8080", SOON).is_some());
         world.remove_all();
-        assert_eq!(world.host.shell("sysctl -n net.ipv4.ip_forward"), format!("{before}\n"));
+        let forwarding = "sysctl -n net.ipv4.ip_forward net.ipv4.conf.lan0.forwarding";
+        assert_eq!(world.host.shell(forwarding), format!("{before}\n{before}\n"));
         assert!(!file.exists());
     };
     check(true, None);
@@ -132,9 +134,10 @@ fn the_host_does_not_become_a_router() {
 }
 
 #[test]
-fn bridges_of_others_go_on_working() {
+fn an_engine_that_makes_the_host_a_router_is_left_alone() {
     let world = World::new();
-    world.apply(&state(&[(1, &[])]));
+    let wanted = state(&[(1, &["8080:80"])]);
+    world.apply(&wanted);
     let container = Namespace::new();
     world.join(&container, "port0", "203.0.113.1", "203.0.113.9");
     world.host.shell(
@@ -144,6 +147,44 @@ fn bridges_of_others_go_on_working() {
     world.lan.shell(&format!("ip route add 203.0.113.0/24 via {HOST}"));
     container.serve("container", 7000);
     world.lan.serve("lan", 7000);
+    // A bridge that its owner keeps apart stays apart, though lith forwards at its edge.
+    world.apply(&wanted);
+    assert!(world.lan.ask_tcp("203.0.113.9:7000", NEVER).is_none());
+    world.host.shell("sysctl -qw net.ipv4.ip_forward=1");
+    world.apply(&wanted);
     assert!(world.lan.ask_tcp("203.0.113.9:7000", SOON).is_some());
     assert!(container.ask_tcp("192.0.2.9:7000", SOON).is_some());
+    let guest = Machine::plug(&world, 1);
+    guest.inside.serve("one", 80);
+    assert!(container.ask_tcp("203.0.113.1:8080", SOON).is_some(), "containers are clients too");
+    world.remove_all();
+    assert_eq!(world.host.shell("sysctl -n net.ipv4.conf.lan0.forwarding"), "1\n");
+    assert!(world.lan.ask_tcp("203.0.113.9:7000", SOON).is_some());
+}
+
+#[test]
+fn other_users_of_the_host_reach_what_is_published_and_nothing_else() {
+    let world = World::new();
+    world.apply(&state(&[(1, &["8080:80"])]));
+    let guest = Machine::plug(&world, 1);
+    for port in [80, 90] {
+        guest.inside.serve("one", port);
+    }
+    let ask = |user: u32, to: &str| {
+        let host = to.rsplit_once(':').unwrap();
+        let script = format!(
+            "exec 3<>/dev/tcp/{}/{}; echo hello >&3; read -t 20 line <&3; echo \"$line\"",
+            host.0, host.1
+        );
+        let command = format!(
+            "setpriv --reuid={user} --regid={user} --clear-groups timeout 2 bash -c '{script}' 2>&1 || true"
+        );
+        world.host.shell(&command)
+    };
+    assert_eq!(ask(0, "10.83.0.1:90"), "one 169.254.83.1 hello\n");
+    assert_eq!(ask(65534, "127.0.0.1:8080"), "one 169.254.83.1 hello\n");
+    assert_eq!(ask(65534, "192.0.2.1:8080"), "one 192.0.2.1 hello\n");
+    for closed in ["10.83.0.1:90", "10.83.0.1:80"] {
+        assert!(!ask(65534, closed).contains("hello"), "{closed}");
+    }
 }

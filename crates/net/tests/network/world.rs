@@ -29,6 +29,9 @@ pub(crate) const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 /// An address that stands for the internet.
 pub(crate) const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 
+/// Whose network it is.
+const OWNER: &str = "/var/lib/lith";
+
 /// A network namespace, kept by a process that ends when this is dropped.
 pub(crate) struct Namespace {
     handle: OwnedFd,
@@ -175,7 +178,7 @@ impl World {
              ip route add 10.83.0.0/16 via {HOST}"
         ));
         let folder = TempDir::new().unwrap();
-        let network = Network::new(folder.path().join("network"));
+        let network = Network::new(folder.path().join("network"), OWNER);
         Self { host, lan, folder, network }
     }
 
@@ -198,7 +201,7 @@ impl World {
 
     /// The agent is started anew.
     pub(crate) fn restart(&mut self) {
-        self.network = Network::new(self.folder.path().join("network"));
+        self.network = Network::new(self.folder.path().join("network"), OWNER);
     }
 
     /// Takes the protection away, to show that a probe does reach what it aims at.
