@@ -12,6 +12,9 @@ use crate::task::TaskStatus;
 /// Everything that a node should have.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desired {
+    /// Which cluster says it; an agent that has tasks of one does not follow another.
+    #[serde(default)]
+    pub cluster: String,
     /// Grows with every change; an agent never goes back to a lower one.
     pub version: u64,
     /// The allocs of this node.
@@ -23,6 +26,9 @@ pub struct Desired {
 pub struct Alloc {
     /// `job.group.index`.
     pub id: String,
+    /// The version of [`Desired`] that it appeared in: what a former alloc of the same name left is not its own.
+    #[serde(default)]
+    pub born: u64,
     /// Its tasks.
     pub tasks: Vec<AllocTask>,
 }

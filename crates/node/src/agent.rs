@@ -13,6 +13,7 @@
 //! ```
 
 mod machine;
+mod network;
 mod ports;
 mod ready;
 mod round;
@@ -23,7 +24,7 @@ mod wake;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lith_api::agent::{Desired, Observed};
 use lith_core::name::{NodeName, TaskId};
@@ -36,6 +37,7 @@ use crate::clock;
 use crate::images::Images;
 use crate::layout::Layout;
 use machine::Machines;
+use network::NetworkWatch;
 use ports::Ports;
 use state::{Records, StateError};
 use supervise::Supervisors;
@@ -96,6 +98,11 @@ pub struct Agent {
     ports: Ports,
     network: Network,
     in_force: Option<NetworkState>,
+    /// When the machine's network was last compared with what it should be.
+    network_looked_at: Option<Instant>,
+    network_watch: NetworkWatch,
+    /// What is remembered differs from what is on disk.
+    is_unsaved: bool,
     /// Starts that did not even begin, until their history is written.
     failed: BTreeMap<TaskId, Exit>,
     is_draining: bool,
@@ -134,11 +141,19 @@ impl Agent {
         let slots = records.tasks.iter().map(|(id, record)| (id.clone(), record.slot)).collect();
         let (slots, slots_receiver) = watch::channel(Arc::new(slots));
         let handle = AgentHandle { layout: config.layout.clone(), slots: slots_receiver };
+        let supervisors = Supervisors::new(config.layout.clone(), waker.clone(), runtime.clone());
+        // A machine keeps its address: another range is for when none runs.
+        let in_use = records.tasks.keys().find_map(|id| supervisors.network_in_use(id));
+        let network = in_use.unwrap_or(config.network);
+        if network != config.network {
+            tracing::warn!(%network, "tasks run with addresses of this range: another one needs `lith down` first");
+        }
+        let config = AgentConfig { network, ..config };
         let agent = Self {
             images: images.waking(waker.clone()),
-            supervisors: Supervisors::new(config.layout.clone(), waker.clone(), runtime.clone()),
+            supervisors,
             machines: Machines::new(config.layout.clone(), config.kernels.clone()),
-            network: Network::new(config.layout.network()),
+            network: Network::new(config.layout.network(), &config.layout.data.to_string_lossy()),
             config,
             desired,
             kept,
@@ -147,6 +162,9 @@ impl Agent {
             records,
             ports: Ports::default(),
             in_force: None,
+            network_looked_at: None,
+            network_watch: NetworkWatch::default(),
+            is_unsaved: false,
             failed: BTreeMap::new(),
             is_draining: false,
             runtime,
@@ -158,6 +176,7 @@ impl Agent {
 
     /// Works until it is asked to drain and everything is gone. Blocks its thread.
     pub fn run(mut self) {
+        self.network_watch.start(self.wake.waker());
         loop {
             self.is_draining |= self.wake.is_draining();
             if self.is_draining && self.is_empty() {

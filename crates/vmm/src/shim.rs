@@ -21,13 +21,12 @@ use crate::machine::qemu::Qemu;
 use crate::machine::{Accelerator, Drive, MachineError, MachineSpec, UID_BASE};
 use lith_guest::messages::BootConfig;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 pub use client::{Client, ClientError, Piece, Session, SessionReader, SessionWriter, Watch};
-pub use launch::{inherited_tap, launch};
+pub use launch::{Inherited, complaint, inherited, launch};
 pub use life::{Ending, TaskState};
-pub use record::{ExitRecord, Found, find, forget};
+pub use record::{ExitRecord, Found, find, forget, kill};
 
 /// Slots are numbered from 1 to this; user IDs and addresses follow from them.
 pub const SLOT_MAX: u16 = 4000;
@@ -188,13 +187,13 @@ pub fn socket_in(run_dir: &Path) -> PathBuf {
 }
 
 /// Runs one boot of a task to its end, on the calling thread, which must be the process' main one: the machine dies
-/// with it. `tap` is the open TAP device when the guest has a network.
+/// with it.
 ///
 /// # Errors
 /// The supervisor itself could not work. A machine that does not start is an ending, recorded like any other.
-pub fn run(config: ShimConfig, tap: Option<OwnedFd>) -> Result<ExitRecord, ShimError> {
+pub fn run(config: ShimConfig, inherited: Inherited) -> Result<ExitRecord, ShimError> {
     config.check()?;
-    supervisor::run(config, tap)
+    supervisor::run(config, inherited)
 }
 
 /// A machine error with its causes as one sentence, for the record.

@@ -1,10 +1,9 @@
-//! The supervisor as a program of its own: `lith-shim <configuration> [<TAP descriptor>]`. Owns the exit code and the
-//! one complaint; everything else is the library's.
+//! The supervisor as a program of its own: what tests of this crate launch. Owns the exit code and the one
+//! complaint; everything else is the library's.
 
-use lith_vmm::shim::{ShimConfig, ShimError, inherited_tap, run};
+use lith_vmm::shim::{ShimError, inherited, run};
 use std::error::Error;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -21,11 +20,7 @@ fn main() -> ExitCode {
 }
 
 fn supervise() -> Result<(), ShimError> {
-    let mut arguments = std::env::args_os().skip(1);
-    let usage =
-        || ShimError::Config { problem: "usage: lith-shim <configuration> [<TAP descriptor>]".to_owned() };
-    let path = PathBuf::from(arguments.next().ok_or_else(usage)?);
-    let tap = arguments.next().map(|text| text.to_str().and_then(|text| text.parse().ok()).ok_or_else(usage));
-    let tap = tap.transpose()?.map(inherited_tap).transpose()?;
-    run(ShimConfig::read(&path)?, tap).map(drop)
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (config, inherited) = inherited(&arguments)?;
+    run(config, inherited).map(drop)
 }

@@ -3,6 +3,7 @@
 //! enabling controllers on the way down.
 
 use super::JailError;
+use rustix::process::{Pid, Signal};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -89,15 +90,38 @@ impl Cgroup {
     }
 }
 
+/// Ends every process of the group `name`, such as a VMM whose supervisor was killed and which is on its way out. Whether
+/// there was any.
+pub fn end_members(name: &str) -> bool {
+    let procs = candidates(name).into_iter().map(|folder| folder.join("cgroup.procs"));
+    // A group that is not there has no members.
+    let texts: Vec<String> = procs.filter_map(|path| std::fs::read_to_string(path).ok()).collect();
+    let members: Vec<Pid> = texts
+        .iter()
+        .flat_map(|text| text.lines())
+        .filter_map(|line| Pid::from_raw(line.parse().ok()?))
+        .collect();
+    for member in &members {
+        // The only failure is that it has ended meanwhile.
+        let _ = rustix::process::kill_process(*member, Signal::KILL);
+    }
+    !members.is_empty()
+}
+
+/// Where the group may be, with version 2 and with version 1.
+fn candidates(name: &str) -> Vec<PathBuf> {
+    let root = Path::new(ROOT);
+    let mut folders = vec![root.join(PARENT).join(name)];
+    folders.extend(CONTROLLERS.map(|controller| root.join(controller).join(PARENT).join(name)));
+    folders
+}
+
 /// Removes what a supervisor that was killed left of the group `name`.
 ///
 /// # Errors
 /// [`JailError::Cgroup`] when a process is still in it.
 pub fn remove(name: &str) -> Result<(), JailError> {
-    let root = Path::new(ROOT);
-    let mut folders = vec![root.join(PARENT).join(name)];
-    folders.extend(CONTROLLERS.map(|controller| root.join(controller).join(PARENT).join(name)));
-    Cgroup { folders }.remove()
+    Cgroup { folders: candidates(name) }.remove()
 }
 
 /// Removes the folders that hold all tasks' groups, if no group is left in them.

@@ -6,8 +6,8 @@ use super::connection::{Connection, Purpose};
 use super::guest_link::GuestLink;
 use super::life::{Action, Ending, Event, Life, TaskState};
 use super::protocol::{Answer, ShimRequest};
-use super::record::{self, ExitRecord, Lock};
-use super::{ShimConfig, ShimError, sentence};
+use super::record::{self, ExitRecord};
+use super::{Inherited, ShimConfig, ShimError, sentence};
 use crate::console::Console;
 use crate::jail::Process;
 use crate::jail::cgroup::Cgroup;
@@ -43,11 +43,11 @@ const STATS_WAITING_MAX: usize = CONNECTIONS_MAX;
 const SEED_BYTES: usize = 64;
 
 /// Runs one boot to its end.
-pub(super) fn run(config: ShimConfig, tap: Option<OwnedFd>) -> Result<ExitRecord, ShimError> {
+pub(super) fn run(config: ShimConfig, inherited: Inherited) -> Result<ExitRecord, ShimError> {
+    let Inherited { lock: _lock, tap } = inherited;
     for folder in [&config.task_dir, &config.run_dir] {
         std::fs::create_dir_all(folder).map_err(ShimError::file("make", folder))?;
     }
-    let _lock = Lock::take(&config.name, &config.task_dir)?;
     let listener = listen(&config)?;
     let jail_root = config.run_dir.join("jail");
     std::fs::create_dir_all(&jail_root).map_err(ShimError::file("make", &jail_root))?;

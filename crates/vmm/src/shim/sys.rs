@@ -6,18 +6,18 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Makes the command's process a session of its own and lets it inherit `descriptor` under the same number.
-pub(super) fn detach(command: &mut Command, descriptor: Option<RawFd>) {
+/// Makes the command's process a session of its own and lets it inherit `descriptors` under the same numbers.
+pub(super) fn detach(command: &mut Command, descriptors: Vec<RawFd>) {
     let between = move || -> io::Result<()> {
         rustix::process::setsid()?;
-        if let Some(descriptor) = descriptor {
+        for descriptor in &descriptors {
             // SAFETY: the caller keeps the descriptor open until the process has started.
-            let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+            let borrowed = unsafe { BorrowedFd::borrow_raw(*descriptor) };
             rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::empty())?;
         }
         Ok(())
     };
-    // SAFETY: the closure makes two system calls and allocates nothing, as code between fork and exec must.
+    // SAFETY: the closure makes system calls only and allocates nothing, as code between fork and exec must.
     unsafe { command.pre_exec(between) };
 }
 
