@@ -13,7 +13,7 @@ mod client;
 
 pub(crate) use client::{
     AskArgs, Command, CpArgs, DeployArgs, EventsArgs, ExecArgs, ImageCommand, JobCommand, LoginArgs,
-    LogsArgs, PsArgs, PullArgs, RegistryCommand, RmArgs, WaitArgs,
+    LogsArgs, NameKind, PsArgs, PullArgs, RegistryCommand, RmArgs, WaitArgs,
 };
 
 /// Where lith keeps what must survive a reboot.
@@ -40,6 +40,15 @@ pub enum Invocation {
     Client(ClientCommand),
 }
 
+/// How much is said, and how it looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Manner {
+    /// No colours.
+    pub no_color: bool,
+    /// No progress and no confirmations.
+    pub is_quiet: bool,
+}
+
 /// Arguments of `lith up`.
 #[derive(Debug, Clone, Args)]
 pub struct UpArgs {
@@ -62,6 +71,9 @@ pub struct UpArgs {
     /// Return as soon as the server answers, and leave it running in the background.
     #[arg(short, long)]
     pub detach: bool,
+    /// Filled from the global flags.
+    #[arg(skip)]
+    pub manner: Manner,
     /// What to log, such as `info` or `warn,lith_net=debug`.
     #[arg(long, env = "LITH_LOG", hide_env_values = true, value_name = "FILTER")]
     pub log: Option<String>,
@@ -82,6 +94,9 @@ pub struct DownArgs {
     /// Do not ask before deleting.
     #[arg(short, long)]
     pub yes: bool,
+    /// Filled from the global flags.
+    #[arg(skip)]
+    pub manner: Manner,
 }
 
 /// Arguments of `lith doctor`.
@@ -96,6 +111,9 @@ pub struct DoctorArgs {
     /// Print JSON.
     #[arg(skip)]
     pub json: bool,
+    /// Filled from the global flags.
+    #[arg(skip)]
+    pub manner: Manner,
 }
 
 /// A command for the server.
@@ -131,6 +149,11 @@ impl Globals {
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         socket(&self.run_dir)
+    }
+
+    /// How much is said. What prints JSON is read by a program, for which progress is noise.
+    pub(crate) fn manner(&self) -> Manner {
+        Manner { no_color: self.no_color, is_quiet: self.quiet || self.json }
     }
 }
 
@@ -182,12 +205,12 @@ pub fn parse() -> Invocation {
 /// What clap has to say: help, version, or what is wrong.
 pub fn parse_from<I: IntoIterator<Item: Into<OsString> + Clone>>(line: I) -> Result<Invocation, clap::Error> {
     let Line { globals, command } = Line::try_parse_from(line)?;
+    let manner = globals.manner();
+    let Globals { run_dir, json, .. } = globals.clone();
     Ok(match command {
-        Top::Up(up) => Invocation::Up(UpArgs { run_dir: globals.run_dir, ..up }),
-        Top::Down(down) => Invocation::Down(DownArgs { run_dir: globals.run_dir, ..down }),
-        Top::Doctor(doctor) => {
-            Invocation::Doctor(DoctorArgs { run_dir: globals.run_dir, json: globals.json, ..doctor })
-        }
+        Top::Up(up) => Invocation::Up(UpArgs { run_dir, manner, ..up }),
+        Top::Down(down) => Invocation::Down(DownArgs { run_dir, manner, ..down }),
+        Top::Doctor(doctor) => Invocation::Doctor(DoctorArgs { run_dir, json, manner, ..doctor }),
         Top::Client(command) => Invocation::Client(ClientCommand { globals, command }),
     })
 }
@@ -205,11 +228,11 @@ fn guest_network(text: &str) -> Result<Ipv4Addr, String> {
     if address.octets()[2..] != [0, 0] {
         return Err("guests get a /16 network: its address ends with .0.0".to_owned());
     }
-    let is_private = address.is_private() || (address.octets()[0] == 100 && address.octets()[1] & 0xc0 == 64);
-    if !is_private {
-        return Err("guests get private addresses: choose within 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 \
-                    or 100.64.0.0/10"
-            .to_owned());
+    if !address.is_private() {
+        return Err(
+            "guests get private addresses: choose within 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"
+                .to_owned(),
+        );
     }
     Ok(address)
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use lith_api::client::Client;
 use serde::Serialize;
 
-use crate::args::Globals;
+use crate::args::{Globals, Manner};
 use crate::error::Error;
 use crate::table::Table;
 use crate::terminal::Terminal;
@@ -21,6 +21,8 @@ pub(crate) struct Context {
     pub(crate) json: bool,
     /// Print no progress and no confirmations.
     pub(crate) quiet: bool,
+    /// The same for progress, which a reader of JSON does not want either.
+    pub(crate) manner: Manner,
 }
 
 impl Context {
@@ -31,6 +33,7 @@ impl Context {
             terminal: Terminal::ask(globals.no_color),
             json: globals.json,
             quiet: globals.quiet,
+            manner: globals.manner(),
         }
     }
 
@@ -54,6 +57,12 @@ impl Context {
     /// Prints a table.
     pub(crate) fn print_table(&self, table: &Table) -> Result<(), Error> {
         self.print(&table.render(self.terminal.width(), self.terminal.stdout))
+    }
+
+    /// Says why something did not succeed, when others go on; returns what it would make the command exit with.
+    pub(crate) fn report(&self, error: &Error) -> u8 {
+        say(error.text(self.terminal.stderr).trim_end());
+        error.exit_code()
     }
 
     /// Says that something was done. Talk, not data: on standard error, and not when quiet.

@@ -6,6 +6,7 @@
 
 pub mod args;
 mod ask;
+mod complete;
 mod context;
 mod cp;
 mod deploy;
@@ -23,6 +24,7 @@ mod logs;
 mod name;
 mod pack;
 mod plan;
+mod progress;
 mod publish;
 mod raw;
 mod registry;
@@ -36,8 +38,9 @@ mod wait;
 mod watch;
 
 pub use args::{
-    ClientCommand, DATA_DIR_DEFAULT, DoctorArgs, DownArgs, Globals, Invocation, RUN_DIR_DEFAULT, SOCKET_NAME,
-    UpArgs, command, parse, parse_from,
+    ClientCommand, DATA_DIR_DEFAULT, DoctorArgs, DownArgs, Globals, Invocation, Manner, RUN_DIR_DEFAULT,
+    SOCKET_NAME, UpArgs, command, parse, parse_from,
 };
 pub use doctor::{Format, print_checks};
-pub use run::{report, run};
+pub use progress::Spinner;
+pub use run::{end_on_panic, report, run};

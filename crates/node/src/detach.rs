@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use lith_api::client::Client;
 use lith_api::error::{Code, Failure};
 use lith_api::node::Version;
-use lith_cli::UpArgs;
+use lith_cli::{Spinner, UpArgs};
 
 use crate::up;
 
@@ -61,6 +61,7 @@ pub fn up(args: &UpArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| failed("start threads", error))?;
+    let _spinner = Spinner::start(args.manner, "starting lith");
     runtime.block_on(wait(child, &Client::new(&layout.socket()), &path, start))
 }
 

@@ -5,30 +5,35 @@ use std::process::ExitCode;
 
 use lith_api::client::Client;
 use lith_api::error::{Code, Failure};
-use lith_cli::{DoctorArgs, DownArgs, Format, Invocation};
+use lith_cli::{DoctorArgs, DownArgs, Format, Invocation, Manner, Spinner};
 use lith_node::doctor::Doctor;
 use lith_node::layout::Layout;
 use lith_node::{detach, down, shim, up};
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args();
+    let mut arguments = std::env::args_os();
     // Before the grammar of all commands is built: a supervisor must stay small.
-    if arguments.nth(1).as_deref() == Some(shim::SUBCOMMAND) {
-        return shim::main(&arguments.collect::<Vec<_>>());
+    if arguments.nth(1).is_some_and(|first| first == shim::SUBCOMMAND) {
+        let words = arguments.map(|word| word.to_string_lossy().into_owned());
+        return shim::main(&words.collect::<Vec<_>>());
     }
-    match lith_cli::parse() {
+    let invocation = lith_cli::parse();
+    if !matches!(&invocation, Invocation::Up(args) if !args.detach) {
+        lith_cli::end_on_panic();
+    }
+    match invocation {
         Invocation::Client(command) => lith_cli::run(command),
-        Invocation::Up(args) if args.detach => finish(detach::up(&args)),
-        Invocation::Up(args) => finish(up::up(&args)),
-        Invocation::Down(args) => finish(run_down(&args)),
+        Invocation::Up(args) if args.detach => finish(detach::up(&args), args.manner),
+        Invocation::Up(args) => finish(up::up(&args), args.manner),
+        Invocation::Down(args) => finish(run_down(&args), args.manner),
         Invocation::Doctor(args) => run_doctor(&args),
     }
 }
 
-fn finish(result: Result<(), Failure>) -> ExitCode {
+fn finish(result: Result<(), Failure>, manner: Manner) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => lith_cli::report(&failure),
+        Err(failure) => lith_cli::report(&failure, manner),
     }
 }
 
@@ -46,9 +51,13 @@ fn run_doctor(args: &DoctorArgs) -> ExitCode {
         Ok(Doctor::new(&config).examine_blocking())
     };
     let format = if args.json { Format::Json } else { Format::Text };
-    match examine() {
-        Ok(checks) => lith_cli::print_checks(&checks, format),
-        Err(failure) => lith_cli::report(&failure),
+    // The first time, a machine is booted to see whether it can be.
+    let spinner = Spinner::start(args.manner, "looking at this machine");
+    let examined = examine();
+    drop(spinner);
+    match examined {
+        Ok(checks) => lith_cli::print_checks(&checks, format, args.manner),
+        Err(failure) => lith_cli::report(&failure, args.manner),
     }
 }
 
@@ -59,6 +68,7 @@ fn run_down(args: &DownArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime =
         runtime.map_err(|error| Failure::new(Code::Machine, format!("cannot start threads: {error}")))?;
+    let _spinner = Spinner::start(args.manner, "stopping every task");
     runtime
         .block_on(down::down(args, |layout| up::config(&up::defaults(&args.data_dir, &args.run_dir), layout)))
 }

@@ -214,6 +214,7 @@ pub fn defaults(data_dir: &Path, run_dir: &Path) -> UpArgs {
         guest_network: GuestNetwork::default().base(),
         kernel: None,
         detach: false,
+        manner: lith_cli::Manner::default(),
         log: None,
     }
 }
