@@ -13,6 +13,7 @@ pub mod http;
 pub mod images;
 pub mod layout;
 pub mod lock;
+pub mod purge;
 pub mod server;
 pub mod shim;
 pub mod up;

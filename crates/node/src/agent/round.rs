@@ -65,6 +65,8 @@ impl Agent {
         let now = clock::now();
         let before = self.records.clone();
         let mut turns = self.decide(plan, now);
+        let living = turns.iter().filter(|turn| is_alive(&turn.process));
+        self.living = living.map(|turn| turn.id.clone()).collect();
         self.is_unsaved |= self.records != before;
         let saved = self.save();
         self.hold_ports(&mut turns);
@@ -238,6 +240,7 @@ impl Agent {
                 let why = with_hint(format!("the network cannot be set up: {}", chain(&error)), error.hint());
                 tracing::error!(error = %why, "the network was not changed");
                 self.in_force = None;
+                self.network_error = Some(error);
                 for turn in turns.iter_mut().filter(|turn| is_starting(&turn.step)) {
                     self.call_off(turn, why.clone());
                 }

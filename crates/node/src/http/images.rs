@@ -151,7 +151,7 @@ async fn blocking<T: Send + 'static>(
     context: &Context,
     work: impl FnOnce(&Images, &BTreeSet<String>) -> Result<T, Failure> + Send + 'static,
 ) -> Result<Json<T>, Refusal> {
-    let tasks = context.server.tasks(None).await?;
+    let tasks = context.server()?.tasks(None).await?;
     let in_use: BTreeSet<String> = tasks.into_iter().filter_map(|task| task.image_digest).collect();
     let images = context.images.clone();
     let result = tokio::task::spawn_blocking(move || work(&images, &in_use)).await;
