@@ -18,10 +18,12 @@ build: ## Build the release executable, target/release/lith
 
 test: ## Install what tests need and run all of them (root)
 	@scripts/require-root "make test"
+	@scripts/require-cargo "make test"
 	@scripts/install-deps test
 	cargo xtask ci
 
 bench: ## Measure the figures into target/bench.json (root)
 	@scripts/require-root "make bench"
+	@scripts/require-cargo "make bench"
 	@scripts/install-deps test
 	cargo xtask bench
