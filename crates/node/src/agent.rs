@@ -138,7 +138,7 @@ impl Agent {
             images: images.waking(waker.clone()),
             supervisors: Supervisors::new(config.layout.clone(), waker.clone(), runtime.clone()),
             machines: Machines::new(config.layout.clone(), config.kernels.clone()),
-            network: Network::new(config.layout.network()),
+            network: Network::new(config.layout.network(), &config.layout.data.to_string_lossy()),
             config,
             desired,
             kept,
