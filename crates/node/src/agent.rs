@@ -134,6 +134,8 @@ impl Agent {
         let slots = records.tasks.iter().map(|(id, record)| (id.clone(), record.slot)).collect();
         let (slots, slots_receiver) = watch::channel(Arc::new(slots));
         let handle = AgentHandle { layout: config.layout.clone(), slots: slots_receiver };
+        let pinned = records.tasks.iter().filter_map(|(id, r)| Some((id, r.image.as_ref()?.digest.as_str())));
+        images.pin_all(pinned);
         let agent = Self {
             images: images.waking(waker.clone()),
             supervisors: Supervisors::new(config.layout.clone(), waker.clone(), runtime.clone()),

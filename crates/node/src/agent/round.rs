@@ -234,8 +234,9 @@ impl Agent {
     ) -> Result<(), String> {
         let layout = &self.config.layout;
         let record = self.records.tasks.get_mut(&turn.id).ok_or("it is not known")?;
-        let image = image_of(&self.images, record, declared).ok_or("its image is gone")?;
-        let pinned = PinnedImage { incarnation: incarnation.0, digest: image.digest.clone() };
+        let choose = |images: &crate::images::Images| image_of(images, record, declared);
+        let image = self.images.pin(&turn.id, choose).ok_or("its image is gone")?;
+        let pinned = PinnedImage { incarnation: incarnation.0, digest: image.digest.to_string() };
         if record.image.as_ref() != Some(&pinned) {
             record.image = Some(pinned);
             self.records.save(layout).map_err(|error| chain(&error))?;
@@ -253,6 +254,7 @@ impl Agent {
                 self.records.tasks.remove(&turn.id);
                 self.supervisors.forget(&turn.id);
                 self.ports.release(&turn.id);
+                self.images.unpin(&turn.id);
                 if let Err(error) = self.records.save(&self.config.layout) {
                     tracing::error!(error = %chain(&error), "a removed task is still remembered");
                 }
