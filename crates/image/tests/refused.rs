@@ -18,6 +18,7 @@ use support::{
 fn small_limits() -> Limits {
     Limits {
         entries_max: 50,
+        metadata_bytes_max: 1 << 20,
         content_bytes_max: 8 << 20,
         stream_bytes_max: 16 << 20,
         depth_max: 20,
@@ -26,12 +27,23 @@ fn small_limits() -> Limits {
     }
 }
 
+fn check_limited(limits: &Limits, entries: &[Entry], words: &str) {
+    let write = |layout: &Path| {
+        write_layout(layout, &[plain(tar(entries))], architecture());
+    };
+    check_layout_limited(limits, write, words);
+}
+
 fn check_layout(prepare: impl FnOnce(&Path), words: &str) {
+    check_layout_limited(&small_limits(), prepare, words);
+}
+
+fn check_layout_limited(limits: &Limits, prepare: impl FnOnce(&Path), words: &str) {
     let folder = tempfile::tempdir().unwrap();
     let layout = folder.path().join("layout");
     fs::create_dir(&layout).unwrap();
     prepare(&layout);
-    let store = ImageStore::open_with_limits(folder.path().join("store"), small_limits()).unwrap();
+    let store = ImageStore::open_with_limits(folder.path().join("store"), limits.clone()).unwrap();
     let error = store.load_blocking(&layout, None, &NoProgress).unwrap_err();
     let told = chain(&error);
     assert!(told.contains(words), "told {told:?}, wanted {words:?}");
@@ -95,7 +107,7 @@ fn bombs() {
     check(&[file("d/".repeat(3000) + "f", "x").gnu()], "a path is too long (limit 4096)");
     check_layer(
         gzipped(&tar(&[file("zeros", vec![0u8; 4 << 20])])),
-        "a layer's compression ratio is too high",
+        "the image's compression ratio is too high",
     );
     let noise: Vec<u8> =
         (0..9u32 << 18).flat_map(|i| (i.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
@@ -109,6 +121,76 @@ fn bombs() {
         &[file("f", "x").pax("SCHILY.xattr.user.a", vec![b'v'; 70_000])],
         "too many bytes of extended attributes",
     );
+}
+
+#[test]
+fn bombs_of_metadata() {
+    // Headers alone do not tell: 12 entries imply 60 folders.
+    let implied: Vec<Entry> = (0..12).map(|i| file(format!("{i}/a/b/c/d/f"), "")).collect();
+    check(&implied, "too many entries (limit 50)");
+    let refused = "too many bytes of names, links and attributes (limit 1048576)";
+    let attributed = |i| file(format!("f{i}"), "").pax("SCHILY.xattr.user.a", [b'v'; 60_000]);
+    check(&(0..20).map(attributed).collect::<Vec<_>>(), refused);
+    // What is replaced stays in memory, and so do the attributes of one folder that is listed again and again.
+    check(&(0..20).map(|_| attributed(0)).collect::<Vec<_>>(), refused);
+    let listed = |_| folder("d").pax("SCHILY.xattr.user.a", [b'v'; 60_000]);
+    check(&(0..20).map(listed).collect::<Vec<_>>(), refused);
+    let links = |i| symlink(format!("l{i}"), "t".repeat(4000));
+    let limits = Limits { entries_max: 1000, ..small_limits() };
+    check_limited(&limits, &(0..300).map(links).collect::<Vec<_>>(), refused);
+    let names = |i| hardlink(format!("{i}{}", "n".repeat(240)), "f");
+    let names: Vec<Entry> = std::iter::once(file("f", "x")).chain((0..4000).map(names)).collect();
+    check_limited(&Limits { entries_max: 10_000, ..small_limits() }, &names, refused);
+}
+
+#[test]
+fn bombs_in_several_layers() {
+    let zeros = |name: &str| gzipped(&tar(&[file(name, vec![0u8; 900_000])]));
+    let write = |layout: &Path| {
+        write_layout(layout, &[zeros("a"), zeros("b")], architecture());
+    };
+    check_layout(write, "layer 2 of");
+    let write = |layout: &Path| {
+        write_layout(layout, &[zeros("a"), zeros("b")], architecture());
+    };
+    check_layout(write, "the image's compression ratio is too high (limit 100)");
+}
+
+#[test]
+fn bombs_in_sparse_maps() {
+    let in_body = |map: Vec<u8>| {
+        let versions = [("major", "1"), ("minor", "0"), ("realsize", "99"), ("name", "f")];
+        versions
+            .iter()
+            .fold(file("x", map), |entry, (key, value)| entry.pax(&format!("GNU.sparse.{key}"), value))
+    };
+    check(&[in_body(vec![b'1'; 4 << 20])], "a sparse map has a line that is no number");
+    check(&[in_body([&b"2\n"[..], &[b'0'; 4096]].concat())], "a sparse map has a line that is no number");
+    check(&[in_body(b"70000\n".repeat(200))], "too many runs in a sparse file (limit 65536)");
+    let run = "28 GNU.sparse.offset=000000\n28 GNU.sparse.numbytes=0000\n";
+    let mut endless = Vec::new();
+    for _ in 0..5 {
+        let records = run.repeat(16_000).into_bytes();
+        let mut block = header(&entry(b'x', "pax"), records.len() as u64);
+        seal(&mut block);
+        endless.extend_from_slice(&block);
+        endless.extend_from_slice(&records);
+        endless.resize(endless.len().next_multiple_of(512), 0);
+    }
+    check_layer(plain(endless), "too many runs in a sparse file (limit 65536)");
+}
+
+#[test]
+fn bounds_of_streams_and_layers() {
+    let limits = Limits { stream_bytes_max: 1 << 20, ..small_limits() };
+    let noise: Vec<u8> =
+        (0..1u32 << 19).flat_map(|i| (i.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
+    check_limited(&limits, &[file("noise", noise)], "the layers unpack to too many bytes (limit 1048576)");
+    let many = |layout: &Path| {
+        let layers: Vec<Layer> = (0..513).map(|_| plain(tar(&[]))).collect();
+        write_layout(layout, &layers, architecture());
+    };
+    check_layout(many, "it has more than 512 layers");
 }
 
 #[test]

@@ -157,6 +157,8 @@ impl Agent {
             tracing::warn!(%network, "tasks run with addresses of this range: another one needs `lith down` first");
         }
         let config = AgentConfig { network, ..config };
+        let pinned = records.tasks.iter().filter_map(|(id, r)| Some((id, r.image.as_ref()?.digest.as_str())));
+        images.pin_all(pinned);
         let agent = Self {
             images: images.waking(waker.clone()),
             supervisors,

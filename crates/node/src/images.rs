@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lith_api::error::{Code, Failure};
 use lith_api::image::{Collected, Image, ImageDetail, Login, Progress};
+use lith_core::name::TaskId;
 use lith_core::task;
 use lith_image::{
     Credentials, Digest, GcScope, ImageConfig, ImageError, ImageStore, Logins, NoProgress, Phase,
@@ -32,6 +33,9 @@ pub struct Images {
     logins: Logins,
     /// Fetches that the agent asked for, by reference as written in the job.
     fetches: Arc<Mutex<BTreeMap<String, Fetch>>>,
+    /// What each task that the agent remembers was started from. Whoever removes images holds this meanwhile: what is
+    /// taken for a start stays until the task is gone.
+    pins: Arc<Mutex<BTreeMap<TaskId, Digest>>>,
     waker: Option<Waker>,
 }
 
@@ -45,7 +49,7 @@ enum Fetch {
 #[derive(Debug, Clone)]
 pub struct Stored {
     /// Digest of its manifest.
-    pub digest: String,
+    pub digest: Digest,
     /// Its root file system.
     pub path: PathBuf,
     /// What to run.
@@ -59,7 +63,8 @@ impl Images {
     /// When the folder cannot be used.
     pub fn open(root: &Path) -> Result<Self, ImageError> {
         let logins = Logins::at(root.join(LOGINS_FILE));
-        Ok(Self { store: ImageStore::open(root)?, logins, fetches: Arc::default(), waker: None })
+        let store = ImageStore::open(root)?;
+        Ok(Self { store, logins, fetches: Arc::default(), pins: Arc::default(), waker: None })
     }
 
     /// The same images, waking the agent when a fetch ends or an image comes.
@@ -76,11 +81,31 @@ impl Images {
             tracing::error!(image = %name, error = %chain(&error), "the image store cannot be read");
             None
         });
-        found.map(|image| Stored {
-            digest: image.digest.to_string(),
-            path: image.erofs,
-            config: image.config,
-        })
+        found.map(|image| Stored { digest: image.digest, path: image.erofs, config: image.config })
+    }
+
+    /// Keeps the images of tasks that were started before this process.
+    pub fn pin_all<'a>(&self, started: impl Iterator<Item = (&'a TaskId, &'a str)>) {
+        let mut pins = self.pins();
+        for (task, digest) in started {
+            match digest.parse() {
+                Ok(digest) => drop(pins.insert(task.clone(), digest)),
+                Err(error) => tracing::error!(%task, error = %chain(&error), "a task's image has no digest"),
+            }
+        }
+    }
+
+    /// Chooses the image that a task starts from, and keeps it for as long as the task is there.
+    pub fn pin(&self, task: &TaskId, choose: impl FnOnce(&Self) -> Option<Stored>) -> Option<Stored> {
+        let mut pins = self.pins();
+        let stored = choose(self)?;
+        pins.insert(task.clone(), stored.digest);
+        Some(stored)
+    }
+
+    /// A task is gone: its image is not kept for it any more.
+    pub fn unpin(&self, task: &TaskId) {
+        self.pins().remove(task);
     }
 
     /// How the fetch of an image that is not here stands.
@@ -166,53 +191,59 @@ impl Images {
         Ok(images.into_iter().map(|image| listed(image, &BTreeSet::new())).collect())
     }
 
-    /// Every image. `in_use` are the digests that tasks run from.
+    /// Every image. `wanted` are the names in the jobs that are deployed.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn list(&self, in_use: &BTreeSet<String>) -> Result<Vec<Image>, Failure> {
+    pub fn list(&self, wanted: &BTreeSet<String>) -> Result<Vec<Image>, Failure> {
+        let in_use = self.in_use(&self.pins(), wanted)?;
         let images = self.store.list().map_err(|error| failure(&error))?;
-        Ok(images.into_iter().map(|image| listed(image, in_use)).collect())
+        Ok(images.into_iter().map(|image| listed(image, &in_use)).collect())
     }
 
     /// One image with its configuration.
     ///
     /// # Errors
     /// When it is not here.
-    pub fn inspect(&self, name: &str, in_use: &BTreeSet<String>) -> Result<ImageDetail, Failure> {
+    pub fn inspect(&self, name: &str, wanted: &BTreeSet<String>) -> Result<ImageDetail, Failure> {
+        let in_use = self.in_use(&self.pins(), wanted)?;
         let image = self.store.inspect(name).map_err(|error| failure(&error))?;
         let config = serde_json::to_value(&image.config).unwrap_or_default();
-        Ok(ImageDetail { image: listed(image, in_use), config })
+        Ok(ImageDetail { image: listed(image, &in_use), config })
     }
 
     /// Reads an image whole and compares it with what was recorded.
     ///
     /// # Errors
     /// When it is damaged or not here.
-    pub fn verify(&self, name: &str, in_use: &BTreeSet<String>) -> Result<Image, Failure> {
+    pub fn verify(&self, name: &str, wanted: &BTreeSet<String>) -> Result<Image, Failure> {
         self.store.verify(name).map_err(|error| failure(&error))?;
-        Ok(self.inspect(name, in_use)?.image)
+        Ok(self.inspect(name, wanted)?.image)
     }
 
     /// Removes a name, and the image with its last name.
     ///
     /// # Errors
     /// When it is in use or not here.
-    pub fn remove(&self, name: &str, in_use: &BTreeSet<String>) -> Result<Collected, Failure> {
+    pub fn remove(&self, name: &str, wanted: &BTreeSet<String>) -> Result<Collected, Failure> {
+        let pins = self.pins();
+        let in_use = self.in_use(&pins, wanted)?;
         let size_bytes = self.store.inspect(name).map_err(|error| failure(&error))?.size_bytes;
-        let removed = self.store.remove(name, &digests(in_use)).map_err(|error| failure(&error))?;
+        let removed = self.store.remove(name, &in_use).map_err(|error| failure(&error))?;
         Ok(match removed {
             Some(digest) => Collected { removed: vec![digest.to_string()], freed_bytes: size_bytes },
             None => Collected { removed: vec![], freed_bytes: 0 },
         })
     }
 
-    /// Removes every image that no task uses.
+    /// Removes every image that no task uses and no deployed job names.
     ///
     /// # Errors
     /// When the store cannot be changed.
-    pub fn collect(&self, in_use: &BTreeSet<String>) -> Result<Collected, Failure> {
-        let report = self.store.gc(&digests(in_use), GcScope::Unused).map_err(|error| failure(&error))?;
+    pub fn collect(&self, wanted: &BTreeSet<String>) -> Result<Collected, Failure> {
+        let pins = self.pins();
+        let in_use = self.in_use(&pins, wanted)?;
+        let report = self.store.gc(&in_use, GcScope::Unused).map_err(|error| failure(&error))?;
         Ok(Collected {
             removed: report.removed.iter().map(ToString::to_string).collect(),
             freed_bytes: report.freed_bytes,
@@ -266,6 +297,25 @@ impl Images {
         }
     }
 
+    /// What must stay: what tasks were started from, and what deployed jobs would start from next.
+    fn in_use(
+        &self,
+        pins: &BTreeMap<TaskId, Digest>,
+        wanted: &BTreeSet<String>,
+    ) -> Result<BTreeSet<Digest>, Failure> {
+        let mut in_use: BTreeSet<Digest> = pins.values().copied().collect();
+        for name in wanted {
+            in_use
+                .extend(self.store.resolve(name).map_err(|error| failure(&error))?.map(|image| image.digest));
+        }
+        Ok(in_use)
+    }
+
+    fn pins(&self) -> std::sync::MutexGuard<'_, BTreeMap<TaskId, Digest>> {
+        // One call changes one entry, so that a panic leaves none half-written.
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn fetches(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Fetch>> {
         // Entries are replaced whole, so that a panic leaves none half-written.
         self.fetches.lock().unwrap_or_else(PoisonError::into_inner)
@@ -289,20 +339,15 @@ fn certificates(registry: &str) -> Vec<Vec<u8>> {
     files.filter_map(|path| std::fs::read(path).ok()).collect()
 }
 
-fn listed(image: lith_image::Image, in_use: &BTreeSet<String>) -> Image {
-    let digest = image.digest.to_string();
+fn listed(image: lith_image::Image, in_use: &BTreeSet<Digest>) -> Image {
     Image {
-        is_used: in_use.contains(&digest),
-        digest,
+        is_used: in_use.contains(&image.digest),
+        digest: image.digest.to_string(),
         names: image.names,
         size_bytes: image.size_bytes,
         created: image.created,
         platform: image.platform.to_string(),
     }
-}
-
-fn digests(in_use: &BTreeSet<String>) -> BTreeSet<Digest> {
-    in_use.iter().filter_map(|digest| digest.parse().ok()).collect()
 }
 
 fn failure(error: &ImageError) -> Failure {

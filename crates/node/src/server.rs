@@ -6,6 +6,7 @@
 mod desired;
 mod status;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lith_api::agent::{Desired, Observed};
@@ -241,6 +242,14 @@ impl Server {
             Ok(tasks)
         })
         .await
+    }
+
+    /// Names of the images of every task that is deployed, also of those that are stopped.
+    #[must_use]
+    pub fn wanted_images(&self) -> BTreeSet<String> {
+        let desired = self.desired.borrow();
+        let tasks = desired.allocs.iter().flat_map(|alloc| &alloc.tasks);
+        tasks.map(|task| task.spec.image.clone()).collect()
     }
 
     /// Events from now on. The receiver learns when it was too slow.

@@ -19,4 +19,6 @@ mod resilience;
 #[cfg(test)]
 mod servers;
 #[cfg(test)]
+mod steady;
+#[cfg(test)]
 mod words;

@@ -289,8 +289,9 @@ impl Agent {
         boot: u64,
     ) -> Result<(), String> {
         let record = self.records.tasks.get_mut(&turn.id).ok_or("it is not known")?;
-        let image = image_of(&self.images, record, declared).ok_or("its image is gone")?;
-        let pinned = PinnedImage { incarnation: incarnation.0, digest: image.digest.clone() };
+        let choose = |images: &crate::images::Images| image_of(images, record, declared);
+        let image = self.images.pin(&turn.id, choose).ok_or("its image is gone")?;
+        let pinned = PinnedImage { incarnation: incarnation.0, digest: image.digest.to_string() };
         if record.image.as_ref() != Some(&pinned) {
             record.image = Some(pinned);
             self.is_unsaved = true;
@@ -311,6 +312,7 @@ impl Agent {
                 self.records.tasks.remove(&turn.id);
                 self.supervisors.forget(&turn.id);
                 self.ports.release(&turn.id);
+                self.images.unpin(&turn.id);
                 self.is_unsaved = true;
                 if let Err(error) = self.save() {
                     tracing::error!(error = %chain(&error), "a removed task is still remembered");

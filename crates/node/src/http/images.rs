@@ -1,6 +1,7 @@
 //! `/v1/images` and `/v1/registries`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body as Bytes;
@@ -24,7 +25,7 @@ const LINES_BUFFERED: usize = 64;
 /// Every image.
 #[utoipa::path(get, path = "/v1/images", responses((status = 200, body = [Image])))]
 pub(crate) async fn list(State(context): State<Context>) -> Result<Json<Vec<Image>>, Refusal> {
-    blocking(&context, |images, in_use| images.list(in_use)).await
+    blocking(&context, |images, wanted| images.list(wanted)).await
 }
 
 /// One image with its configuration.
@@ -34,7 +35,7 @@ pub(crate) async fn show(
     State(context): State<Context>,
     Path(image): Path<String>,
 ) -> Result<Json<ImageDetail>, Refusal> {
-    blocking(&context, move |images, in_use| images.inspect(&image, in_use)).await
+    blocking(&context, move |images, wanted| images.inspect(&image, wanted)).await
 }
 
 /// Removes a name, and the image with its last name.
@@ -44,13 +45,13 @@ pub(crate) async fn remove(
     State(context): State<Context>,
     Path(image): Path<String>,
 ) -> Result<Json<Collected>, Refusal> {
-    blocking(&context, move |images, in_use| images.remove(&image, in_use)).await
+    blocking(&context, move |images, wanted| images.remove(&image, wanted)).await
 }
 
 /// Removes every image that no task uses.
 #[utoipa::path(post, path = "/v1/images/gc", responses((status = 200, body = Collected)))]
 pub(crate) async fn collect(State(context): State<Context>) -> Result<Json<Collected>, Refusal> {
-    blocking(&context, |images, in_use| images.collect(in_use)).await
+    blocking(&context, |images, wanted| images.collect(wanted)).await
 }
 
 /// Reads an image whole and compares it with what was recorded.
@@ -60,7 +61,7 @@ pub(crate) async fn verify(
     State(context): State<Context>,
     Path(image): Path<String>,
 ) -> Result<Json<Image>, Refusal> {
-    blocking(&context, move |images, in_use| images.verify(&image, in_use)).await
+    blocking(&context, move |images, wanted| images.verify(&image, wanted)).await
 }
 
 /// Fetches an image from its registry. The answer is progress as lines of JSON.
@@ -146,15 +147,13 @@ pub(crate) async fn logout(
     blocking(&context, move |images, _| images.logout(&host).map(|()| serde_json::json!({}))).await
 }
 
-/// Runs work on the store on a blocking thread, with the digests that tasks use.
+/// Runs work on the store on a blocking thread, with the images that deployed jobs name.
 async fn blocking<T: Send + 'static>(
     context: &Context,
     work: impl FnOnce(&Images, &BTreeSet<String>) -> Result<T, Failure> + Send + 'static,
 ) -> Result<Json<T>, Refusal> {
-    let tasks = context.server()?.tasks(None).await?;
-    let in_use: BTreeSet<String> = tasks.into_iter().filter_map(|task| task.image_digest).collect();
-    let images = context.images.clone();
-    let result = tokio::task::spawn_blocking(move || work(&images, &in_use)).await;
+    let (images, server) = (context.images.clone(), Arc::clone(context.server()?));
+    let result = tokio::task::spawn_blocking(move || work(&images, &server.wanted_images())).await;
     let result = result.unwrap_or_else(|error| {
         Err(Failure::new(Code::Internal, format!("the image store failed: {error}")))
     });
