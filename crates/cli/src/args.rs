@@ -59,6 +59,10 @@ pub struct UpArgs {
     /// Guest kernel: the folder of an unpacked kernel package, with its modules. Found by itself when not given.
     #[arg(long, env = "LITH_KERNEL", hide_env_values = true, value_name = "FOLDER")]
     pub kernel: Option<PathBuf>,
+    /// Follow the database though it is new or an older copy: tasks that it does not declare are removed with their
+    /// disks.
+    #[arg(long)]
+    pub trust_database: bool,
     /// Return as soon as the server answers, and leave it running in the background.
     #[arg(short, long)]
     pub detach: bool,

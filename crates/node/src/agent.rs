@@ -63,6 +63,8 @@ pub struct AgentConfig {
     pub network: GuestNetwork,
     /// Folders that may hold the guests' kernel, in order.
     pub kernels: Vec<PathBuf>,
+    /// A person said that the database is to be followed, whatever it knows of this node's tasks.
+    pub trusts_database: bool,
 }
 
 /// What others hold of the agent.

@@ -17,6 +17,7 @@ use lith_cli::{DownArgs, Spinner, Talk};
 use tokio::sync::watch;
 
 use crate::agent::{Agent, AgentConfig, DrainError};
+use crate::alone::Alone;
 use crate::chain::chain;
 use crate::images::Images;
 use crate::layout::Layout;
@@ -53,6 +54,7 @@ pub async fn down(
             .hint("give `lith down` the same `--data-dir` (LITH_DATA_DIR) as `lith up`"));
     }
     let lock = Lock::take(&layout.lock()).map_err(elsewhere)?;
+    let _alone = Alone::take()?;
     drain(agent(layout.clone())?, &spinner).await?;
     purge::run_folder(&layout)?;
     if args.purge {

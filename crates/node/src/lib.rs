@@ -4,6 +4,7 @@
 //! and the HTTP API into `lith up`. It must not hold policy, which is core's, nor SQL, nor a VMM's flags.
 
 pub mod agent;
+pub mod alone;
 pub mod chain;
 pub mod clock;
 pub mod detach;

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::agent::{Agent, AgentConfig, DrainError, Ends, Waker};
+use crate::alone::Alone;
 use crate::chain::chain;
 use crate::doctor::Doctor;
 use crate::http::{self, Context};
@@ -49,6 +50,7 @@ pub fn up(args: &UpArgs) -> Result<(), Failure> {
     let filter = log_filter(args.log.as_deref())?;
     let layout = prepare(&args.data_dir, &args.run_dir)?;
     let lock = Lock::take(&layout.lock())?;
+    let alone = Alone::take()?;
     start_log(filter);
     let config = config(args, layout)?;
     keep_name(&config)?;
@@ -65,7 +67,7 @@ pub fn up(args: &UpArgs) -> Result<(), Failure> {
     if ended? == Ended::Down {
         purge::run_folder(&layout)?;
     }
-    drop(lock);
+    drop((lock, alone));
     tracing::info!("lith is down");
     Ok(())
 }
@@ -132,7 +134,8 @@ pub fn config(args: &UpArgs, layout: Layout) -> Result<AgentConfig, Failure> {
         Some(kernel) => vec![absolute(kernel)?],
         None => vec![layout.kernel(), PathBuf::from("/")],
     };
-    Ok(AgentConfig { node: node_name(&layout, args.node.as_deref())?, layout, network, kernels })
+    let node = node_name(&layout, args.node.as_deref())?;
+    Ok(AgentConfig { node, layout, network, kernels, trusts_database: args.trust_database })
 }
 
 /// The node's name: the one of its first start, for its allocs are placed by it, whatever the host is called now.
@@ -200,11 +203,12 @@ async fn serve(config: AgentConfig) -> Result<Ended, Failure> {
     let node = config.node.clone();
     let doctor = Arc::new(Doctor::new(&config));
     let runtime = tokio::runtime::Handle::current();
+    let trusts_database = config.trusts_database;
     let (agent, ends) = Agent::new(config, images.clone(), runtime).map_err(|error| damaged(&error))?;
     let Ends { desired, observed, handle, waker } = ends;
     // The agent first, from its own disk: what should run runs, whatever becomes of the server.
     let mut agent_ended = start_agent(agent)?;
-    let server = start_server(&layout, node.clone(), desired, observed.clone(), &waker);
+    let server = start_server(&layout, node.clone(), desired, observed.clone(), &waker, trusts_database);
     let (ask, mut asked) = tokio::sync::mpsc::channel(1);
     let (outcome, outcome_watch) = tokio::sync::watch::channel(None);
     let down = http::Down { ask, observed, outcome: outcome_watch };
@@ -270,6 +274,7 @@ fn start_server(
     desired: watch::Sender<Arc<Desired>>,
     observed: watch::Receiver<Arc<Observed>>,
     waker: &Waker,
+    trusts_database: bool,
 ) -> Result<Arc<Server>, Failure> {
     let wake = waker.clone();
     let mut wanted = desired.subscribe();
@@ -278,8 +283,24 @@ fn start_server(
             wake.wake();
         }
     });
-    let opened = Store::open(&layout.database());
-    match opened.and_then(|store| Server::new(store, node, desired, observed)) {
+    let kept = Arc::clone(&desired.borrow());
+    let opened = Store::open(&layout.database()).and_then(|mut store| {
+        let world = store.world()?;
+        let is_followed = kept.is_followed_by(&world.cluster, world.version);
+        if trusts_database && !is_followed {
+            tracing::warn!(
+                "the database is followed, though this node's tasks came from another or a later one"
+            );
+            store.raise_version(kept.version)?;
+        }
+        Ok((store, is_followed || trusts_database))
+    });
+    let server = match opened {
+        Ok((_, false)) => return Err(unknown_database(layout)),
+        Ok((store, true)) => Server::new(store, node, desired, observed),
+        Err(error) => Err(error),
+    };
+    match server {
         Ok(server) => {
             let server = Arc::new(server);
             tokio::spawn(Arc::clone(&server).narrate());
@@ -292,6 +313,20 @@ fn start_server(
                 .hint(format!("tasks go on without it; {}", error.hint())))
         }
     }
+}
+
+/// The database is new, or older than what this node has been told: its word would remove tasks and their disks.
+fn unknown_database(layout: &Layout) -> Failure {
+    tracing::error!(
+        "the database is not the one that this node's tasks came from; they go on without a server"
+    );
+    let message =
+        "the server cannot start: its database is new, or an older copy, and does not know this node's tasks";
+    Failure::new(Code::Machine, message).hint(format!(
+        "tasks go on without it; put the right {} back, or start once with `lith up --trust-database`: what that \
+         database does not declare is then stopped and removed, with its disks",
+        layout.database().display()
+    ))
 }
 
 /// Stops every task. A signal meanwhile ends the daemon at once: what still stops is found by the next command.
@@ -342,6 +377,7 @@ pub fn defaults(data_dir: &Path, run_dir: &Path, kernel: Option<&Path>) -> UpArg
         node: None,
         guest_network: GuestNetwork::default().base(),
         kernel: kernel.map(Path::to_owned),
+        trust_database: false,
         detach: false,
         log: None,
     }

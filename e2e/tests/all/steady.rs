@@ -20,9 +20,28 @@ fn job(task: &str, image: &str, more: &str) -> String {
 fn a_task_that_serves_is_not_disturbed() {
     let world = World::start(&["hello"]);
     let _ = world.deploy(&job("web", "hello:1", "")).ok();
+    another_lith_is_started(&world);
     a_firewall_is_reloaded(&world);
     a_new_version_cannot_be_fetched(&world);
     it_gets_another_name(&world);
+}
+
+fn another_lith_is_started(world: &World) {
+    let (data, run) = (world.path("other-data"), world.path("other-run"));
+    let folders = [data.as_path(), &run].map(|path| path.to_string_lossy().into_owned());
+    let [data_dir, run_dir] = &folders;
+    let refused = world.lith(&["up", "--data-dir", data_dir, "--run-dir", run_dir]);
+    let pid = world.daemon().unwrap();
+    assert_eq!(
+        refused.stderr,
+        format!(
+            "error: another lith runs on this machine (process {pid}), with other folders [E0003]\nhint: two of them would \
+             take each other's network: deploy there, or stop it with `lith down` and its `--run-dir` and `--data-dir`\n"
+        )
+    );
+    assert_eq!(refused.code, 1);
+    std::fs::remove_dir_all(data).and_then(|()| std::fs::remove_dir_all(run)).unwrap();
+    assert!(page(&world.lan, &format!("http://{HOST}:8080/")).contains("Hello"));
 }
 
 fn a_firewall_is_reloaded(world: &World) {
@@ -89,4 +108,30 @@ fn a_client_is_answered_to_the_end_while_its_task_stops() {
     assert_eq!(client.finish().stdout, "hello and goodbye\n");
     let refused = request(&world.lan, SocketAddr::from((HOST, 8080))).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "nobody waits in vain: {refused}");
+}
+
+#[test]
+fn a_lost_database_takes_no_task_along() {
+    let mut world = World::start(&["hello"]);
+    let _ = world.deploy(&job("web", "hello:1", "")).ok();
+    let vmm = world.vmm(TASK);
+    world.kill_daemon();
+    std::fs::remove_dir_all(world.data_dir.join("server")).unwrap();
+    world.up();
+    let refused = world.lith(&["ps"]);
+    assert_eq!(refused.code, 1, "{refused}");
+    assert_eq!(
+        world.plain(&refused.stderr),
+        "error: the server cannot start: its database is new, or an older copy, and does not know this node's tasks [E0007]\n\
+         hint: tasks go on without it; put the right DATA/server/lith.db back, or start once with `lith up \
+         --trust-database`: what that database does not declare is then stopped and removed, with its disks\n"
+    );
+    assert!(page(&world.lan, &format!("http://{HOST}:8080/")).contains("Hello"));
+    assert_eq!(world.vmm(TASK), vmm, "the same machine goes on");
+    // Deployed anew, it is another one: what the former left is removed first.
+    world.kill_daemon();
+    world.up_with(&["--trust-database"]);
+    let _ = world.deploy(&job("web", "hello:1", "")).ok();
+    assert_ne!(world.vmm(TASK), vmm);
+    assert!(await_page(&world.lan, &format!("http://{HOST}:8080/")).contains("Hello"));
 }

@@ -107,12 +107,12 @@ impl Agent {
         Ok(())
     }
 
-    /// Puts what the server wants on disk before anything is done about it. The word of another cluster, or an older one
-    /// than that kept, is not followed: it comes from a database that is new or was restored from a copy, and would
-    /// remove what that one does not know. A person has to decide then.
+    /// Puts what the server wants on disk before anything is done about it. The word of a database that does not know this
+    /// node's tasks is not followed: it would remove them. A person has to decide then.
     fn keep_desired(&mut self) -> Result<(), StateError> {
         let latest = Arc::clone(&self.desired.borrow_and_update());
-        if !follows(&self.kept, &latest) {
+        let is_followed = self.kept.is_followed_by(&latest.cluster, latest.version);
+        if !is_followed && !self.config.trusts_database {
             tracing::warn!(
                 kept = self.kept.version,
                 got = latest.version,
@@ -456,12 +456,6 @@ fn declare(alloc: &Alloc, task: &AllocTask, is_draining: bool) -> Result<(TaskId
     Ok((TaskId { alloc, task: name }, Declared { born, spec, wanted }))
 }
 
-/// Whether what the server says now may follow what it said before.
-fn follows(kept: &Desired, latest: &Desired) -> bool {
-    // Version 0 is what an agent has that was never told anything.
-    kept.version == 0 || (latest.cluster == kept.cluster && latest.version >= kept.version)
-}
-
 /// Whether it matters that the image of the wanted version is here: before a start, and before what runs is stopped for
 /// another version.
 fn needs_image(process: &Process, wanted: &Wanted) -> bool {
@@ -548,20 +542,6 @@ mod tests {
         let history = History { boot: 1, ..History::default() };
         let step = left_alone(&history, &process);
         assert_eq!((step.history, step.actions, step.phase), (history, vec![], Phase::Running));
-    }
-
-    #[test]
-    fn only_the_database_that_was_followed_is_followed() {
-        let said = |cluster: &str, version| Desired { cluster: cluster.to_owned(), version, allocs: vec![] };
-        for (kept, latest, expected) in [
-            (said("", 0), said("a", 0), true),
-            (said("a", 5), said("a", 5), true),
-            (said("a", 5), said("a", 6), true),
-            (said("a", 5), said("a", 4), false),
-            (said("a", 5), said("b", 9), false),
-        ] {
-            assert_eq!(follows(&kept, &latest), expected, "{kept:?} {latest:?}");
-        }
     }
 
     #[test]
