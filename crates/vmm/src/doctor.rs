@@ -27,10 +27,13 @@ pub struct Facts {
     pub mkfs: Result<PathBuf, ScratchError>,
 }
 
-/// Finds out. `kernel_roots` as for [`kernel::find`]; `cache` is where boot files are kept. Takes seconds.
+/// Finds out. `kernel_roots` as for [`kernel::find`]; `cache` is where boot files are kept, if it is there. Takes seconds.
 pub fn examine(kernel_roots: &[PathBuf], cache: &Path) -> Facts {
     let qemu = Qemu::find();
     let kernel = kernel::find(kernel_roots);
+    // Looking leaves nothing on a machine where lith never ran.
+    let temporary = if cache.is_dir() { None } else { tempfile::tempdir().ok() };
+    let cache = temporary.as_ref().map_or(cache, |folder| folder.path());
     let boot = kernel.as_ref().ok().map(|kernel| kernel::prepare(kernel, cache));
     let probes = match (&qemu, &boot) {
         (Ok(qemu), Some(Ok(boot))) => Some(accelerator::examine(qemu, boot, cache)),
