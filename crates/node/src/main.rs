@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     // Before the grammar of all commands is built: a supervisor must stay small.
     if arguments.nth(1).as_deref() == Some(shim::SUBCOMMAND) {
         set_umask();
-        return shim::main(&arguments.collect::<Vec<_>>());
+        return lith_vmm::shim::main(&arguments.collect::<Vec<_>>());
     }
     let invocation = lith_cli::parse();
     // The files that a person copies out of a task are made by that person's rules.

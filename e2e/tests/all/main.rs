@@ -3,13 +3,21 @@
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod down;
 #[cfg(test)]
 mod hello;
 #[cfg(test)]
+mod hide;
+#[cfg(test)]
+mod identity;
+#[cfg(test)]
 mod isolation;
 #[cfg(test)]
 mod jail;
+#[cfg(test)]
+mod packaging;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]

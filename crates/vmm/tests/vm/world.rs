@@ -3,8 +3,8 @@
 use lith_guest::messages::{BootConfig, Seed, UnixTime};
 use lith_guest::process::{ImageConfig, Overrides};
 use lith_vmm::log::{Query, Reader, Rotation};
-use lith_vmm::machine::Accelerator;
 use lith_vmm::machine::qemu::Qemu;
+use lith_vmm::machine::{Accelerator, Vmm};
 use lith_vmm::shim::{self, Client, Ending, Found, ShimConfig, TaskState, Watch};
 use lith_vmm::{kernel, scratch};
 use std::path::{Path, PathBuf};
@@ -188,7 +188,7 @@ fn launch(config: &ShimConfig) -> Child {
     shim::launch(Path::new(env!("CARGO_BIN_EXE_lith-shim")), &[], config, None).unwrap()
 }
 
-fn assets() -> PathBuf {
+pub(crate) fn assets() -> PathBuf {
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-assets/kernel");
     std::env::var_os("LITH_TEST_KERNEL").map_or_else(default, PathBuf::from)
 }
@@ -203,14 +203,14 @@ fn config(folder: &Path, image: ImageConfig) -> ShimConfig {
         slot,
         task_dir: folder.join("task"),
         run_dir: folder.join("run"),
-        qemu: qemu.program,
-        qemu_version: qemu.version,
+        vmm: Vmm::Qemu(qemu),
         kernel_version: boot.version,
         kernel: boot.kernel,
         initramfs: boot.initramfs,
         accelerator: Accelerator::Tcg,
         tsc_khz: lith_vmm::machine::tsc_khz(),
         vcpus: 1,
+        cpu_millis: 1000,
         memory_mib: 128,
         root_image: root_image(folder),
         scratch: folder.join("scratch.ext4"),
@@ -227,7 +227,9 @@ fn config(folder: &Path, image: ImageConfig) -> ShimConfig {
             root_serial: "root".to_owned(),
             scratch_serial: "scratch".to_owned(),
         },
+        tap: None,
         boot_deadline_ms: u64::try_from(DEADLINE.as_millis()).unwrap(),
+        stop_grace_ms: 30_000,
         log: Rotation::default(),
     }
 }
