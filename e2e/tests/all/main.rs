@@ -9,8 +9,6 @@ mod hello;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
-mod jail;
-#[cfg(test)]
 mod policy;
 #[cfg(test)]
 mod registry;
