@@ -284,11 +284,4 @@ mod tests {
         check(("10.83.0.7", 32, "lith7"), Severity::Good, "nobody else uses 10.83.0.0/16");
         check(("192.168.1.0", 24, "eth0"), Severity::Good, "nobody else uses 10.83.0.0/16");
     }
-
-    #[test]
-    fn this_machine_is_fit() {
-        for finding in examine(GuestNetwork::default()) {
-            assert_ne!(finding.severity, Severity::Failure, "{finding:?}");
-        }
-    }
 }

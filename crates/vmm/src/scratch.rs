@@ -123,21 +123,6 @@ fn publish(building: &Path, path: &Path) -> Result<(), ScratchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::MetadataExt;
-
-    #[test]
-    fn a_disk_is_sparse_and_made_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("scratch.ext4");
-        create(&path, 1 << 30).unwrap();
-        let metadata = std::fs::metadata(&path).unwrap();
-        assert_eq!(metadata.len(), 1 << 30);
-        assert!(metadata.blocks() * 512 < 8 << 20, "{} blocks", metadata.blocks());
-        assert_eq!(metadata.mode() & 0o777, 0o600);
-        create(&path, 2 << 30).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().len(), 1 << 30);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
 
     #[test]
     fn a_failure_leaves_nothing() {

@@ -15,8 +15,6 @@ mod identity;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
-mod jail;
-#[cfg(test)]
 mod packaging;
 #[cfg(test)]
 mod policy;

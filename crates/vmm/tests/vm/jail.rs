@@ -82,7 +82,7 @@ async fn whose_shell_it_was_makes_no_difference() {
     // Every test is a process of its own, and what is started inherits this.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let folder = tempfile::tempdir().unwrap();
-    let kernel = lith_vmm::kernel::find(&[crate::world::assets()]).unwrap();
+    let kernel = lith_vmm::kernel::find(&[lith_testkit::assets::kernel()]).unwrap();
     let boot = lith_vmm::kernel::prepare(&kernel, folder.path()).unwrap();
     let change = |config: &mut lith_vmm::shim::ShimConfig| {
         (config.kernel, config.initramfs) = (boot.kernel, boot.initramfs);
