@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use lith_image::{Digest, GcScope, ImageError, ImageStore, Limits, NoProgress, Reference};
+use lith_image::{Archive, Digest, GcScope, ImageError, ImageStore, Limits, NoProgress, Reference};
 use support::{
     Entry, Layer, Mounted, architecture, chain, entry, file, files_below, folder, gzipped, hardlink, header,
     plain, put_blob, seal, symlink, tar, write_layout,
@@ -183,9 +183,12 @@ fn bombs_in_sparse_maps() {
 #[test]
 fn bounds_of_streams_and_layers() {
     let limits = Limits { stream_bytes_max: 1 << 20, ..small_limits() };
-    let noise: Vec<u8> =
-        (0..1u32 << 19).flat_map(|i| (i.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
-    check_limited(&limits, &[file("noise", noise)], "the layers unpack to too many bytes (limit 1048576)");
+    let block: Vec<u8> = (0..4000u32).flat_map(|i| (i.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
+    let packed = gzipped(&tar(&[file("large", block.repeat(130))]));
+    let write = |layout: &Path| {
+        write_layout(layout, &[packed], architecture());
+    };
+    check_layout_limited(&limits, write, "the layers unpack to too many bytes (limit 1048576)");
     let many = |layout: &Path| {
         let layers: Vec<Layer> = (0..513).map(|_| plain(tar(&[]))).collect();
         write_layout(layout, &layers, architecture());
@@ -237,12 +240,50 @@ fn a_full_disk() {
     let layout = folder.path().join("layout");
     let noise: Vec<u8> =
         (0..1u32 << 19).flat_map(|i| (i.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
-    write_layout(&layout, &[plain(tar(&[file("big", noise)]))], architecture());
+    // Small as it comes, large on the disk: its size does not tell beforehand.
+    let packed = gzipped(&tar(&[file("big", noise[..16_000].repeat(130))]));
+    write_layout(&layout, &[packed], architecture());
     let store = ImageStore::open(disk.0.join("store")).unwrap();
     let error = store.load_blocking(&layout, None, &NoProgress).unwrap_err();
     assert!(chain(&error).contains("No space left on device"), "{}", chain(&error));
     assert!(error.hint().unwrap().contains("free some space"));
     assert_eq!(files_below(&disk.0.join("store")), [""; 0]);
+    write_layout(&layout, &[plain(tar(&[file("big", noise)]))], architecture());
+    let error = store.load_blocking(&layout, None, &NoProgress).unwrap_err();
+    assert!(chain(&error).contains("it takes 3 MiB at least"), "{}", chain(&error));
+    let archive = Archive { label: "the archive `my.tar`", bytes: Some(1 << 40) };
+    let error = store.load_reader(&archive, &b""[..], None, &NoProgress).unwrap_err();
+    assert!(
+        chain(&error).starts_with("the archive `my.tar` is refused: it has 1099511627776 bytes"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_full_disk_is_freed() {
+    for by_gc in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Mounted::tmpfs(&folder.path().join("disk"), 1 << 20);
+        let layout = folder.path().join("layout");
+        let digest = write_layout(&layout, &[plain(tar(&[file("f", vec![7u8; 200_000])]))], architecture());
+        let store = ImageStore::open(disk.0.join("store")).unwrap();
+        let name: Reference = "registry.example/app:1".parse().unwrap();
+        store.load_blocking(&layout, Some(&name), &NoProgress).unwrap();
+        // Full to the last block.
+        let mut filler = fs::File::create(disk.0.join("filler")).unwrap();
+        let full = std::io::copy(&mut std::io::repeat(1), &mut filler).unwrap_err();
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+        let removed = if by_gc {
+            store.gc(&BTreeSet::new(), GcScope::Unused).unwrap()
+        } else {
+            Vec::from_iter(store.remove("registry.example/app:1", &BTreeSet::new()).unwrap())
+        };
+        assert_eq!((removed.len(), removed[0].digest), (1, digest));
+        assert!(removed[0].freed_bytes >= 200_000);
+        assert!(store.inspect("registry.example/app:1").is_err(), "a name of nothing is none");
+        // What was freed can be used.
+        fs::write(disk.0.join("other"), vec![1u8; 150_000]).unwrap();
+    }
 }
 
 /// A store with one named image and its folder.
@@ -274,12 +315,15 @@ fn removal_respects_use() {
     let used = BTreeSet::from([digest]);
     let error = store.remove("registry.example/app:1", &used).unwrap_err();
     assert!(matches!(error, ImageError::InUse { .. }), "{error}");
-    assert_eq!(store.gc(&used, GcScope::Unused).unwrap().removed, []);
-    assert_eq!(store.gc(&BTreeSet::new(), GcScope::Unnamed).unwrap().removed, []);
-    assert_eq!(store.gc(&BTreeSet::new(), GcScope::Unused).unwrap().removed, [digest]);
+    assert_eq!(store.gc(&used, GcScope::Unused).unwrap(), []);
+    assert_eq!(store.gc(&BTreeSet::new(), GcScope::Unnamed).unwrap(), []);
+    let removed = store.gc(&BTreeSet::new(), GcScope::Unused).unwrap();
+    assert_eq!((removed.len(), removed[0].digest), (1, digest));
+    assert_eq!(removed[0].names, ["registry.example/app:1"]);
     assert_eq!(files_below(&folder.path().join("store")), ["names.json"]);
     let (_folder, store, digest) = stored();
-    assert_eq!(store.remove("registry.example/app:1", &BTreeSet::new()).unwrap(), Some(digest));
+    let removed = store.remove("registry.example/app:1", &BTreeSet::new()).unwrap().unwrap();
+    assert_eq!(removed.digest, digest);
     assert!(store.list().unwrap().is_empty());
 }
 
@@ -294,6 +338,56 @@ fn damage_on_disk_is_found() {
     fs::write(&image.erofs, bytes).unwrap();
     let error = store.verify(&digest.to_string()).unwrap_err();
     assert!(error.to_string().contains("its root file system is"), "{error}");
+    for (file, words) in [("config.json", "its config is"), ("manifest.json", "its manifest is")] {
+        let path = image.erofs.with_file_name(file);
+        let bytes = fs::read(&path).unwrap();
+        // Still what it was for whoever only reads it.
+        fs::write(&path, [&bytes[..], b"\n"].concat()).unwrap();
+        store.inspect(&digest.to_string()).unwrap();
+        let error = store.verify(&digest.to_string()).unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+        fs::write(&path, bytes).unwrap();
+    }
+}
+
+#[test]
+fn a_damaged_image_can_be_repaired() {
+    for file in ["image.json", "config.json"] {
+        let (folder, store, digest) = stored();
+        let layout = folder.path().join("layout");
+        let path = folder.path().join("store/images").join(digest.hex()).join(file);
+        // It is listed among the others, and goes by its hint.
+        fs::write(&path, "{").unwrap();
+        let list = store.list().unwrap();
+        assert_eq!((list.len(), list[0].digest), (1, digest));
+        let error = list[0].image.as_ref().unwrap_err();
+        assert!(error.hint().is_some(), "{error}");
+        assert!(store.verify("registry.example/app:1").is_err());
+        assert_eq!(store.remove("registry.example/app:1", &BTreeSet::new()).unwrap().unwrap().digest, digest);
+        assert!(store.list().unwrap().is_empty());
+        // Or it is replaced when it comes again.
+        store.load_blocking(&layout, None, &NoProgress).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(store.inspect(&digest.to_string()).is_err());
+        store.load_blocking(&layout, None, &NoProgress).unwrap();
+        store.verify(&digest.to_string()).unwrap();
+    }
+}
+
+#[test]
+fn damaged_names_say_what_to_do() {
+    let (folder, store, digest) = stored();
+    let path = folder.path().join("store/names.json");
+    fs::write(&path, "{").unwrap();
+    let error = store.list().unwrap_err();
+    assert_eq!(error.to_string(), format!("the image store's file {} is damaged", path.display()));
+    assert!(
+        error.hint().unwrap().starts_with(&format!("move {} away", path.display())),
+        "{:?}",
+        error.hint()
+    );
+    fs::rename(&path, folder.path().join("away")).unwrap();
+    assert_eq!(store.list().unwrap()[0].digest, digest);
 }
 
 #[test]
@@ -324,7 +418,73 @@ fn two_loads_of_one_image_converge() {
         }
     });
     assert_eq!(ImageStore::open(&root).unwrap().list().unwrap().len(), 1);
+    assert_eq!(fs::read_dir(root.join("locks")).unwrap().count(), 0, "a lock goes with its holder");
     assert_eq!(fs::read_dir(root.join("tmp")).unwrap().count(), 0);
+}
+
+const MY_TAR: Archive<'static> = Archive { label: "the archive `my.tar`", bytes: None };
+
+#[test]
+fn of_several_images_those_for_this_machine_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let layer = plain(tar(&[file("f", "x")]));
+    let other = if architecture() == "amd64" { "arm64" } else { "amd64" };
+    let entry = |documents: &support::Documents, name: &str| {
+        serde_json::json!({
+            "mediaType": "application/vnd.oci.image.manifest.v1+json", "size": documents.manifest.len(),
+            "digest": Digest::of(&documents.manifest).to_string(),
+            "annotations": {"io.containerd.image.name": name}
+        })
+    };
+    let layers = std::slice::from_ref(&layer);
+    let (ours, theirs) = (support::documents(layers, architecture()), support::documents(layers, other));
+    let archive = |entries: Vec<serde_json::Value>| {
+        let index =
+            serde_json::to_vec(&serde_json::json!({"schemaVersion": 2, "manifests": entries})).unwrap();
+        let blobs = [&ours.manifest, &ours.config, &theirs.manifest, &theirs.config, &layer.blob];
+        let blobs = blobs.map(|b| file(format!("blobs/sha256/{}", Digest::of(b).hex()), b));
+        tar(&[&[file("oci-layout", "{}"), file("index.json", index)][..], &blobs].concat())
+    };
+    let store = ImageStore::open(folder.path().join("store")).unwrap();
+    let (mine, foreign) = (entry(&ours, "docker.io/library/b:1"), entry(&theirs, "docker.io/library/a:1"));
+    let both = archive(vec![foreign.clone(), mine]);
+    let images = store.load_reader(&MY_TAR, &both[..], None, &NoProgress).unwrap();
+    assert_eq!((images.len(), &images[0].names[..]), (1, &["docker.io/library/b:1".to_owned()][..]));
+    let error = store.load_reader(&MY_TAR, &archive(vec![foreign])[..], None, &NoProgress).unwrap_err();
+    let words = format!("cannot use the archive `my.tar`: the image is for linux/{other}");
+    assert!(chain(&error).starts_with(&words), "{}", chain(&error));
+}
+
+#[test]
+fn names_in_a_folder_stay_in_it() {
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    let config = support::documents(&[plain(tar(&[]))], architecture()).config;
+    for layer in [secret.path().display().to_string(), "../secret".to_owned(), "link".to_owned()] {
+        let prepare = |layout: &Path| {
+            fs::write(layout.join("c.json"), &config).unwrap();
+            fs::write(layout.join("../secret"), tar(&[])).unwrap();
+            std::os::unix::fs::symlink(layout.join("../secret"), layout.join("link")).unwrap();
+            let list = serde_json::json!([{"Config": "c.json", "RepoTags": [], "Layers": [layer]}]);
+            fs::write(layout.join("manifest.json"), list.to_string()).unwrap();
+        };
+        check_layout(prepare, "is missing");
+    }
+}
+
+#[test]
+fn strangers_words_are_cleaned() {
+    let shouting = format!("\u{1b}[2J{}", "x".repeat(5000));
+    let write = |layout: &Path| {
+        write_layout(layout, &[plain(tar(&[]))], &shouting);
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let layout = folder.path().join("layout");
+    fs::create_dir(&layout).unwrap();
+    write(&layout);
+    let store = ImageStore::open(folder.path().join("store")).unwrap();
+    let told = chain(&store.load_blocking(&layout, None, &NoProgress).unwrap_err());
+    assert!(told.contains("the image is for linux/\u{fffd}[2Jxxx"), "{told}");
+    assert!(told.len() < 600 && !told.contains(char::is_control), "{told}");
 }
 
 #[test]
@@ -357,12 +517,13 @@ fn archives_of_both_kinds_load() {
     for (bytes, name) in
         [(docker.clone(), "app:2"), (support::gzip(&oci), "app:3"), (support::gzip(&docker), "app:2")]
     {
-        let images = store.load_reader(&bytes[..], None, &NoProgress).unwrap();
+        let images = store.load_reader(&MY_TAR, &bytes[..], None, &NoProgress).unwrap();
         assert_eq!(images[0].names, [format!("docker.io/library/{name}")]);
         assert_eq!(store.inspect(name).unwrap().digest, images[0].digest);
     }
     let cut = &docker[..docker.len() - 3000];
-    let error = store.load_reader(cut, None, &NoProgress).unwrap_err();
-    assert!(chain(&error).contains("truncated"), "{}", chain(&error));
+    let error = store.load_reader(&MY_TAR, cut, None, &NoProgress).unwrap_err();
+    let told = chain(&error);
+    assert!(told.starts_with("cannot read the archive `my.tar`: the archive is truncated"), "{told}");
     assert_eq!(fs::read_dir(folder.path().join("store/tmp")).unwrap().count(), 0);
 }

@@ -93,6 +93,9 @@ pub struct Down {
         images::verify,
         images::pull,
         images::load,
+        images::registries,
+        images::allow_plain_http,
+        images::refuse_plain_http,
         images::login,
         images::logout,
     ),
@@ -120,6 +123,11 @@ pub fn router(context: Context) -> Router {
         .route("/images/pull", post(images::pull))
         .route("/images/{image}", get(images::show).delete(images::remove))
         .route("/images/{image}/verify", post(images::verify))
+        .route("/registries", get(images::registries))
+        .route(
+            "/registries/{host}/plain-http",
+            put(images::allow_plain_http).delete(images::refuse_plain_http),
+        )
         .route("/registries/{host}", put(images::login))
         .route("/registries/{host}", delete(images::logout))
         .layer(axum::extract::DefaultBodyLimit::max(REQUEST_BYTES_MAX));

@@ -358,7 +358,7 @@ impl Agent {
         let (is_ready, why) = match ready {
             Some(Ok(())) => (true, None),
             Some(Err(why)) => (false, why),
-            None => (false, turn.step.why.clone()),
+            None => (false, turn.step.why.clone().or_else(|| self.fetch_progress(turn))),
         };
         TaskStatus {
             id: turn.id.to_string(),
@@ -370,6 +370,7 @@ impl Agent {
             phase: turn.step.phase.into(),
             is_ready,
             why,
+            hint: self.fetch_hint(turn),
             incarnation: history.incarnation.map_or(0, |incarnation| incarnation.0),
             image: turn.declared.as_ref().map_or(String::new(), |declared| declared.spec.image.clone()),
             image_digest: self
@@ -387,6 +388,20 @@ impl Agent {
                 .as_ref()
                 .map_or(vec![], |declared| declared.spec.publish.iter().map(ToString::to_string).collect()),
         }
+    }
+
+    /// How far the fetch of a task's image is.
+    fn fetch_progress(&self, turn: &Turn) -> Option<String> {
+        let declared = turn.declared.as_ref().filter(|_| turn.step.phase == Phase::Fetching)?;
+        self.images.progress(&declared.spec.image)
+    }
+
+    /// What to do about an image that could not be fetched.
+    fn fetch_hint(&self, turn: &Turn) -> Option<String> {
+        let has_not_begun = matches!(turn.step.history.last_exit, Some(Exit::NotStarted(_)));
+        let declared =
+            turn.declared.as_ref().filter(|_| turn.step.phase == Phase::Waiting && has_not_begun)?;
+        self.images.hint(&declared.spec.image)
     }
 }
 

@@ -9,7 +9,10 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use futures_util::{StreamExt, TryStreamExt};
 use lith_api::error::{Code, Failure};
-use lith_api::image::{Collected, Image, ImageDetail, Login, Progress, PullRequest};
+use lith_api::image::{
+    CollectRequest, Collected, Image, ImageDetail, Login, Progress, PullRequest, Registry,
+};
+use lith_image::{Archive, GcScope};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -48,10 +51,15 @@ pub(crate) async fn remove(
     blocking(&context, move |images, wanted| images.remove(&image, wanted)).await
 }
 
-/// Removes every image that no task uses.
-#[utoipa::path(post, path = "/v1/images/gc", responses((status = 200, body = Collected)))]
-pub(crate) async fn collect(State(context): State<Context>) -> Result<Json<Collected>, Refusal> {
-    blocking(&context, |images, wanted| images.collect(wanted)).await
+/// Removes images that no task uses and no deployed job names.
+#[utoipa::path(post, path = "/v1/images/gc", request_body = CollectRequest,
+    responses((status = 200, body = Collected)))]
+pub(crate) async fn collect(
+    State(context): State<Context>,
+    Body(request): Body<CollectRequest>,
+) -> Result<Json<Collected>, Refusal> {
+    let scope = if request.all { GcScope::Unused } else { GcScope::Unnamed };
+    blocking(&context, move |images, wanted| images.collect(scope, wanted)).await
 }
 
 /// Reads an image whole and compares it with what was recorded.
@@ -89,6 +97,10 @@ pub(crate) async fn pull(State(context): State<Context>, Body(request): Body<Pul
 pub(crate) struct LoadQuery {
     /// The name to give to the one image of the archive.
     name: Option<String>,
+    /// What the archive is called where it comes from, for messages.
+    archive: Option<String>,
+    /// Its bytes: what has no room is refused before any of them is sent.
+    bytes: Option<u64>,
 }
 
 /// Loads images from an archive: a tar of an OCI layout, or what `docker save` writes. The answer is progress as lines
@@ -107,8 +119,14 @@ pub(crate) async fn load(
     let reader = SyncIoBridge::new(StreamReader::new(stream));
     tokio::spawn(async move {
         let images = context.images;
-        let load = tokio::task::spawn_blocking(move || images.load(reader, query.name.as_deref(), lines));
-        let result = load.await.unwrap_or_else(|error| {
+        let load = move || {
+            let label =
+                query.archive.map_or("the archive".to_owned(), |path| format!("the archive `{path}`"));
+            let archive = Archive { label: &label, bytes: query.bytes };
+            images.load(&archive, reader, query.name.as_deref(), lines)
+        };
+        let result = tokio::task::spawn_blocking(load).await;
+        let result = result.unwrap_or_else(|error| {
             Err(Failure::new(Code::Internal, format!("loading the archive failed: {error}")))
         });
         tell_end(&last, result).await;
@@ -123,6 +141,34 @@ async fn tell_end(lines: &mpsc::Sender<Progress>, result: Result<Vec<Image>, Fai
     };
     // The client may have left; the store has what was done.
     let _ = lines.send(line).await;
+}
+
+/// Every registry of which a login or a permission is kept.
+#[utoipa::path(get, path = "/v1/registries", responses((status = 200, body = [Registry])))]
+pub(crate) async fn registries(State(context): State<Context>) -> Result<Json<Vec<Registry>>, Refusal> {
+    blocking(&context, |images, _| images.registries()).await
+}
+
+/// Allows plain HTTP with a registry, for every pull from it.
+#[utoipa::path(put, path = "/v1/registries/{host}/plain-http",
+    params(("host" = String, Path, description = "host of the registry")),
+    responses((status = 200, description = "an empty object"), (status = 400, body = Failure)))]
+pub(crate) async fn allow_plain_http(
+    State(context): State<Context>,
+    Path(host): Path<String>,
+) -> Result<Json<serde_json::Value>, Refusal> {
+    blocking(&context, move |images, _| images.allow_plain_http(&host).map(|()| serde_json::json!({}))).await
+}
+
+/// Wants TLS with a registry again.
+#[utoipa::path(delete, path = "/v1/registries/{host}/plain-http",
+    params(("host" = String, Path, description = "host of the registry")),
+    responses((status = 200, description = "an empty object"), (status = 404, body = Failure)))]
+pub(crate) async fn refuse_plain_http(
+    State(context): State<Context>,
+    Path(host): Path<String>,
+) -> Result<Json<serde_json::Value>, Refusal> {
+    blocking(&context, move |images, _| images.refuse_plain_http(&host).map(|()| serde_json::json!({}))).await
 }
 
 /// Checks a login against its registry and keeps it for pulls.

@@ -6,6 +6,8 @@ use lith_vmm::scratch;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+const LIMITS: Limits = Limits { memory_bytes_max: 64 << 20, cpu_millis_max: 500 };
+
 #[test]
 fn this_kernel_takes_the_limits() {
     let folder = Folder::new();
