@@ -1,7 +1,7 @@
 //! What lith makes on the host for a guest, with the host's own kernel and programs.
 
 use lith_testkit::Folder;
-use lith_vmm::jail::cgroup::{Limits, self, Cgroup};
+use lith_vmm::jail::cgroup::{self, Cgroup, Limits};
 use lith_vmm::scratch;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
