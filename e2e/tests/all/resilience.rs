@@ -148,7 +148,7 @@ fn server_is_damaged(world: &mut World) {
     assert!(await_page(&world.lan, &format!("http://{HOST}:8080/")).contains("Hello"));
     let refused = world.lith(&["ps"]);
     let words = "error: the server cannot start: cannot open the database DATA/server/lith.db: \
-                 file is not a database [E0007]\n\
+                 file is not a database: Error code 26: file is not a database [E0007]\n\
                  hint: tasks go on without it; restore the file from a backup, then start lith again\n";
     assert_eq!((refused.code, world.plain(&refused.stderr).as_str()), (1, words));
     let shim = world.shim(TASK);
