@@ -34,6 +34,11 @@ impl Context {
         }
     }
 
+    /// Whether a person sees progress.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.terminal.is_stderr && !self.quiet && !self.json
+    }
+
     /// Prints data.
     pub(crate) fn print(&self, text: &str) -> Result<(), Error> {
         write_out(text.as_bytes())

@@ -9,7 +9,12 @@ use crate::wait::eventually;
 /// How the folder of a world begins; the ID of the test's process follows.
 pub(crate) const FOLDER_PREFIX: &str = "lw-";
 /// Where control groups are, below the mount of each hierarchy.
-const CGROUPS: [&str; 3] = ["/sys/fs/cgroup/lith", "/sys/fs/cgroup/memory/lith", "/sys/fs/cgroup/pids/lith"];
+const CGROUPS: [&str; 4] = [
+    "/sys/fs/cgroup/lith",
+    "/sys/fs/cgroup/memory/lith",
+    "/sys/fs/cgroup/pids/lith",
+    "/sys/fs/cgroup/cpu/lith",
+];
 
 /// Everything there is of lith, a line each.
 pub(crate) fn list(folder: &Path, folders: &[&Path], host: &Namespace) -> Vec<String> {

@@ -110,10 +110,16 @@ impl World {
 
     /// Starts the daemon and waits until it answers.
     pub fn up(&mut self) {
+        self.up_with(&[]);
+    }
+
+    /// The same with further arguments.
+    pub fn up_with(&mut self, arguments: &[&str]) {
         assert!(self.daemon.is_none(), "it runs already");
         let log = self.log_path();
         let log = File::options().create(true).append(true).open(log).expect("the folder is ours");
         let mut command = self.up_command();
+        command.args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut child = self.host.run(|| command.spawn()).expect("lith starts");
         eventually_within(UP_DEADLINE, "an answer of `lith up`", || {

@@ -75,7 +75,9 @@ pub fn find_mkfs() -> Result<PathBuf, ScratchError> {
 /// # Errors
 /// See [`ScratchError`]; nothing is left at `path` then.
 pub fn create(path: &Path, bytes: u64) -> Result<(), ScratchError> {
-    if path.exists() {
+    // A disk that cannot be looked at is no disk that is not there: it would be replaced by an empty one.
+    let is_there = path.try_exists();
+    if is_there.map_err(|source| ScratchError::File { path: path.to_owned(), source })? {
         return Ok(());
     }
     if !(BYTES_MIN..=BYTES_MAX).contains(&bytes) {
@@ -127,6 +129,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(create(&folder.path().join("s"), 1), Err(ScratchError::Size { bytes: 1 })));
         assert!(matches!(create(&folder.path().join("no/s"), 1 << 30), Err(ScratchError::File { .. })));
+        std::os::unix::fs::symlink("loop", folder.path().join("loop")).unwrap();
+        assert!(matches!(create(&folder.path().join("loop"), 1 << 30), Err(ScratchError::File { .. })));
+        std::fs::remove_file(folder.path().join("loop")).unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

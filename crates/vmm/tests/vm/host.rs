@@ -1,16 +1,18 @@
 //! What lith makes on the host for a guest, with the host's own kernel and programs.
 
 use lith_testkit::Folder;
-use lith_vmm::jail::cgroup::{self, Cgroup};
+use lith_vmm::jail::cgroup::{self, Cgroup, Limits};
 use lith_vmm::scratch;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+const LIMITS: Limits = Limits { memory_bytes_max: 64 << 20, cpu_millis_max: 500 };
 
 #[test]
 fn this_kernel_takes_the_limits() {
     let folder = Folder::new();
     let name = folder.group_name("limits");
-    let group = Cgroup::create(&name, 64 << 20).unwrap();
+    let group = Cgroup::create(&name, LIMITS).unwrap();
     assert!(group.procs().iter().all(|path| path.exists()));
     group.remove().unwrap();
     cgroup::remove(&name).unwrap();
@@ -29,7 +31,7 @@ fn groups_are_made_while_others_remove_the_folder_that_holds_them() {
         });
         let results: Vec<_> = (0..300)
             .map(|number| {
-                let group = Cgroup::create(&folder.group_name(&number.to_string()), 64 << 20)?;
+                let group = Cgroup::create(&folder.group_name(&number.to_string()), LIMITS)?;
                 group.remove()
             })
             .collect();

@@ -4,8 +4,8 @@ use lith_guest::messages::{BootConfig, Seed, UnixTime};
 use lith_guest::process::{ImageConfig, Overrides};
 use lith_testkit::{Folder, assets};
 use lith_vmm::log::{Query, Reader, Rotation};
-use lith_vmm::machine::Accelerator;
 use lith_vmm::machine::qemu::Qemu;
+use lith_vmm::machine::{Accelerator, Vmm};
 use lith_vmm::shim::{self, Client, Ending, Found, ShimConfig, TaskState, Watch};
 use lith_vmm::{kernel, scratch};
 use std::path::{Path, PathBuf};
@@ -196,14 +196,14 @@ fn config(folder: &Folder, image: ImageConfig) -> ShimConfig {
         slot,
         task_dir: folder.path().join("task"),
         run_dir: folder.path().join("run"),
-        qemu: qemu.program,
-        qemu_version: qemu.version,
+        vmm: Vmm::Qemu(qemu),
         kernel_version: boot.version,
         kernel: boot.kernel,
         initramfs: boot.initramfs,
         accelerator: Accelerator::Tcg,
         tsc_khz: lith_vmm::machine::tsc_khz(),
         vcpus: 1,
+        cpu_millis: 1000,
         memory_mib: 128,
         root_image: root_image(folder.path()),
         scratch: folder.path().join("scratch.ext4"),
@@ -220,7 +220,9 @@ fn config(folder: &Folder, image: ImageConfig) -> ShimConfig {
             root_serial: "root".to_owned(),
             scratch_serial: "scratch".to_owned(),
         },
+        tap: None,
         boot_deadline_ms: u64::try_from(DEADLINE.as_millis()).unwrap(),
+        stop_grace_ms: 30_000,
         log: Rotation::default(),
     }
 }
