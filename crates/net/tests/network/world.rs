@@ -132,8 +132,10 @@ impl World {
     pub(crate) fn new() -> Self {
         let (host, lan) = (Namespace::new(), Namespace::new());
         host.shell(&format!("ip link add lan0 type veth peer name lan0 netns {}", lan.process()));
+        // Without IPv6 on the cable: the kernel gives it addresses in its own time, amid the comparing of traces.
         host.shell(&format!(
-            "ip addr add {HOST}/24 dev lan0; ip link set lan0 up; ip route add default via {NEIGHBOUR}"
+            "sysctl -qw net.ipv6.conf.lan0.disable_ipv6=1; ip addr add {HOST}/24 dev lan0; ip link set lan0 up; \
+             ip route add default via {NEIGHBOUR}"
         ));
         lan.shell(&format!(
             "ip addr add {NEIGHBOUR}/24 dev lan0; ip addr add {FAR}/32 dev lo; ip link set lan0 up; \
