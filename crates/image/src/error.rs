@@ -182,6 +182,29 @@ impl ImageError {
         matches!(self, ImageError::Io { source, .. } if is_disk_full(source))
     }
 
+    /// Whether a stored image is not whole, in contrast to one that cannot be read at the moment.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            ImageError::Damaged { .. } | ImageError::Manifest { .. } => true,
+            ImageError::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            ImageError::Reference(_)
+            | ImageError::Fetch { .. }
+            | ImageError::Unpack { .. }
+            | ImageError::Finish { .. }
+            | ImageError::Archive { .. }
+            | ImageError::ArchiveDamaged { .. }
+            | ImageError::Spool { .. }
+            | ImageError::TooLarge { .. }
+            | ImageError::NoRoom { .. }
+            | ImageError::NamesDamaged { .. }
+            | ImageError::Corrupt { .. }
+            | ImageError::NotFound { .. }
+            | ImageError::Ambiguous { .. }
+            | ImageError::InUse { .. }
+            | ImageError::Interrupted { .. } => false,
+        }
+    }
+
     /// What a person may do next.
     pub fn hint(&self) -> Option<String> {
         let text = match self {

@@ -264,10 +264,14 @@ impl ImageStore {
         if !self.image_folder(digest).is_dir() {
             return Ok(None);
         }
-        if let Err(error) = self.image(digest, &self.names()?) {
-            tracing::warn!(%digest, %error, "a damaged image is replaced");
-            self.delete(digest)?;
-            return Ok(None);
+        match self.image(digest, &self.names()?) {
+            Ok(_) => {}
+            Err(error) if error.is_damage() => {
+                tracing::warn!(%digest, %error, "a damaged image is replaced");
+                self.delete(digest)?;
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
         }
         if !new.is_empty() {
             self.add_names(digest, new)?;

@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -434,24 +435,18 @@ async fn a_login_that_cannot_be_read_matters_only_where_one_is_wanted() {
     check_refused(&format!("{}/team/app:1", closed.host), &options, words, "lith registry login").await;
 }
 
-/// Writes a credential helper that runs `script`, and gives the name by which a config names it.
-fn helper(folder: &Path, script: &str) -> String {
-    use std::os::unix::fs::PermissionsExt as _;
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    // Helpers are found by PATH, and a test must not change its own: a folder that is in it everywhere.
-    let name = format!("lith-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let path = folder.join(format!("docker-credential-{name}"));
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    name
-}
-
-/// Removes a helper however the test ends.
+/// A credential helper that runs a script, by the name that a config has for it. Helpers are found by `PATH`, and a test
+/// must not change its own: it lies in a folder that is in it everywhere, and goes however the test ends.
 struct Helper(String);
 
 impl Helper {
     fn new(script: &str) -> Helper {
-        Helper(helper(Path::new("/usr/local/bin"), script))
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("lith-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = format!("/usr/local/bin/docker-credential-{name}");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        Helper(name)
     }
 }
 
@@ -750,4 +745,56 @@ async fn a_dropped_pull_leaves_nothing() {
         assert!(start.elapsed() < DEADLINE, "left: {:?}", files_below(stored.folder.path()));
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// The store's folder and the image's name for [`pulls_in_a_process_of_its_own`], with a space between.
+const CHILD: &str = "LITH_TEST_PULL";
+
+/// Does nothing by itself: another test starts this program again for it, and kills it.
+#[tokio::test(flavor = "multi_thread")]
+async fn pulls_in_a_process_of_its_own() {
+    let Ok(task) = std::env::var(CHILD) else { return };
+    let (folder, name) = task.split_once(' ').unwrap();
+    let store = ImageStore::open(folder).unwrap();
+    let reference: Reference = name.parse().unwrap();
+    let _ = store.pull(&reference, &plain_http(), Arc::new(NoProgress)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_pull_is_swept_and_can_be_repeated() {
+    let layer = plain(tar(&[file("f", noise(100_000, 5))]));
+    let documents = documents(std::slice::from_ref(&layer), architecture());
+    let (asked, mut was_asked) = tokio::sync::mpsc::unbounded_channel();
+    let count = AtomicUsize::new(0);
+    let server = fake(move |request, _, stream| {
+        if send_document(&request[0], &documents, stream) {
+            return;
+        }
+        if count.fetch_add(1, Ordering::Relaxed) > 0 {
+            return send(stream, "200 OK", "", &layer.blob);
+        }
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", layer.blob.len());
+        let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&layer.blob[..1000]));
+        let _ = asked.send(());
+        // Holds the connection open until the client is gone.
+        let _ = stream.read(&mut [0]);
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let name = format!("{}/team/app:1", server.host);
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "pulls_in_a_process_of_its_own"])
+        .env(CHILD, format!("{} {name}", folder.path().display()))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    tokio::time::timeout(DEADLINE, was_asked.recv()).await.unwrap().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_ne!(files_below(folder.path()), [""; 0], "it was killed in the middle");
+    let store = ImageStore::open(folder.path()).unwrap();
+    assert_eq!(files_below(folder.path()), [""; 0]);
+    assert_eq!(fs::read_dir(folder.path().join("locks")).unwrap().count(), 0);
+    let reference: Reference = name.parse().unwrap();
+    let image = store.pull(&reference, &plain_http(), Arc::new(NoProgress)).await.unwrap();
+    store.verify(&image.digest.to_string()).unwrap();
 }

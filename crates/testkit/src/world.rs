@@ -42,6 +42,8 @@ pub struct World {
     pub lan: Arc<Namespace>,
     /// The data folder; may be changed before the daemon is started.
     pub data_dir: PathBuf,
+    /// A folder whose files lie over those of `/etc` for the daemon; may be set before it is started.
+    pub etc: Option<PathBuf>,
     daemon: Option<Child>,
     is_down: bool,
 }
@@ -64,7 +66,7 @@ impl World {
         ));
         lan.shell(&format!("ip route add 10.83.0.0/16 via {HOST}"));
         let data_dir = folder.path().join("data");
-        Self { folder, host, lan: Arc::new(lan), data_dir, daemon: None, is_down: true }
+        Self { folder, host, lan: Arc::new(lan), data_dir, etc: None, daemon: None, is_down: true }
     }
 
     /// A world in which lith runs and has these images.
@@ -104,8 +106,30 @@ impl World {
         let (data_dir, run_dir, kernel) = (&self.data_dir, self.run_dir(), assets::kernel());
         let arguments = [OsStr::new("up"), OsStr::new("--data-dir"), data_dir.as_os_str()];
         let mut command = self.lith_command(&arguments);
+        if let Some(etc) = &self.etc {
+            command = self.with_etc(etc, command);
+        }
         command.arg("--run-dir").arg(run_dir).arg("--kernel").arg(kernel).args(["--node", "odin"]);
         command
+    }
+
+    /// The same command in mounts of its own, in which `/etc` has more files. Its process stays the one that is started.
+    fn with_etc(&self, etc: &Path, command: Command) -> Command {
+        let work = self.path("etc-work");
+        std::fs::create_dir_all(&work).expect("the folder is ours");
+        let script =
+            "mount -t overlay -o \"lowerdir=/etc,upperdir=$0,workdir=$1\" overlay /etc; shift; exec \"$@\"";
+        let mut wrapped = Command::new("unshare");
+        wrapped.args(["--mount", "sh", "-ec", script]).arg(etc).arg(work);
+        wrapped.arg(command.get_program()).args(command.get_args());
+        for (key, value) in command.get_envs() {
+            match value {
+                Some(value) => wrapped.env(key, value),
+                None => wrapped.env_remove(key),
+            };
+        }
+        wrapped.current_dir(self.folder.path());
+        wrapped
     }
 
     /// Starts the daemon and waits until it answers.
