@@ -17,10 +17,13 @@ pub struct Image {
     /// When it was made, RFC 3339, if it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
-    /// `linux/amd64`.
+    /// `linux/amd64`; nothing when the image cannot be read.
     pub platform: String,
-    /// Whether a task uses it.
+    /// Whether a task uses it, or a deployed job names it.
     pub is_used: bool,
+    /// It cannot be read: nothing starts from it until it was removed and fetched again.
+    #[serde(default)]
+    pub is_damaged: bool,
 }
 
 /// An image with what it wants to run.
@@ -51,7 +54,7 @@ pub enum Progress {
     Part {
         /// Short name of the part.
         part: String,
-        /// `downloading`, `verifying`, `building`…
+        /// `fetching`, `unpacking`, `uploading`…
         phase: String,
         /// Bytes done.
         done_bytes: u64,
@@ -70,13 +73,44 @@ pub enum Progress {
     },
 }
 
-/// Answer of `POST /v1/images/gc`.
+/// Body of `POST /v1/images/gc`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CollectRequest {
+    /// Also images that have a name; else only those that lost theirs to a newer one.
+    #[serde(default)]
+    pub all: bool,
+}
+
+/// An image that was removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Collected {
-    /// Digests of the removed images.
-    pub removed: Vec<String>,
+pub struct Removed {
+    /// Digest of its manifest.
+    pub digest: String,
+    /// Names that led to it.
+    pub names: Vec<String>,
     /// Bytes freed.
     pub freed_bytes: u64,
+}
+
+/// Answer of `POST /v1/images/gc` and of the removal of one image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Collected {
+    /// The removed images.
+    pub removed: Vec<Removed>,
+    /// Bytes freed in all.
+    pub freed_bytes: u64,
+}
+
+/// A registry of which something is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Registry {
+    /// Its host.
+    pub host: String,
+    /// Whom the login is for, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Plain HTTP is allowed.
+    pub plain_http: bool,
 }
 
 /// Body of `PUT /v1/registries/{host}`.

@@ -81,6 +81,9 @@ pub struct TaskStatus {
     /// One sentence why it is not running or not ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// What a person may do about it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
     /// The version that the status speaks of; see the job's.
     pub incarnation: u64,
     /// Reference of its image.

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::spinner::Talk;
+
 mod client;
 
 pub(crate) use client::{
@@ -45,8 +47,8 @@ pub enum Invocation {
 pub struct Manner {
     /// No colours.
     pub no_color: bool,
-    /// No progress and no confirmations.
-    pub is_quiet: bool,
+    /// Whether progress is shown.
+    pub talk: Talk,
 }
 
 /// Arguments of `lith up`.
@@ -59,15 +61,19 @@ pub struct UpArgs {
     /// Folder for sockets.
     #[arg(skip)]
     pub run_dir: PathBuf,
-    /// Name of this node; the host name by default.
+    /// Name of this node, kept from its first start on; the host name by default.
     #[arg(long, env = "LITH_NODE", hide_env_values = true, value_name = "NAME")]
     pub node: Option<String>,
     /// The /16 network of which every guest gets an address.
     #[arg(long, value_name = "ADDRESS", default_value = "10.83.0.0", value_parser = guest_network)]
     pub guest_network: Ipv4Addr,
-    /// Guest kernel: a bzImage, or the folder of an unpacked kernel package. Found by itself when not given.
-    #[arg(long, env = "LITH_KERNEL", hide_env_values = true, value_name = "PATH")]
+    /// Guest kernel: the folder of an unpacked kernel package, with its modules. Found by itself when not given.
+    #[arg(long, env = "LITH_KERNEL", hide_env_values = true, value_name = "FOLDER")]
     pub kernel: Option<PathBuf>,
+    /// Follow the database though it is new or an older copy: tasks that it does not declare are removed with their
+    /// disks.
+    #[arg(long)]
+    pub trust_database: bool,
     /// Return as soon as the server answers, and leave it running in the background.
     #[arg(short, long)]
     pub detach: bool,
@@ -105,6 +111,9 @@ pub struct DoctorArgs {
     /// Folder for images, disks and the database, as given to `lith up`.
     #[arg(long, env = "LITH_DATA_DIR", hide_env_values = true, value_name = "FOLDER", default_value = DATA_DIR_DEFAULT)]
     pub data_dir: PathBuf,
+    /// Guest kernel, as given to `lith up`. A daemon that runs is asked instead.
+    #[arg(long, env = "LITH_KERNEL", hide_env_values = true, value_name = "FOLDER")]
+    pub kernel: Option<PathBuf>,
     /// Folder for sockets.
     #[arg(skip)]
     pub run_dir: PathBuf,
@@ -153,7 +162,8 @@ impl Globals {
 
     /// How much is said. What prints JSON is read by a program, for which progress is noise.
     pub(crate) fn manner(&self) -> Manner {
-        Manner { no_color: self.no_color, is_quiet: self.quiet || self.json }
+        let talk = if self.quiet || self.json { Talk::Quiet } else { Talk::Progress };
+        Manner { no_color: self.no_color, talk }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::exit;
 use crate::list::with_suggestion;
 use crate::name::Name;
-use crate::progress::Spinner;
+use crate::spinner::Spinner;
 use crate::time::short;
 use crate::wait::{Wait, wait};
 use crate::watch::{Goal, ids};
@@ -146,7 +146,7 @@ pub(crate) async fn remove(context: &Context, args: &RmArgs) -> Result<u8, Error
         }
     }
     for job in removed.iter().filter(|_| !args.wait.no_wait) {
-        let spinner = Spinner::start(context.manner, &format!("removing job {}", job.name));
+        let spinner = Spinner::new(context.talk(), &format!("removing job {}", job.name));
         tokio::select! {
             gone = gone(context, &job.name, args.wait.timeout, &spinner) => match gone {
                 Ok(()) => {}
@@ -180,7 +180,7 @@ async fn gone(context: &Context, job: &str, timeout: Duration, spinner: &Spinner
         let tasks: Vec<TaskStatus> = context.client.get(&format!("/v1/tasks?job={}", escape(job))).await?;
         let Some(first) = tasks.first() else { return Ok(()) };
         let elapsed = short(begin.elapsed());
-        spinner.show(&format!("removing job {job}: task {} is {}  ({elapsed})", first.task, first.phase));
+        spinner.say(&format!("removing job {job}: task {} is {}  ({elapsed})", first.task, first.phase));
         if begin.elapsed() >= timeout {
             let message = format!(
                 "job \"{job}\" is not removed after {}: task \"{}\" is still {}",

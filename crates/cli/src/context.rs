@@ -5,8 +5,9 @@ use std::io::Write;
 use lith_api::client::Client;
 use serde::Serialize;
 
-use crate::args::{Globals, Manner};
+use crate::args::Globals;
 use crate::error::Error;
+use crate::spinner::Talk;
 use crate::table::Table;
 use crate::terminal::Terminal;
 
@@ -21,8 +22,6 @@ pub(crate) struct Context {
     pub(crate) json: bool,
     /// Print no progress and no confirmations.
     pub(crate) quiet: bool,
-    /// The same for progress, which a reader of JSON does not want either.
-    pub(crate) manner: Manner,
 }
 
 impl Context {
@@ -33,8 +32,17 @@ impl Context {
             terminal: Terminal::ask(globals.no_color),
             json: globals.json,
             quiet: globals.quiet,
-            manner: globals.manner(),
         }
+    }
+
+    /// Whether a person sees progress.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.terminal.is_stderr && !self.quiet && !self.json
+    }
+
+    /// The same for a line of progress.
+    pub(crate) fn talk(&self) -> Talk {
+        if self.is_watched() { Talk::Progress } else { Talk::Quiet }
     }
 
     /// Prints data.

@@ -15,6 +15,7 @@ pub(crate) fn task(id: &str) -> TaskStatus {
         phase: Phase::Running,
         is_ready: true,
         why: None,
+        hint: None,
         incarnation: 1,
         image: "hello:1".to_owned(),
         image_digest: Some("sha256:00".to_owned()),

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use hyper::Method;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use lith_api::client::{Answers, escape};
 use lith_api::error::{Code, Failure};
-use lith_api::image::{Collected, Image, ImageDetail, Progress, PullRequest};
+use lith_api::image::{CollectRequest, Collected, Image, ImageDetail, Progress, PullRequest};
 
 use crate::args::{ImageCommand, PullArgs};
 use crate::context::Context;
@@ -19,6 +20,8 @@ use crate::{exit, pack, time};
 
 /// Characters of a digest that are shown: as many as Docker shows, enough to tell a machine's images apart.
 const DIGEST_CHARS: usize = 12;
+/// Time between two pictures of a spinner.
+const TICK: Duration = Duration::from_millis(120);
 
 /// `lith image …`.
 pub(crate) async fn image(context: &Context, command: &ImageCommand) -> Result<u8, Error> {
@@ -27,7 +30,7 @@ pub(crate) async fn image(context: &Context, command: &ImageCommand) -> Result<u
         ImageCommand::Pull(args) => pull(context, args).await,
         ImageCommand::Load { path, name } => load(context, path, name.as_deref()).await,
         ImageCommand::Rm { images } => remove(context, images).await,
-        ImageCommand::Gc => collect(context).await,
+        ImageCommand::Gc { all } => collect(context, *all).await,
         ImageCommand::Verify { images } => verify(context, images).await,
         ImageCommand::Inspect { image } => {
             let detail: ImageDetail = context.client.get(&format!("/v1/images/{}", escape(image))).await?;
@@ -56,16 +59,20 @@ async fn pull(context: &Context, args: &PullArgs) -> Result<u8, Error> {
 }
 
 async fn load(context: &Context, path: &Path, name: Option<&str>) -> Result<u8, Error> {
-    let query = name.map_or(String::new(), |name| format!("?name={}", escape(name)));
+    let mut query = Vec::from_iter(name.map(|name| format!("name={}", escape(name))));
     let bytes = if path == Path::new("-") {
         pack::stdin()
     } else {
         let found =
             std::fs::metadata(path).map_err(|error| Error::local("load the image from", path, &error))?;
+        query.push(format!("archive={}", escape(&path.to_string_lossy())));
+        if found.is_file() {
+            query.push(format!("bytes={}", found.len()));
+        }
         if found.is_dir() { pack::folder_contents(path) } else { pack::file(path)? }
     };
     let (bytes, trouble) = bytes.split();
-    let path = format!("/v1/images/load{query}");
+    let path = format!("/v1/images/load?{}", query.join("&"));
     match context.client.upload(Method::POST, &path, bytes).await {
         Ok(answers) => take_in(context, answers).await,
         Err(failure) => Err(trouble.or(failure)),
@@ -108,41 +115,92 @@ async fn take_in(context: &Context, mut answers: Answers<Progress>) -> Result<u8
 }
 
 fn stored(image: &Image) -> String {
-    let names =
-        if image.names.is_empty() { "an image without a name".to_owned() } else { image.names.join(", ") };
-    format!("stored {names} ({}, {})", short_digest(&image.digest), size(image.size_bytes))
+    let what = format!("({}, {})", short_digest(&image.digest), size(image.size_bytes));
+    if image.names.is_empty() {
+        return format!(
+            "stored an image without a name {what}; load it again with `--name NAME` to give it one"
+        );
+    }
+    format!("stored {} {what}", image.names.join(", "))
 }
 
+/// Removes all that are named and goes on after one that cannot be.
 async fn remove(context: &Context, images: &[String]) -> Result<u8, Error> {
     let mut all = Collected { removed: vec![], freed_bytes: 0 };
+    let mut failures = Failures::new(context);
     for image in images {
-        let removed: Collected = context.client.delete(&format!("/v1/images/{}", escape(image))).await?;
-        all.removed.extend(removed.removed);
-        all.freed_bytes = all.freed_bytes.saturating_add(removed.freed_bytes);
+        match context.client.delete::<Collected>(&format!("/v1/images/{}", escape(image))).await {
+            Ok(collected) => {
+                if collected.removed.is_empty() && !context.json {
+                    context.say(&format!("removed the name {image}; the image has others"));
+                }
+                all.removed.extend(collected.removed);
+                all.freed_bytes = all.freed_bytes.saturating_add(collected.freed_bytes);
+            }
+            Err(failure) => failures.push(failure),
+        }
     }
-    say_collected(context, &all)
-}
-
-async fn collect(context: &Context) -> Result<u8, Error> {
-    let collected: Collected = context.client.post("/v1/images/gc", &serde_json::json!({})).await?;
-    say_collected(context, &collected)
-}
-
-fn say_collected(context: &Context, collected: &Collected) -> Result<u8, Error> {
     if context.json {
-        context.print_json(collected)?;
+        context.print_json(&all)?;
+    } else if !all.removed.is_empty() {
+        context.say(collected_text(&all).trim_end());
+    }
+    failures.end()
+}
+
+/// Failures of a command that goes on: all are said, and the last one ends it.
+struct Failures<'a> {
+    context: &'a Context,
+    last: Option<Failure>,
+}
+
+impl<'a> Failures<'a> {
+    fn new(context: &'a Context) -> Self {
+        Self { context, last: None }
+    }
+
+    fn push(&mut self, failure: Failure) {
+        if let Some(earlier) = self.last.replace(failure) {
+            let text = crate::error::failure_text(&earlier, &[], self.context.terminal.stderr);
+            crate::context::say(text.trim_end());
+        }
+    }
+
+    fn end(self) -> Result<u8, Error> {
+        self.last.map_or(Ok(exit::DONE), |failure| Err(failure.into()))
+    }
+}
+
+async fn collect(context: &Context, all: bool) -> Result<u8, Error> {
+    let request = CollectRequest { all };
+    let collected: Collected = context.client.post("/v1/images/gc", &request).await?;
+    if context.json {
+        context.print_json(&collected)?;
+    } else if collected.removed.is_empty() && !all {
+        context.say("no unused image without a name; `--all` removes unused ones with a name, too");
     } else {
-        context.say(&collected_text(collected));
+        context.say(collected_text(&collected).trim_end());
     }
     Ok(exit::DONE)
 }
 
+/// A line per image that is gone, and what that brought.
 fn collected_text(collected: &Collected) -> String {
-    match collected.removed.len() {
-        0 => "no image was removed from disk".to_owned(),
-        1 => format!("removed 1 image, {} are free again", size(collected.freed_bytes)),
-        count => format!("removed {count} images, {} are free again", size(collected.freed_bytes)),
+    let mut text = String::new();
+    for image in &collected.removed {
+        let name = if image.names.is_empty() { "an image without a name" } else { &image.names.join(", ") };
+        text.push_str(&format!(
+            "removed {name} ({}, {})\n",
+            short_digest(&image.digest),
+            size(image.freed_bytes)
+        ));
     }
+    match collected.removed.len() {
+        0 => text.push_str("no image was removed\n"),
+        1 => {}
+        count => text.push_str(&format!("{count} images, {} are free again\n", size(collected.freed_bytes))),
+    }
+    text
 }
 
 /// Verifies all that are named and goes on after a damaged one, so that one run finds them all.
@@ -154,10 +212,13 @@ async fn verify(context: &Context, images: &[String]) -> Result<u8, Error> {
         images.to_vec()
     };
     let mut whole: Vec<Image> = Vec::new();
-    let mut damaged: Option<Failure> = None;
+    let mut failures = Failures::new(context);
     for image in &images {
         let path = format!("/v1/images/{}/verify", escape(image));
-        match context.client.post::<Image>(&path, &serde_json::json!({})).await {
+        let spinner = spinner(context, format!("reading {}", short_digest(image)));
+        let verified = context.client.post::<Image>(&path, &serde_json::json!({})).await;
+        spinner.finish_and_clear();
+        match verified {
             Ok(image) => {
                 if !context.json {
                     let name = image.names.first().unwrap_or(&image.digest);
@@ -165,19 +226,23 @@ async fn verify(context: &Context, images: &[String]) -> Result<u8, Error> {
                 }
                 whole.push(image);
             }
-            Err(failure) => {
-                if let Some(earlier) = damaged.replace(failure) {
-                    crate::context::say(
-                        crate::error::failure_text(&earlier, &[], context.terminal.stderr).trim_end(),
-                    );
-                }
-            }
+            Err(failure) => failures.push(failure),
         }
     }
     if context.json {
         context.print_json(&whole)?;
     }
-    damaged.map_or(Ok(exit::DONE), |failure| Err(failure.into()))
+    failures.end()
+}
+
+/// Shows that something goes on; nothing when nobody watches.
+fn spinner(context: &Context, text: String) -> ProgressBar {
+    if !context.is_watched() {
+        return ProgressBar::hidden();
+    }
+    let spinner = ProgressBar::new_spinner().with_message(text);
+    spinner.enable_steady_tick(TICK);
+    spinner
 }
 
 fn image_table(images: &[Image], now_ms: u64) -> Table {
@@ -191,7 +256,7 @@ fn image_table(images: &[Image], now_ms: u64) -> Table {
                 short_digest(&image.digest),
                 size(image.size_bytes),
                 made_ms.map_or(String::new(), |made_ms| time::ago(now_ms, made_ms)),
-                image.platform.clone(),
+                if image.is_damaged { "damaged".to_owned() } else { image.platform.clone() },
                 if image.is_used { "yes" } else { "no" }.to_owned(),
             ]
         };
@@ -217,8 +282,7 @@ struct Bars {
 
 impl Bars {
     fn new(context: &Context) -> Self {
-        let is_watched = context.terminal.is_stderr && !context.quiet && !context.json;
-        Self { screen: is_watched.then(MultiProgress::new), bars: BTreeMap::new() }
+        Self { screen: context.is_watched().then(MultiProgress::new), bars: BTreeMap::new() }
     }
 
     fn show(&mut self, part: &str, phase: &str, done_bytes: u64, total_bytes: Option<u64>) {
@@ -250,6 +314,7 @@ impl Bars {
 mod tests {
     use super::*;
     use crate::terminal::Paint;
+    use lith_api::image::Removed;
 
     fn image() -> Image {
         Image {
@@ -259,27 +324,44 @@ mod tests {
             created: Some("1970-01-01T00:00:00Z".to_owned()),
             platform: "linux/amd64".to_owned(),
             is_used: true,
+            is_damaged: false,
         }
     }
 
     #[test]
     fn images_read_without_colour() {
         let nameless = Image { names: vec![], is_used: false, created: None, ..image() };
-        let table = image_table(&[image(), nameless], 3 * 86_400_000);
+        let damaged = Image { names: vec!["broken:1".to_owned()], is_damaged: true, ..nameless.clone() };
+        let table = image_table(&[image(), nameless, damaged], 3 * 86_400_000);
         insta::assert_snapshot!(table.render(None, Paint::PLAIN), @r"
         IMAGE         DIGEST        SIZE      MADE    PLATFORM     USED
         hello:1       0123456789ab  45.0 MiB  3d ago  linux/amd64  yes
         hello:latest  0123456789ab  45.0 MiB  3d ago  linux/amd64  yes
         -             0123456789ab  45.0 MiB          linux/amd64  no
+        broken:1      0123456789ab  45.0 MiB          damaged      no
         ");
     }
 
     #[test]
     fn words() {
         assert_eq!(stored(&image()), "stored hello:1, hello:latest (0123456789ab, 45.0 MiB)");
-        let collected = |count: usize| Collected { removed: vec![String::new(); count], freed_bytes: 2048 };
-        assert_eq!(collected_text(&collected(0)), "no image was removed from disk");
-        assert_eq!(collected_text(&collected(1)), "removed 1 image, 2.0 KiB are free again");
-        assert_eq!(collected_text(&collected(2)), "removed 2 images, 2.0 KiB are free again");
+        let nameless = Image { names: vec![], ..image() };
+        assert!(stored(&nameless).ends_with("; load it again with `--name NAME` to give it one"));
+        let removed = |names: &[&str]| Removed {
+            digest: image().digest,
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            freed_bytes: 2048,
+        };
+        let check = |removed: Vec<Removed>, text: &str| {
+            let freed_bytes = 2048 * removed.len() as u64;
+            assert_eq!(collected_text(&Collected { removed, freed_bytes }), text);
+        };
+        check(vec![], "no image was removed\n");
+        check(vec![removed(&["a:1", "a:2"])], "removed a:1, a:2 (0123456789ab, 2.0 KiB)\n");
+        check(
+            vec![removed(&["a:1"]), removed(&[])],
+            "removed a:1 (0123456789ab, 2.0 KiB)\nremoved an image without a name (0123456789ab, 2.0 KiB)\n\
+             2 images, 4.0 KiB are free again\n",
+        );
     }
 }

@@ -24,12 +24,12 @@ mod logs;
 mod name;
 mod pack;
 mod plan;
-mod progress;
 mod publish;
 mod raw;
 mod registry;
 mod run;
 mod size;
+mod spinner;
 mod table;
 mod terminal;
 mod time;
@@ -42,5 +42,5 @@ pub use args::{
     SOCKET_NAME, UpArgs, command, parse, parse_from,
 };
 pub use doctor::{Format, print_checks};
-pub use progress::Spinner;
-pub use run::{end_on_panic, report, run};
+pub use run::{end_on_panic, note, report, run};
+pub use spinner::{Spinner, Talk};

@@ -1,28 +1,64 @@
-//! `registry login`, `registry logout`.
+//! `registry …`.
 
 use std::io::{BufRead, IsTerminal, Write};
 
 use lith_api::client::escape;
 use lith_api::error::Code;
-use lith_api::image::Login;
+use lith_api::image::{Login, Registry};
 
 use crate::args::{LoginArgs, RegistryCommand};
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit;
 use crate::raw::Guard;
+use crate::table::Table;
 
 /// `lith registry …`.
 pub(crate) async fn registry(context: &Context, command: &RegistryCommand) -> Result<u8, Error> {
     match command {
         RegistryCommand::Login(args) => login(context, args).await,
+        RegistryCommand::Ls => list(context).await,
         RegistryCommand::Logout { host } => {
-            let _: serde_json::Value =
-                context.client.delete(&format!("/v1/registries/{}", escape(host))).await?;
+            let _: serde_json::Value = context.client.delete(&path(host)).await?;
             context.say(&format!("logged out of {host}"));
             Ok(exit::DONE)
         }
+        RegistryCommand::AllowHttp { host } => {
+            let nothing = serde_json::json!({});
+            let _: serde_json::Value =
+                context.client.put(&format!("{}/plain-http", path(host)), &nothing).await?;
+            context.say(&format!(
+                "{host} may be asked over plain HTTP: whoever is on the way can read names, passwords and images"
+            ));
+            Ok(exit::DONE)
+        }
+        RegistryCommand::RefuseHttp { host } => {
+            let _: serde_json::Value = context.client.delete(&format!("{}/plain-http", path(host))).await?;
+            context.say(&format!("{host} must speak TLS"));
+            Ok(exit::DONE)
+        }
     }
+}
+
+fn path(host: &str) -> String {
+    format!("/v1/registries/{}", escape(host))
+}
+
+async fn list(context: &Context) -> Result<u8, Error> {
+    let registries: Vec<Registry> = context.client.get("/v1/registries").await?;
+    if context.json {
+        context.print_json(&registries)?;
+    } else if registries.is_empty() {
+        context.say("nothing is kept of any registry; `lith registry login HOST` keeps a login");
+    } else {
+        let mut table = Table::new(&["REGISTRY", "LOGIN", "TLS"]);
+        for Registry { host, username, plain_http } in registries {
+            let tls = if plain_http { "not needed" } else { "required" };
+            table.row(vec![host, username.unwrap_or_else(|| "-".to_owned()), tls.to_owned()]);
+        }
+        context.print_table(&table)?;
+    }
+    Ok(exit::DONE)
 }
 
 async fn login(context: &Context, args: &LoginArgs) -> Result<u8, Error> {
@@ -38,8 +74,7 @@ async fn login(context: &Context, args: &LoginArgs) -> Result<u8, Error> {
     };
     let password = if args.password_stdin { line()? } else { ask("password: ", Echo::Hidden)? };
     let login = Login { username: username.clone(), password, plain_http: args.plain_http };
-    let path = format!("/v1/registries/{}", escape(&args.host));
-    let _: serde_json::Value = context.client.put(&path, &login).await?;
+    let _: serde_json::Value = context.client.put(&path(&args.host), &login).await?;
     context.say(&format!("logged in to {} as {username}", args.host));
     Ok(exit::DONE)
 }

@@ -47,6 +47,11 @@ pub fn report(failure: &Failure, manner: Manner) -> ExitCode {
     ExitCode::from(Error::from(failure.clone()).exit_code())
 }
 
+/// Says something that is neither data nor a failure.
+pub fn note(text: &str) {
+    say(text);
+}
+
 /// From now on a panic, which is a fault of lith by definition, is said as one and ends the process with its exit code.
 /// For commands of a person; the daemon aborts, and what supervises it starts another.
 pub fn end_on_panic() {

@@ -18,7 +18,7 @@ use crate::table::cut;
 use crate::terminal::printable;
 use crate::time::short;
 use crate::watch::{Goal, Verdict, Watch, is_settled, reason, state};
-use crate::{name, progress};
+use crate::{name, spinner};
 
 /// Time between two looks at first: below what a person notices.
 const LOOK_FIRST: Duration = Duration::from_millis(100);
@@ -113,10 +113,16 @@ fn failure(wait: &Wait<'_>, status: Option<&TaskStatus>, label: &str, after: Opt
             "by its restart policy it stays ended: change the job file and deploy it again, or take it back with `lith rm {}`",
             wait.job
         ),
-        Goal::Ready => format!(
-            "lith goes on trying: watch it with `lith logs -f {label}`, or take it back with `lith rm {}`",
-            wait.job
-        ),
+        Goal::Ready => match status.and_then(|status| status.hint.as_ref()) {
+            Some(hint) => {
+                let hint = printable(hint);
+                format!("{hint}; lith goes on trying, `lith rm {}` takes the job back", wait.job)
+            }
+            None => format!(
+                "lith goes on trying: watch it with `lith logs -f {label}`, or take it back with `lith rm {}`",
+                wait.job
+            ),
+        },
         Goal::Stopped => format!("lith goes on stopping it: watch it with `lith ps {}`", wait.job),
     };
     Failure::new(Code::NotReady, message).hint(hint)
@@ -144,8 +150,7 @@ struct Lines {
 
 impl Lines {
     fn new(context: &Context) -> Self {
-        let is_watched = context.terminal.is_stderr && !context.manner.is_quiet;
-        Self { screen: is_watched.then(MultiProgress::new), bars: std::cell::RefCell::default() }
+        Self { screen: context.is_watched().then(MultiProgress::new), bars: std::cell::RefCell::default() }
     }
 
     fn show(&self, wait: &Wait<'_>, tasks: &[TaskStatus], elapsed: Duration) {
@@ -154,7 +159,7 @@ impl Lines {
         for id in wait.ids.iter().take(LINES_MAX) {
             let bar = bars.entry(id.clone()).or_insert_with(|| {
                 let bar = screen.add(ProgressBar::new_spinner());
-                progress::turn(&bar);
+                spinner::turn(&bar);
                 bar
             });
             bar.set_message(line(wait, tasks, id, elapsed));
@@ -213,6 +218,21 @@ mod tests {
             "error: task \"shop/web\" is not ready: it exited with code 1 [E0008]\n\
              its last lines:\n  no such table: users\n\
              hint: lith goes on trying: watch it with `lith logs -f shop/web`, or take it back with `lith rm shop`\n",
+        );
+        let fetching = TaskStatus {
+            phase: Phase::Waiting,
+            is_ready: false,
+            why: Some("could not start: registry a.example wants a login".to_owned()),
+            hint: Some("log in with `lith registry login a.example`".to_owned()),
+            ..task("shop.main.0.web")
+        };
+        check(
+            Goal::Ready,
+            Some(fetching),
+            None,
+            "error: task \"shop/web\" is not ready: it could not start: registry a.example wants a login [E0008]\n\
+             its last lines:\n  no such table: users\n\
+             hint: log in with `lith registry login a.example`; lith goes on trying, `lith rm shop` takes the job back\n",
         );
         let finished = TaskStatus {
             phase: Phase::Finished,

@@ -1,16 +1,18 @@
 //! Images in files: OCI layouts (folder or tar) and `docker save` archives, found out by looking.
 //!
 //! Must not unpack layers nor touch the store. Paths inside an archive are only keys: nothing is looked up on the host
-//! by a name that a stranger chose, blobs of a folder only by their digest's hex digits.
+//! by a name that a stranger chose. In a folder blobs are found by their digest's hex digits, other names only if they
+//! are plain files below it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::config::parse_config;
 use crate::digest::Digest;
 use crate::error::{ImageError, io_error};
 use crate::limits::DOCUMENT_BYTES_MAX;
@@ -21,6 +23,8 @@ use crate::unpack::{EntryKind, TarReader, UnpackError};
 
 /// Files of an archive that are remembered; a docker archive has a few per layer.
 const FILES_MAX: usize = 65_536;
+/// Bytes of their names and links together: they stay in memory while the archive is read.
+const NAMES_BYTES_MAX: usize = 16 << 20;
 /// Nested indexes followed to reach a manifest.
 const INDEX_DEPTH_MAX: usize = 3;
 /// Where containerd and Docker put an image's full name.
@@ -48,9 +52,15 @@ pub(crate) enum Place {
 }
 
 /// An opened folder or archive.
-pub(crate) enum Source {
+pub(crate) struct Source {
+    /// What a person calls it, for messages.
+    label: String,
+    content: Content,
+}
+
+enum Content {
     Folder(PathBuf),
-    Archive { path: PathBuf, file: File, files: BTreeMap<String, Place> },
+    Archive { file: File, files: BTreeMap<String, Place> },
 }
 
 /// Reads a range of a file without moving its position: several readers may share it.
@@ -106,46 +116,46 @@ struct DockerEntry {
 }
 
 impl Source {
-    /// Opens a folder or an uncompressed archive.
-    pub(crate) fn open(path: &Path) -> Result<Source, ImageError> {
-        if path.is_dir() {
-            return Ok(Source::Folder(path.to_owned()));
-        }
-        let file = File::open(path).map_err(io_error("open", path))?;
-        Source::archive(path, file)
+    /// A folder; nothing of it is opened yet.
+    pub(crate) fn folder(label: &str, path: &Path) -> Source {
+        Source { label: label.to_owned(), content: Content::Folder(path.to_owned()) }
     }
 
-    /// Takes an uncompressed archive that is already open; `path` is for messages.
-    pub(crate) fn archive(path: &Path, file: File) -> Result<Source, ImageError> {
-        let damaged = |source| ImageError::ArchiveDamaged { path: path.to_owned(), source };
-        let mut clone = file.try_clone().map_err(io_error("open", path))?;
-        clone.seek(SeekFrom::Start(0)).map_err(io_error("read", path))?;
-        let files = list(clone).map_err(damaged)?;
-        Ok(Source::Archive { path: path.to_owned(), file, files })
-    }
-
-    fn path(&self) -> &Path {
-        match self {
-            Source::Folder(path) | Source::Archive { path, .. } => path,
-        }
+    /// Takes an uncompressed archive.
+    pub(crate) fn archive(label: &str, file: File) -> Result<Source, ImageError> {
+        let damaged = |source| ImageError::ArchiveDamaged { archive: label.to_owned(), source };
+        let rewound = file.try_clone().and_then(|mut clone| clone.seek(SeekFrom::Start(0)).map(|_| clone));
+        let files = rewound.map_err(UnpackError::Read).and_then(list).map_err(damaged)?;
+        Ok(Source { label: label.to_owned(), content: Content::Archive { file, files } })
     }
 
     fn refuse(&self, why: impl Into<String>) -> ImageError {
-        ImageError::Archive { path: self.path().to_owned(), why: why.into() }
+        ImageError::Archive { archive: self.label.clone(), why: why.into() }
     }
 
+    fn damaged(&self, source: UnpackError) -> ImageError {
+        ImageError::ArchiveDamaged { archive: self.label.clone(), source }
+    }
+
+    /// Looks for a file by the name that a document gives. In a folder it must lie in it: the name is a stranger's.
     fn find(&self, name: &str) -> Option<Place> {
-        match self {
-            Source::Folder(folder) => Some(folder.join(name)).filter(|p| p.is_file()).map(Place::File),
-            Source::Archive { files, .. } => files.get(name).cloned(),
+        match &self.content {
+            Content::Folder(folder) => {
+                let is_plain = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+                // Links within the folder are fine, `docker save` made some; links out of it are not.
+                let real = fs::canonicalize(folder.join(name)).ok().filter(|_| is_plain)?;
+                let is_below = real.starts_with(fs::canonicalize(folder).ok()?);
+                (is_below && real.is_file()).then_some(Place::File(real))
+            }
+            Content::Archive { files, .. } => files.get(name).cloned(),
         }
     }
 
     /// Opens a place for reading; gives the bytes there are too.
     pub(crate) fn read(&self, place: &Place) -> Result<(Box<dyn Read + Send>, u64), ImageError> {
-        match (self, place) {
-            (Source::Archive { path, file, .. }, Place::Range { offset, size }) => {
-                let file = file.try_clone().map_err(io_error("read", path))?;
+        match (&self.content, place) {
+            (Content::Archive { file, .. }, Place::Range { offset, size }) => {
+                let file = file.try_clone().map_err(|e| self.damaged(UnpackError::Read(e)))?;
                 Ok((Box::new(RangeReader { file, offset: *offset, left: *size }), *size))
             }
             (_, Place::File(path)) => {
@@ -153,14 +163,15 @@ impl Source {
                 let size = file.metadata().map_err(io_error("read", path))?.len();
                 Ok((Box::new(file), size))
             }
-            (Source::Folder(_), Place::Range { .. }) => Err(self.refuse("a folder has no ranges")),
+            (Content::Folder(_), Place::Range { .. }) => Err(self.refuse("a folder has no ranges")),
         }
     }
 
     fn document(&self, place: &Place, what: &str) -> Result<Vec<u8>, ImageError> {
         let (reader, _) = self.read(place)?;
         let mut bytes = Vec::new();
-        reader.take(DOCUMENT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(io_error("read", self.path()))?;
+        let mut reader = reader.take(DOCUMENT_BYTES_MAX + 1);
+        reader.read_to_end(&mut bytes).map_err(|e| self.damaged(UnpackError::Read(e)))?;
         if bytes.len() as u64 > DOCUMENT_BYTES_MAX {
             return Err(self.refuse(format!("its {what} is longer than {DOCUMENT_BYTES_MAX} bytes")));
         }
@@ -172,7 +183,7 @@ impl Source {
         let is_layout = self.find("oci-layout").is_some();
         let images = match (self.find("index.json").filter(|_| is_layout), self.find("manifest.json")) {
             (Some(index), _) => self.layout_images(&index, platform)?,
-            (None, Some(list)) => self.docker_images(&list)?,
+            (None, Some(list)) => self.docker_images(&list, platform)?,
             (None, None) => return Err(self.refuse("it holds neither an OCI layout nor a docker archive")),
         };
         if images.is_empty() { Err(self.refuse("it holds no image")) } else { Ok(images) }
@@ -189,8 +200,7 @@ impl Source {
         if actual == descriptor.digest {
             return Ok(bytes);
         }
-        let source = UnpackError::WrongDigest { expected: descriptor.digest, actual };
-        Err(ImageError::ArchiveDamaged { path: self.path().to_owned(), source })
+        Err(self.damaged(UnpackError::WrongDigest { expected: descriptor.digest, actual }))
     }
 
     fn layout_images(&self, index: &Place, platform: &Platform) -> Result<Vec<Found>, ImageError> {
@@ -206,9 +216,9 @@ impl Source {
             let name = annotations.get(NAME_ANNOTATION).or_else(|| annotations.get(REF_ANNOTATION)).cloned();
             by_name.entry(name.into_iter().collect()).or_default().push(entry);
         }
+        let found = by_name.into_iter().map(|(names, entries)| self.layout_image(&entries, platform, names));
         let mut images: Vec<Found> = Vec::new();
-        for (names, entries) in by_name {
-            let image = self.layout_image(&entries, platform, names)?;
+        for image in fitting(found)? {
             match images.iter_mut().find(|known| known.manifest_bytes == image.manifest_bytes) {
                 Some(known) => known.names.extend(image.names),
                 None => images.push(image),
@@ -231,6 +241,9 @@ impl Source {
                 Document::Index(inner) => entries = inner,
                 Document::Manifest(manifest) => {
                     let config_bytes = self.checked_blob(&manifest.config, "config")?;
+                    // An entry that names no platform is found out here.
+                    parse_config(&config_bytes, manifest.layers.len(), platform)
+                        .map_err(|e| self.unusable(e))?;
                     let layers = manifest.layers.iter();
                     let layers = layers
                         .map(|l| Ok((self.blob(l)?, Some(l.digest))))
@@ -242,22 +255,24 @@ impl Source {
         Err(self.refuse("its indexes are nested too deep"))
     }
 
-    fn docker_images(&self, list: &Place) -> Result<Vec<Found>, ImageError> {
+    fn docker_images(&self, list: &Place, platform: &Platform) -> Result<Vec<Found>, ImageError> {
         let bytes = self.document(list, "manifest.json")?;
         let entries: Vec<DockerEntry> = serde_json::from_slice(&bytes).map_err(|source| {
             self.unusable(manifest::ManifestError::Json { what: "manifest.json", source })
         })?;
-        entries.into_iter().map(|entry| self.docker_image(entry)).collect()
+        fitting(entries.into_iter().map(|entry| self.docker_image(entry, platform)))
     }
 
-    fn docker_image(&self, entry: DockerEntry) -> Result<Found, ImageError> {
+    fn docker_image(&self, entry: DockerEntry, platform: &Platform) -> Result<Found, ImageError> {
         let missing = |name: &str| self.refuse(format!("{name:?} is missing"));
         let config_place = self.find(&entry.config).ok_or_else(|| missing(&entry.config))?;
         let config_bytes = self.document(&config_place, "config")?;
+        let names = entry.layers.unwrap_or_default();
+        parse_config(&config_bytes, names.len(), platform).map_err(|e| self.unusable(e))?;
         let mut layers = Vec::new();
         let mut descriptors = Vec::new();
         let diff_ids = diff_ids(&config_bytes);
-        for (index, name) in entry.layers.unwrap_or_default().iter().enumerate() {
+        for (index, name) in names.iter().enumerate() {
             let place = self.find(name).ok_or_else(|| missing(name))?;
             let (_, size) = self.read(&place)?;
             layers.push((place, None));
@@ -282,8 +297,29 @@ impl Source {
     }
 
     fn unusable(&self, source: manifest::ManifestError) -> ImageError {
-        ImageError::Manifest { image: self.path().display().to_string(), source }
+        ImageError::Manifest { image: self.label.clone(), source }
     }
+}
+
+/// Those for this machine: one for another does not count, unless there is no other.
+fn fitting(images: impl Iterator<Item = Result<Found, ImageError>>) -> Result<Vec<Found>, ImageError> {
+    let mut fitting = Vec::new();
+    let mut foreign = None;
+    for image in images {
+        match image {
+            Ok(image) => fitting.push(image),
+            Err(error) if is_foreign(&error) => foreign = foreign.or(Some(error)),
+            Err(error) => return Err(error),
+        }
+    }
+    match foreign {
+        Some(error) if fitting.is_empty() => Err(error),
+        Some(_) | None => Ok(fitting),
+    }
+}
+
+fn is_foreign(error: &ImageError) -> bool {
+    matches!(error, ImageError::Manifest { source: manifest::ManifestError::Platform { .. }, .. })
 }
 
 fn diff_ids(config: &[u8]) -> Vec<Digest> {
@@ -319,7 +355,13 @@ fn list(file: File) -> Result<BTreeMap<String, Place>, UnpackError> {
     let mut tar = TarReader::new(Position { inner: BufReader::with_capacity(256 * 1024, file), at: 0 });
     let mut files = BTreeMap::new();
     let mut links = Vec::new();
+    let mut names_bytes = 0;
     while let Some(entry) = tar.next_entry()? {
+        names_bytes += entry.path.len() + entry.link.len();
+        if names_bytes > NAMES_BYTES_MAX {
+            let limit = NAMES_BYTES_MAX as u64;
+            return Err(UnpackError::TooMuch { what: "too many bytes of names in the archive", limit });
+        }
         let name = key("", &String::from_utf8_lossy(&entry.path));
         let target = String::from_utf8_lossy(&entry.link).into_owned();
         let offset = tar.input().at;

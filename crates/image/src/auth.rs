@@ -1,43 +1,70 @@
-//! Credentials for registries: Docker's own file read, and a file of our own kept.
+//! Credentials for registries, and what else is kept of them: in a file of our own, and in Docker's.
 //!
 //! Must not talk to registries. Secrets have no `Debug` and never enter an error.
 
-use std::collections::BTreeMap;
+mod docker;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::reference::DEFAULT_REGISTRY;
+pub use docker::credentials_from_docker_config;
 
 /// The version of our file's form.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
-/// A user's name and password (or token) at one registry.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Credentials {
-    /// Name.
-    pub username: String,
-    /// Password or access token.
-    pub password: String,
+/// What one registry knows a user by.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credentials {
+    /// A name, and a password or access token.
+    Password {
+        /// Name.
+        username: String,
+        /// Password or access token.
+        password: String,
+    },
+    /// What a registry gave in place of a password; it is exchanged for short-lived tokens.
+    IdentityToken(String),
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
+        match self {
+            Credentials::Password { username, .. } => {
+                f.debug_struct("Password").field("username", username).finish_non_exhaustive()
+            }
+            Credentials::IdentityToken(_) => f.debug_struct("IdentityToken").finish_non_exhaustive(),
+        }
     }
 }
 
 impl Credentials {
-    /// The value of an `Authorization` header.
-    pub(crate) fn basic(&self) -> String {
-        format!("Basic {}", STANDARD.encode(format!("{}:{}", self.username, self.password)))
+    /// A name and a password.
+    pub fn password(username: &str, password: &str) -> Credentials {
+        Credentials::Password { username: username.to_owned(), password: password.to_owned() }
     }
+
+    /// The value of an `Authorization` header, where there is one.
+    pub(crate) fn basic(&self) -> Option<String> {
+        match self {
+            Credentials::Password { username, password } => Some(basic(username, password)),
+            Credentials::IdentityToken(_) => None,
+        }
+    }
+}
+
+/// The value of an `Authorization` header.
+pub(crate) fn basic(username: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{username}:{password}")))
 }
 
 /// Credentials that cannot be read or kept.
@@ -49,15 +76,13 @@ pub enum AuthError {
         /// What is wrong with it, without its contents.
         what: String,
     },
-    /// The password is kept by a helper program.
-    #[error(
-        "the docker config keeps the password of {registry} in credential helper {helper:?}, which is not supported"
-    )]
+    /// The program that keeps the password does not give it.
+    #[error("docker-credential-{helper}, which the docker config names, failed: {why}")]
     Helper {
-        /// The registry.
-        registry: String,
         /// The helper.
         helper: String,
+        /// What it said.
+        why: String,
     },
     /// Our own file cannot be read or written.
     #[error("cannot {operation} {path}")]
@@ -92,23 +117,6 @@ impl AuthError {
     }
 }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct DockerConfig {
-    auths: BTreeMap<String, DockerAuth>,
-    cred_helpers: BTreeMap<String, String>,
-    creds_store: Option<String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct DockerAuth {
-    auth: Option<String>,
-    username: Option<String>,
-    password: Option<String>,
-    identitytoken: Option<String>,
-}
-
 /// The host that a key of Docker's config means: `https://host/v1/` and `host` are the same.
 fn key_host(key: &str) -> &str {
     let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
@@ -116,99 +124,119 @@ fn key_host(key: &str) -> &str {
     if matches!(host, "index.docker.io" | "registry-1.docker.io") { DEFAULT_REGISTRY } else { host }
 }
 
-/// Finds the credentials for `registry` in the text of a Docker `config.json`; `None` when it has none.
-pub fn credentials_from_docker_config(json: &[u8], registry: &str) -> Result<Option<Credentials>, AuthError> {
-    let wrong = |what: &str| AuthError::DockerConfig { what: what.to_owned() };
-    let config: DockerConfig = serde_json::from_slice(json).map_err(|e| AuthError::DockerConfig {
-        what: format!("line {}, column {} is not as expected", e.line(), e.column()),
-    })?;
-    let helper =
-        |helper: &str| AuthError::Helper { registry: registry.to_owned(), helper: helper.to_owned() };
-    if let Some((_, name)) = config.cred_helpers.iter().find(|(key, _)| key_host(key) == registry) {
-        return Err(helper(name));
-    }
-    let Some((_, auth)) = config.auths.iter().find(|(key, _)| key_host(key) == registry) else {
-        return Ok(None);
-    };
-    if auth.identitytoken.as_ref().is_some_and(|t| !t.is_empty()) {
-        return Err(wrong("identity tokens are not supported"));
-    }
-    if let Some(encoded) = auth.auth.as_deref().filter(|a| !a.is_empty()) {
-        let plain = STANDARD.decode(encoded.trim()).map_err(|_| wrong("an auth field is not base64"))?;
-        let plain = String::from_utf8(plain).map_err(|_| wrong("an auth field is not text"))?;
-        let (username, password) =
-            plain.split_once(':').ok_or_else(|| wrong("an auth field has no password"))?;
-        let password = password.trim_end_matches('\0').to_owned();
-        return Ok(Some(Credentials { username: username.to_owned(), password }));
-    }
-    match (&auth.username, &auth.password, &config.creds_store) {
-        (Some(username), Some(password), _) => {
-            Ok(Some(Credentials { username: username.clone(), password: password.clone() }))
-        }
-        (_, _, Some(store)) => Err(helper(store)),
-        _ => Ok(None),
-    }
+/// What is kept of one registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownRegistry {
+    /// Its host.
+    pub host: String,
+    /// Whom the login is for, if there is one.
+    pub username: Option<String>,
+    /// It may be asked over plain HTTP.
+    pub plain_http: bool,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Stored {
+    version: u32,
+    registries: BTreeMap<String, StoredLogin>,
+    /// New in version 2.
+    #[serde(default)]
+    plain_http: BTreeSet<String>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Stored {
-    version: u32,
-    registries: BTreeMap<String, Credentials>,
+struct StoredLogin {
+    username: String,
+    password: String,
 }
 
-/// Logins that lith keeps itself: one file readable by its owner only.
+/// What lith keeps of registries itself, logins and whether plain HTTP is allowed: one file readable by its owner only.
 #[derive(Debug, Clone)]
 pub struct Logins {
     path: PathBuf,
+    /// Held from reading to writing, so that of two changes at once none is lost.
+    changing: Arc<Mutex<()>>,
 }
 
 impl Logins {
     /// Uses the file at `path`, which need not exist yet.
     pub fn at(path: impl Into<PathBuf>) -> Logins {
-        Logins { path: path.into() }
+        Logins { path: path.into(), changing: Arc::default() }
     }
 
     /// The credentials kept for `registry`.
     pub fn get(&self, registry: &str) -> Result<Option<Credentials>, AuthError> {
-        Ok(self.read()?.registries.remove(key_host(registry)))
+        let login = self.read()?.registries.remove(key_host(registry));
+        Ok(login.map(|login| Credentials::password(&login.username, &login.password)))
     }
 
-    /// Names of all registries with credentials.
-    pub fn registries(&self) -> Result<Vec<String>, AuthError> {
-        Ok(self.read()?.registries.into_keys().collect())
+    /// Whether `registry` may be asked over plain HTTP.
+    pub fn is_plain_http(&self, registry: &str) -> Result<bool, AuthError> {
+        Ok(self.read()?.plain_http.contains(key_host(registry)))
     }
 
-    /// Keeps credentials, replacing older ones of the same registry.
-    pub fn set(&self, registry: &str, credentials: Credentials) -> Result<(), AuthError> {
-        let mut stored = self.read()?;
-        stored.registries.insert(key_host(registry).to_owned(), credentials);
-        self.write(&stored)
+    /// Every registry of which something is kept.
+    pub fn list(&self) -> Result<Vec<KnownRegistry>, AuthError> {
+        let stored = self.read()?;
+        let hosts: BTreeSet<&String> = stored.registries.keys().chain(&stored.plain_http).collect();
+        let known = hosts.into_iter().map(|host| KnownRegistry {
+            host: host.clone(),
+            username: stored.registries.get(host).map(|login| login.username.clone()),
+            plain_http: stored.plain_http.contains(host),
+        });
+        Ok(known.collect())
     }
 
-    /// Forgets credentials; `false` when there were none.
+    /// Keeps a login, replacing an older one of the same registry.
+    pub fn set(&self, registry: &str, username: &str, password: &str) -> Result<(), AuthError> {
+        let login = StoredLogin { username: username.to_owned(), password: password.to_owned() };
+        self.change(|stored| {
+            stored.registries.insert(key_host(registry).to_owned(), login);
+            true
+        })
+        .map(drop)
+    }
+
+    /// Forgets a login; `false` when there was none.
     pub fn remove(&self, registry: &str) -> Result<bool, AuthError> {
+        self.change(|stored| stored.registries.remove(key_host(registry)).is_some())
+    }
+
+    /// Allows plain HTTP with a registry.
+    pub fn allow_plain_http(&self, registry: &str) -> Result<(), AuthError> {
+        self.change(|stored| stored.plain_http.insert(key_host(registry).to_owned())).map(drop)
+    }
+
+    /// Wants TLS with a registry again; `false` when plain HTTP was not allowed.
+    pub fn refuse_plain_http(&self, registry: &str) -> Result<bool, AuthError> {
+        self.change(|stored| stored.plain_http.remove(key_host(registry)))
+    }
+
+    /// Writes what `change` makes of the file, if it says that it changed something.
+    fn change(&self, change: impl FnOnce(&mut Stored) -> bool) -> Result<bool, AuthError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut stored = self.read()?;
-        let was_there = stored.registries.remove(key_host(registry)).is_some();
-        if was_there {
-            self.write(&stored)?;
+        let is_changed = change(&mut stored);
+        if is_changed {
+            self.write(stored)?;
         }
-        Ok(was_there)
+        Ok(is_changed)
     }
 
     fn read(&self) -> Result<Stored, AuthError> {
         let bytes = match fs::read(&self.path) {
             Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Ok(Stored { version: VERSION, registries: BTreeMap::new() });
-            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Stored::default()),
             Err(source) => return Err(self.io("read")(source)),
         };
         let stored: Option<Stored> = serde_json::from_slice(&bytes).ok();
-        stored.filter(|s| s.version == VERSION).ok_or_else(|| AuthError::Damaged { path: self.path.clone() })
+        let known = stored.filter(|stored| (1..=VERSION).contains(&stored.version));
+        known.ok_or_else(|| AuthError::Damaged { path: self.path.clone() })
     }
 
-    fn write(&self, stored: &Stored) -> Result<(), AuthError> {
-        let bytes = serde_json::to_vec_pretty(stored).expect("plain maps are always JSON");
+    fn write(&self, mut stored: Stored) -> Result<(), AuthError> {
+        stored.version = VERSION;
+        let bytes = serde_json::to_vec_pretty(&stored).expect("plain maps are always JSON");
         let folder = self.path.parent().unwrap_or(Path::new("."));
         let temporary = self.path.with_extension(format!("new{}", std::process::id()));
         let result = (|| {
@@ -240,44 +268,7 @@ impl Logins {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use super::{Credentials, Logins, credentials_from_docker_config};
-
-    fn check(json: &str, registry: &str, expect: Result<Option<(&str, &str)>, &str>) {
-        match (credentials_from_docker_config(json.as_bytes(), registry), expect) {
-            (Ok(found), Ok(expect)) => {
-                let found = found.map(|c| (c.username, c.password));
-                assert_eq!(found, expect.map(|(u, p)| (u.to_owned(), p.to_owned())), "{json}");
-            }
-            (Err(error), Err(words)) => {
-                assert!(error.to_string().contains(words), "{error}");
-                assert!(error.hint().unwrap().contains("lith registry login"));
-            }
-            (found, expect) => panic!("{json}: {found:?}, expected {expect:?}"),
-        }
-    }
-
-    #[test]
-    fn docker_configs() {
-        let auth = r#"{"auths":{"registry.example:5000":{"auth":"dTpwOjE="}}}"#;
-        check(auth, "registry.example:5000", Ok(Some(("u", "p:1"))));
-        check(auth, "other.example", Ok(None));
-        check(
-            r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"}}}"#,
-            "docker.io",
-            Ok(Some(("u", "p"))),
-        );
-        check(
-            r#"{"auths":{"a.example":{"username":"u","password":"p"}}}"#,
-            "a.example",
-            Ok(Some(("u", "p"))),
-        );
-        check("{}", "a.example", Ok(None));
-        check(r#"{"credHelpers":{"a.example":"pass"}}"#, "a.example", Err("credential helper \"pass\""));
-        check(r#"{"credsStore":"pass","auths":{"a.example":{}}}"#, "a.example", Err("helper \"pass\""));
-        check(r#"{"auths":{"a.example":{"auth":"!"}}}"#, "a.example", Err("not base64"));
-        check(r#"{"auths":{"a.example":{"identitytoken":"x"}}}"#, "a.example", Err("identity tokens"));
-        check("[", "a.example", Err("line 1"));
-    }
+    use super::{Credentials, Logins};
 
     #[test]
     fn logins_are_kept_privately() {
@@ -285,16 +276,45 @@ mod tests {
         let path = folder.path().join("registries.json");
         let logins = Logins::at(&path);
         assert_eq!(logins.get("a.example").unwrap(), None);
-        let credentials = Credentials { username: "u".into(), password: "secret".into() };
-        assert!(!format!("{credentials:?}").contains("secret"));
-        logins.set("a.example", credentials.clone()).unwrap();
+        let credentials = Credentials::password("u", "secret");
+        let token = Credentials::IdentityToken("secret".to_owned());
+        assert!(!format!("{credentials:?} {token:?}").contains("secret"));
+        logins.set("a.example", "u", "secret").unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(logins.get("a.example").unwrap(), Some(credentials));
-        assert_eq!(logins.registries().unwrap(), ["a.example"]);
+        logins.allow_plain_http("b.example").unwrap();
+        assert!(logins.is_plain_http("b.example").unwrap() && !logins.is_plain_http("a.example").unwrap());
+        let known: Vec<_> = logins.list().unwrap().into_iter().map(|k| (k.host, k.username)).collect();
+        assert_eq!(known, [("a.example".to_owned(), Some("u".to_owned())), ("b.example".to_owned(), None)]);
+        assert!(logins.refuse_plain_http("b.example").unwrap());
+        assert!(!logins.refuse_plain_http("b.example").unwrap());
         assert!(logins.remove("a.example").unwrap());
         assert!(!logins.remove("a.example").unwrap());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         std::fs::write(&path, "x").unwrap();
         assert!(logins.get("a.example").unwrap_err().to_string().ends_with("is damaged"));
+    }
+
+    #[test]
+    fn the_first_form_is_still_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("registries.json");
+        let first = r#"{"version":1,"registries":{"a.example":{"username":"u","password":"p"}}}"#;
+        std::fs::write(&path, first).unwrap();
+        let logins = Logins::at(&path);
+        assert_eq!(logins.get("a.example").unwrap(), Some(Credentials::password("u", "p")));
+    }
+
+    #[test]
+    fn changes_at_once_are_all_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let logins = Logins::at(folder.path().join("registries.json"));
+        std::thread::scope(|scope| {
+            for i in 0..8 {
+                let logins = logins.clone();
+                scope.spawn(move || logins.set(&format!("r{i}.example"), "u", "p").unwrap());
+            }
+        });
+        assert_eq!(logins.list().unwrap().len(), 8);
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::manifest::{ManifestError, Platform};
+use crate::unpack::clean;
 
 /// The runtime part of an image's configuration. Absent fields are empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,10 +83,11 @@ pub(crate) fn parse_config(
     let platform = Platform {
         os: raw.os.unwrap_or_default(),
         architecture: raw.architecture.unwrap_or_default(),
-        variant: raw.variant.filter(|v| !v.is_empty()),
+        variant: raw.variant.filter(|v| !v.is_empty()).map(|v| clean(&v)),
     };
     if platform.os != wanted.os || platform.architecture != wanted.architecture {
-        return Err(ManifestError::Platform { wanted: wanted.to_string(), offered: platform.to_string() });
+        let offered = clean(&platform.to_string());
+        return Err(ManifestError::Platform { wanted: wanted.to_string(), offered });
     }
     let diff_ids = raw.rootfs.diff_ids.unwrap_or_default();
     if diff_ids.len() != layers {

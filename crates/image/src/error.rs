@@ -18,27 +18,27 @@ pub enum ImageError {
     #[error("cannot read the image name")]
     Reference(#[source] ReferenceParseError),
     /// The registry did not give the image.
-    #[error("cannot fetch image {image}")]
+    #[error("cannot fetch {image}")]
     Fetch {
-        /// The image's name.
+        /// What was asked for: `image NAME`.
         image: String,
         /// Why.
         #[source]
         source: RegistryError,
     },
     /// The image's documents are unusable.
-    #[error("cannot use image {image}")]
+    #[error("cannot use {image}")]
     Manifest {
-        /// The image's name or digest.
+        /// `image NAME`, or the archive that it is in.
         image: String,
         /// Why.
         #[source]
         source: ManifestError,
     },
     /// A layer is unusable or could not be written.
-    #[error("cannot unpack layer {layer} of image {image}")]
+    #[error("cannot unpack layer {layer} of {image}")]
     Unpack {
-        /// The image's name or digest.
+        /// `image NAME`, or the archive that it is in.
         image: String,
         /// Position of the layer, the bottom one is 1.
         layer: usize,
@@ -47,30 +47,63 @@ pub enum ImageError {
         source: UnpackError,
     },
     /// The end of the root file system could not be written.
-    #[error("cannot complete the root file system of image {image}")]
+    #[error("cannot complete the root file system of {image}")]
     Finish {
-        /// The image's name or digest.
+        /// `image NAME`, or the archive that it is in.
         image: String,
         /// Why.
         #[source]
         source: UnpackError,
     },
     /// A file to load that holds no image.
-    #[error("cannot load an image from {path}: {why}")]
+    #[error("cannot load an image from {archive}: {why}")]
     Archive {
-        /// The file or folder.
-        path: PathBuf,
+        /// The archive, as the person who gave it knows it.
+        archive: String,
         /// What is wrong with it.
         why: String,
     },
     /// An archive that cannot be read as one.
-    #[error("cannot read archive {path}")]
+    #[error("cannot read {archive}")]
     ArchiveDamaged {
-        /// The file.
-        path: PathBuf,
+        /// The archive, as the person who gave it knows it.
+        archive: String,
         /// What is wrong with it.
         #[source]
         source: UnpackError,
+    },
+    /// An archive that could not be kept while it is read.
+    #[error("cannot keep {archive} in the data folder")]
+    Spool {
+        /// The archive, as the person who gave it knows it.
+        archive: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// An image or archive that says itself that it is larger than what is accepted.
+    #[error("{image} is refused: it has {bytes} bytes, and {limit} are accepted at most")]
+    TooLarge {
+        /// `image NAME`, or the archive.
+        image: String,
+        /// Its bytes, as announced.
+        bytes: u64,
+        /// The bound.
+        limit: u64,
+    },
+    /// An image or archive that is larger than what is free.
+    #[error(
+        "there is no room for {image}: it takes {} MiB at least, and {} MiB are free beside the reserve",
+        needed_bytes.div_ceil(1 << 20),
+        free_bytes >> 20
+    )]
+    NoRoom {
+        /// `image NAME`, or the archive.
+        image: String,
+        /// Bytes that are needed at least.
+        needed_bytes: u64,
+        /// Bytes that may be taken.
+        free_bytes: u64,
     },
     /// The store's files cannot be read or written.
     #[error("cannot {operation} {path}")]
@@ -92,11 +125,22 @@ pub enum ImageError {
         #[source]
         source: serde_json::Error,
     },
-    /// A stored root file system is not what was written.
-    #[error("image {digest} is damaged: its root file system is {actual}, not {expected}")]
+    /// The file of names has a form that this version cannot read.
+    #[error("the image store's file {path} is damaged")]
+    NamesDamaged {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A stored file is not what was written.
+    #[error("image {digest} is damaged: its {what} is {actual}, not {expected}")]
     Corrupt {
         /// The image.
         digest: Digest,
+        /// Which file.
+        what: &'static str,
         /// What was recorded.
         expected: Digest,
         /// What is there now.
@@ -121,14 +165,46 @@ pub enum ImageError {
         name: String,
     },
     /// Work on another thread ended without an answer.
-    #[error("the work on image {image} was given up")]
+    #[error("the work on {image} was given up")]
     Interrupted {
-        /// The image.
+        /// `image NAME`, or the archive.
         image: String,
     },
 }
 
+/// What to do when the disk is full.
+pub(crate) const FREE_SPACE: &str =
+    "free some space on the disk of the data folder, for example with `lith image gc --all`, and try again";
+
 impl ImageError {
+    /// Whether no space is left on the disk.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        matches!(self, ImageError::Io { source, .. } if is_disk_full(source))
+    }
+
+    /// Whether a stored image is not whole, in contrast to one that cannot be read at the moment.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            ImageError::Damaged { .. } | ImageError::Manifest { .. } => true,
+            ImageError::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            ImageError::Reference(_)
+            | ImageError::Fetch { .. }
+            | ImageError::Unpack { .. }
+            | ImageError::Finish { .. }
+            | ImageError::Archive { .. }
+            | ImageError::ArchiveDamaged { .. }
+            | ImageError::Spool { .. }
+            | ImageError::TooLarge { .. }
+            | ImageError::NoRoom { .. }
+            | ImageError::NamesDamaged { .. }
+            | ImageError::Corrupt { .. }
+            | ImageError::NotFound { .. }
+            | ImageError::Ambiguous { .. }
+            | ImageError::InUse { .. }
+            | ImageError::Interrupted { .. } => false,
+        }
+    }
+
     /// What a person may do next.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
@@ -141,10 +217,20 @@ impl ImageError {
             ImageError::Archive { .. } => {
                 "give an OCI layout (a folder or a tar of one) or the output of `docker save`"
             }
-            ImageError::Io { source, .. } if is_disk_full(source) => {
-                "free some space on the disk of the data folder, for example with `lith image gc`, and try again"
+            ImageError::Io { source, .. } | ImageError::Spool { source, .. } if is_disk_full(source) => {
+                FREE_SPACE
             }
-            ImageError::Io { .. } => "look at the disk and the permissions of the data folder",
+            ImageError::NoRoom { .. } => FREE_SPACE,
+            ImageError::TooLarge { .. } => "such a size is hardly honest; if it is, make the image smaller",
+            ImageError::NamesDamaged { path, .. } => {
+                return Some(format!(
+                    "move {} away: the images stay, and get their names again when they are pulled or loaded; then look at the disk's health",
+                    path.display()
+                ));
+            }
+            ImageError::Io { .. } | ImageError::Spool { .. } => {
+                "look at the disk and the permissions of the data folder"
+            }
             ImageError::Damaged { .. } | ImageError::Corrupt { .. } => {
                 "remove the image with `lith image rm` and pull it again; then look at the disk's health"
             }
@@ -152,7 +238,9 @@ impl ImageError {
                 "`lith image ls` shows what is stored, `lith image pull` fetches more"
             }
             ImageError::Ambiguous { .. } => "give more digits, or the name",
-            ImageError::InUse { .. } => "stop the jobs that use it first; `lith ps` shows them",
+            ImageError::InUse { .. } => {
+                "remove the jobs that use it first, or deploy them with another image; `lith ps` shows them"
+            }
             ImageError::Interrupted { .. } => "try again",
         };
         Some(text.to_owned())
@@ -169,7 +257,11 @@ impl ImageError {
             | ImageError::Finish { .. }
             | ImageError::Archive { .. }
             | ImageError::ArchiveDamaged { .. }
+            | ImageError::Spool { .. }
+            | ImageError::TooLarge { .. }
+            | ImageError::NoRoom { .. }
             | ImageError::Io { .. }
+            | ImageError::NamesDamaged { .. }
             | ImageError::Damaged { .. }
             | ImageError::Corrupt { .. }
             | ImageError::NotFound { .. }

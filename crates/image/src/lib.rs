@@ -16,14 +16,14 @@ mod registry;
 mod store;
 mod unpack;
 
-pub use auth::{AuthError, Credentials, Logins, credentials_from_docker_config};
+pub use auth::{AuthError, Credentials, KnownRegistry, Logins, credentials_from_docker_config};
 pub use config::ImageConfig;
 pub use digest::{Digest, DigestParseError};
 pub use error::ImageError;
 pub use limits::Limits;
 pub use manifest::{ManifestError, Platform};
 pub use progress::{NoProgress, Phase, Progress, ProgressEvent};
-pub use reference::{DEFAULT_REGISTRY, Reference, ReferenceParseError};
+pub use reference::{DEFAULT_REGISTRY, Reference, ReferenceParseError, registry_host};
 pub use registry::{RegistryError, RegistryOptions, check_login};
-pub use store::{GcReport, GcScope, Image, ImageStore, PullOptions};
+pub use store::{Archive, GcScope, Image, ImageStore, Listing, PullOptions, Removed};
 pub use unpack::UnpackError;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::limits::LAYERS_MAX;
+use crate::unpack::clean;
 
 pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -16,6 +17,9 @@ pub(crate) const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manif
 pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(crate) const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+
+/// Platforms that are listed when none fits: enough to see what an index is for.
+const OFFERS_SHOWN: usize = 20;
 
 /// Media types of layers that can be unpacked. "Foreign" layers, which live elsewhere than the registry, are not.
 const LAYERS: [&str; 8] = [
@@ -107,6 +111,13 @@ pub(crate) struct Manifest {
     pub(crate) layers: Vec<Descriptor>,
 }
 
+impl Manifest {
+    /// Bytes of all layers as they are announced.
+    pub(crate) fn packed_bytes(&self) -> u64 {
+        self.layers.iter().fold(0, |sum: u64, layer| sum.saturating_add(layer.size))
+    }
+}
+
 /// Either kind of document that a name may lead to.
 #[derive(Debug)]
 pub(crate) enum Document {
@@ -191,12 +202,12 @@ pub(crate) fn parse_document(bytes: &[u8], content_type: &str) -> Result<Documen
         "" | "application/json" | "text/plain" if probe.manifests.is_some() => true,
         "" | "application/json" | "text/plain" if probe.layers.is_some() => false,
         other => {
-            let media_type = other.chars().take(200).collect();
+            let media_type = clean(other);
             return Err(ManifestError::MediaType { what: "manifest", media_type });
         }
     };
     if probe.schema_version != 2 {
-        let media_type = format!("{media_type} with schema version {}", probe.schema_version);
+        let media_type = clean(&format!("{media_type} with schema version {}", probe.schema_version));
         return Err(ManifestError::MediaType { what: "manifest", media_type });
     }
     if is_index {
@@ -215,17 +226,14 @@ pub(crate) fn parse_document(bytes: &[u8], content_type: &str) -> Result<Documen
 fn check_manifest(manifest: &Manifest) -> Result<(), ManifestError> {
     let config_type = manifest.config.media_type.as_str();
     if !matches!(config_type, OCI_CONFIG | DOCKER_CONFIG) {
-        return Err(ManifestError::MediaType {
-            what: "config",
-            media_type: config_type.chars().take(200).collect(),
-        });
+        return Err(ManifestError::MediaType { what: "config", media_type: clean(config_type) });
     }
     if manifest.layers.len() > LAYERS_MAX {
         return Err(ManifestError::Contradiction { what: format!("it has more than {LAYERS_MAX} layers") });
     }
     for layer in &manifest.layers {
         if !LAYERS.contains(&layer.media_type.as_str()) {
-            let media_type = layer.media_type.chars().take(200).collect();
+            let media_type = clean(&layer.media_type);
             return Err(ManifestError::MediaType { what: "layer", media_type });
         }
     }
@@ -248,7 +256,7 @@ pub(crate) fn choose<'a>(
         .min_by_key(|(distance, _)| *distance);
     best.map(|(_, entry)| entry).ok_or_else(|| {
         let named = entries.iter().filter_map(|e| e.platform.as_ref()).filter(|p| p.os != "unknown");
-        let offered: Vec<String> = named.map(Platform::to_string).take(20).collect();
+        let offered: Vec<String> = named.map(|p| clean(&p.to_string())).take(OFFERS_SHOWN).collect();
         let offered = if offered.is_empty() { "no platform at all".to_owned() } else { offered.join(", ") };
         ManifestError::Platform { wanted: wanted.to_string(), offered }
     })

@@ -18,6 +18,13 @@ pub enum Phase {
 /// One step of progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProgressEvent {
+    /// An archive is taken in, before anything in it is looked at.
+    Archive {
+        /// Bytes that are here.
+        done: u64,
+        /// Bytes in all, if they were announced.
+        total: Option<u64>,
+    },
     /// The layers are known, bottom one first: digest and compressed bytes of each.
     Layers(Vec<(Digest, u64)>),
     /// One layer moved on.

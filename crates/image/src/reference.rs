@@ -66,6 +66,17 @@ impl fmt::Display for Reference {
     }
 }
 
+/// The registry that a person means by `text`: as in names of images, or with a scheme before it and a slash behind.
+/// `None` when no host could have that name.
+pub fn registry_host(text: &str) -> Option<String> {
+    let bare = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
+    // How Docker's own config calls its registry.
+    let host = bare.strip_suffix("/v1/").unwrap_or(bare).trim_end_matches('/');
+    let is_docker_hub = matches!(host, "index.docker.io" | "registry-1.docker.io");
+    let host = if is_docker_hub { DEFAULT_REGISTRY } else { host };
+    is_valid_host(host).then(|| host.to_owned())
+}
+
 fn is_host(part: &str) -> bool {
     part == "localhost" || part.contains(['.', ':']) || part.bytes().any(|b| b.is_ascii_uppercase())
 }
@@ -153,7 +164,25 @@ impl FromStr for Reference {
 
 #[cfg(test)]
 mod tests {
-    use super::Reference;
+    use super::{Reference, registry_host};
+
+    #[test]
+    fn registries_as_people_write_them() {
+        for (text, host) in [
+            ("registry.example:5000", "registry.example:5000"),
+            ("https://registry.example/", "registry.example"),
+            ("http://registry.example:5000", "registry.example:5000"),
+            ("https://index.docker.io/v1/", "docker.io"),
+            ("localhost", "localhost"),
+        ] {
+            assert_eq!(registry_host(text).as_deref(), Some(host), "{text}");
+        }
+        for bad in
+            ["", "registry.example/team/app", "https://", "a b", "ftp://a.example", "../x", "a.example:x"]
+        {
+            assert_eq!(registry_host(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn names_follow_docker() {

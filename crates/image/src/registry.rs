@@ -9,7 +9,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, RANGE, WWW_AUTHENTICATE};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use reqwest::{Client, Response, StatusCode};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Mutex;
@@ -25,7 +27,7 @@ pub use error::RegistryError;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest silence within an answer.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// Attempts in a row without a single new byte before giving up: about twenty seconds of backoff.
+/// Attempts in a row without progress before giving up: about twenty seconds of backoff.
 const ATTEMPTS_MAX: u32 = 7;
 /// Attempts at the first request of a pull: a name mistyped or a certificate not trusted should be told soon.
 const FIRST_ATTEMPTS_MAX: u32 = 3;
@@ -33,6 +35,11 @@ const FIRST_ATTEMPTS_MAX: u32 = 3;
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 /// Longest pause, also when a registry asks for more.
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// New bytes after which attempts are counted anew: a line that breaks now and then must not fail a large layer, but a
+/// registry that gives a byte at a time must not hold us for ever.
+const PROGRESS_BYTES: u64 = 1 << 20;
+/// Attempts at one layer in all.
+const ATTEMPTS_TOTAL_MAX: u32 = 1000;
 /// Bytes gathered before a write of a blob.
 const WRITE_BYTES: usize = 512 * 1024;
 
@@ -41,6 +48,8 @@ const WRITE_BYTES: usize = 512 * 1024;
 pub struct RegistryOptions {
     /// Who asks; `None` asks as nobody.
     pub credentials: Option<Credentials>,
+    /// Why credentials that are kept cannot be used: told when the registry asks for some.
+    pub trouble: Option<String>,
     /// Talk plain HTTP: anybody on the way can read passwords and images, digests still guard against changes to
     /// what is named by digest.
     pub plain_http: bool,
@@ -55,6 +64,7 @@ pub(crate) struct Registry {
     base: String,
     repository: String,
     credentials: Option<Credentials>,
+    trouble: Option<String>,
     plain_http: bool,
     authorization: Mutex<Option<String>>,
 }
@@ -68,9 +78,20 @@ pub(crate) struct Fetched {
 
 /// Checks that a registry answers and accepts the credentials. `host` is the registry's name as in image names.
 pub async fn check_login(host: &str, options: &RegistryOptions) -> Result<(), RegistryError> {
-    let host = if host == crate::reference::DEFAULT_REGISTRY { "registry-1.docker.io" } else { host };
-    let registry = Registry::new(host, "", options)?;
-    registry.get("/v2/", "", None).await.map(|_| ())
+    let api_host = if host == crate::reference::DEFAULT_REGISTRY { "registry-1.docker.io" } else { host };
+    let registry = Registry::new(api_host, "", options)?;
+    let no_registry = || RegistryError::NoRegistry { registry: host.to_owned() };
+    match registry.get("/v2/", "", None).await {
+        // A web page for whatever is asked: a router's, or a portal's.
+        Ok(response) if content_type(&response) == "text/html" => Err(no_registry()),
+        Ok(_) => Ok(()),
+        Err(RegistryError::Denied { .. } | RegistryError::LoginNeeded { .. }) => {
+            Err(RegistryError::WrongLogin { registry: host.to_owned() })
+        }
+        Err(RegistryError::NotFound { .. } | RegistryError::Challenge { .. }) => Err(no_registry()),
+        Err(RegistryError::Status { status: 300..=499, .. }) => Err(no_registry()),
+        Err(other) => Err(other),
+    }
 }
 
 impl Registry {
@@ -98,6 +119,7 @@ impl Registry {
             base: format!("{scheme}://{host}"),
             repository: repository.to_owned(),
             credentials: options.credentials.clone(),
+            trouble: options.trouble.clone(),
             plain_http: options.plain_http,
             authorization: Mutex::new(None),
         })
@@ -107,11 +129,11 @@ impl Registry {
     pub(crate) async fn manifest(&self, target: &str) -> Result<Fetched, RegistryError> {
         let path = format!("/v2/{}/manifests/{target}", self.repository);
         let accept = [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX].join(", ");
-        let mut attempt = 0;
+        let mut attempts = Attempts::new(FIRST_ATTEMPTS_MAX);
         let (content_type, bytes) = loop {
             match self.document(&path, &accept).await {
                 Ok(answer) => break answer,
-                Err(error) => self.pause(&mut attempt, FIRST_ATTEMPTS_MAX, error).await?,
+                Err(error) => attempts.pause(error).await?,
             }
         };
         let digest = Digest::of(&bytes);
@@ -126,11 +148,11 @@ impl Registry {
     /// Fetches a small blob whole.
     pub(crate) async fn small_blob(&self, digest: Digest) -> Result<Vec<u8>, RegistryError> {
         let path = format!("/v2/{}/blobs/{digest}", self.repository);
-        let mut attempt = 0;
+        let mut attempts = Attempts::new(ATTEMPTS_MAX);
         let bytes = loop {
             match self.document(&path, "*/*").await {
                 Ok((_, bytes)) => break bytes,
-                Err(error) => self.pause(&mut attempt, ATTEMPTS_MAX, error).await?,
+                Err(error) => attempts.pause(error).await?,
             }
         };
         let actual = Digest::of(&bytes);
@@ -143,9 +165,7 @@ impl Registry {
 
     async fn document(&self, path: &str, accept: &str) -> Result<(String, Vec<u8>), RegistryError> {
         let response = self.get(path, accept, None).await?;
-        let content_type =
-            response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let content_type = content_type.split(';').next().unwrap_or_default().trim().to_owned();
+        let content_type = content_type(&response).to_owned();
         let mut bytes = Vec::new();
         let mut stream = response.bytes_stream();
         while let Some(chunk) = stream.next().await {
@@ -169,21 +189,19 @@ impl Registry {
         on_bytes: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), RegistryError> {
         let io = |source| RegistryError::Write { path: path.to_owned(), source };
-        let file = tokio::fs::File::options().write(true).create_new(true).open(path).await.map_err(io)?;
+        // Not on another thread, where it would go on when this is given up, and leave a file where nobody expects one.
+        let file = std::fs::File::options().write(true).create_new(true).open(path).map_err(io)?;
         let mut download = Download {
-            file: tokio::io::BufWriter::with_capacity(WRITE_BYTES, file),
+            file: tokio::io::BufWriter::with_capacity(WRITE_BYTES, tokio::fs::File::from_std(file)),
             hasher: Hasher::default(),
             done: 0,
         };
-        let mut attempt = 0;
+        let mut attempts = Attempts::new(ATTEMPTS_MAX);
         while download.done < size {
-            let before = download.done;
             let outcome = self.blob_part(digest, size, path, &mut download, on_bytes).await;
-            if download.done > before {
-                attempt = 0;
-            }
+            attempts.progress(download.done);
             if let Err(error) = outcome {
-                self.pause(&mut attempt, ATTEMPTS_MAX, error).await?;
+                attempts.pause(error).await?;
             }
         }
         download.file.flush().await.map_err(io)?;
@@ -228,23 +246,6 @@ impl Registry {
         }
     }
 
-    /// Waits before the next attempt, or gives up with the last error.
-    async fn pause(
-        &self,
-        attempt: &mut u32,
-        attempts_max: u32,
-        error: RegistryError,
-    ) -> Result<(), RegistryError> {
-        *attempt += 1;
-        if !error.is_retryable() || *attempt >= attempts_max {
-            return Err(error);
-        }
-        let wait = BACKOFF_FIRST.saturating_mul(1 << (*attempt - 1)).min(BACKOFF_MAX);
-        tracing::debug!(registry = self.host, attempt, error = %error, "trying again");
-        tokio::time::sleep(wait).await;
-        Ok(())
-    }
-
     fn broken(&self, source: reqwest::Error) -> RegistryError {
         RegistryError::Connection { registry: self.host.clone(), source }
     }
@@ -267,8 +268,15 @@ impl Registry {
             StatusCode::NOT_FOUND => {
                 Err(RegistryError::NotFound { registry, repository: self.repository.clone() })
             }
-            status => Err(RegistryError::Status { registry, status: status.as_u16() }),
+            _ => Err(self.unexpected(&response)),
         }
+    }
+
+    fn unexpected(&self, response: &Response) -> RegistryError {
+        let header = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
+        // Its other form, a date, is for hours: longer than anything that is waited for here.
+        let retry_after = header.and_then(|v| v.trim().parse().ok()).map(Duration::from_secs);
+        RegistryError::Status { registry: self.host.clone(), status: response.status().as_u16(), retry_after }
     }
 
     async fn send(
@@ -295,7 +303,11 @@ impl Registry {
         let registry = self.host.clone();
         match self.credentials {
             Some(_) => RegistryError::Denied { registry, repository: self.repository.clone() },
-            None => RegistryError::LoginNeeded { registry, repository: self.repository.clone() },
+            None => RegistryError::LoginNeeded {
+                registry,
+                repository: self.repository.clone(),
+                trouble: self.trouble.clone(),
+            },
         }
     }
 
@@ -305,8 +317,10 @@ impl Registry {
         let challenge = offers.iter().filter_map(|v| v.to_str().ok()).find_map(challenge::parse);
         match (challenge, &self.credentials) {
             (None, _) => Err(RegistryError::Challenge { registry: self.host.clone() }),
-            (Some(Challenge::Basic), Some(credentials)) => Ok(credentials.basic()),
-            (Some(Challenge::Basic), None) => Err(self.denied()),
+            // An identity token is nothing that basic authentication could send.
+            (Some(Challenge::Basic), credentials) => {
+                credentials.as_ref().and_then(Credentials::basic).ok_or_else(|| self.denied())
+            }
             (Some(Challenge::Bearer { realm, service, scope }), _) => {
                 self.token(&realm, &service, &scope).await
             }
@@ -314,19 +328,29 @@ impl Registry {
     }
 
     async fn token(&self, realm: &str, service: &str, scope: &str) -> Result<String, RegistryError> {
-        let url = challenge::token_url(realm, service, scope, self.plain_http)
-            .ok_or_else(|| RegistryError::Challenge { registry: self.host.clone() })?;
-        let mut request = self.client.get(url);
-        if let Some(credentials) = &self.credentials {
-            request = request.header(AUTHORIZATION, credentials.basic());
-        }
+        let url = |service, scope| {
+            challenge::token_url(realm, service, scope, self.plain_http)
+                .ok_or_else(|| RegistryError::Challenge { registry: self.host.clone() })
+        };
+        let request = match &self.credentials {
+            None => self.client.get(url(service, scope)?),
+            Some(Credentials::Password { username, password }) => {
+                let basic = crate::auth::basic(username, password);
+                self.client.get(url(service, scope)?).header(AUTHORIZATION, basic)
+            }
+            Some(Credentials::IdentityToken(token)) => self
+                .client
+                .post(url("", "")?)
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(challenge::refresh_form(token, service, scope)),
+        };
         let response = request.send().await.map_err(|source| self.broken(source))?;
         match response.status() {
             status if status.is_success() => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(self.denied()),
-            status => {
-                return Err(RegistryError::Status { registry: self.host.clone(), status: status.as_u16() });
-            }
+            // What an identity token that is no longer valid gets.
+            StatusCode::BAD_REQUEST if self.credentials.is_some() => return Err(self.denied()),
+            _ => return Err(self.unexpected(&response)),
         }
         let mut bytes = Vec::new();
         let mut stream = response.bytes_stream();
@@ -339,6 +363,43 @@ impl Registry {
         let token = challenge::token(&bytes)
             .ok_or_else(|| RegistryError::Challenge { registry: self.host.clone() })?;
         Ok(format!("Bearer {token}"))
+    }
+}
+
+/// How often something was tried.
+struct Attempts {
+    in_a_row: u32,
+    in_a_row_max: u32,
+    total: u32,
+    /// Bytes that were there when counting began anew.
+    mark: u64,
+}
+
+impl Attempts {
+    fn new(in_a_row_max: u32) -> Attempts {
+        Attempts { in_a_row: 0, in_a_row_max, total: 0, mark: 0 }
+    }
+
+    /// So many bytes are there now.
+    fn progress(&mut self, done: u64) {
+        if done >= self.mark.saturating_add(PROGRESS_BYTES) {
+            (self.mark, self.in_a_row) = (done, 0);
+        }
+    }
+
+    /// Waits before the next attempt, or gives up with the last error.
+    async fn pause(&mut self, error: RegistryError) -> Result<(), RegistryError> {
+        self.in_a_row += 1;
+        self.total += 1;
+        let is_last = self.in_a_row >= self.in_a_row_max || self.total >= ATTEMPTS_TOTAL_MAX;
+        if !error.is_retryable() || is_last {
+            return Err(error);
+        }
+        let backoff = BACKOFF_FIRST.saturating_mul(1 << (self.in_a_row - 1));
+        let wait = backoff.max(error.retry_after().unwrap_or_default()).min(BACKOFF_MAX);
+        tracing::debug!(attempt = self.total, %error, "trying again");
+        tokio::time::sleep(wait).await;
+        Ok(())
     }
 }
 
@@ -360,6 +421,11 @@ impl Download {
         self.done = 0;
         Ok(())
     }
+}
+
+fn content_type(response: &Response) -> &str {
+    let header = response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    header.split(';').next().unwrap_or_default().trim()
 }
 
 fn continues_at(response: &Response, offset: u64) -> bool {

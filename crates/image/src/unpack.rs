@@ -16,6 +16,6 @@ mod tests;
 mod tree;
 
 pub use error::UnpackError;
-pub(crate) use error::is_disk_full;
+pub(crate) use error::{clean, is_disk_full};
 pub(crate) use layer::{LayerSource, Unpacker, decompressed, is_compressed};
 pub(crate) use tar::{EntryKind, TarReader};

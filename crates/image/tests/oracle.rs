@@ -301,3 +301,86 @@ fn the_checker_of_erofs_agrees() {
     run("fsck.erofs", &[ours.image.erofs.as_os_str()]);
     assert_eq!(Path::new(&ours.mounted.0).metadata().unwrap().mode() & 0o7777, 0o755);
 }
+
+#[test]
+fn more_links_than_other_file_systems_hold() {
+    const LINKS: usize = 66_000;
+    let links = (0..LINKS).map(|i| hardlink(format!("l{i}"), "target"));
+    let entries: Vec<Entry> = std::iter::once(file("target", "x")).chain(links).collect();
+    let ours = unpack(&[gzipped(&tar(&entries))]);
+    assert_eq!(ours.mounted.0.join("target").metadata().unwrap().nlink(), LINKS as u64 + 1);
+    assert_eq!(fs::read(ours.mounted.0.join("l65999")).unwrap(), b"x");
+}
+
+#[test]
+fn a_file_beyond_four_gibibytes() {
+    const FAR: u64 = 4 << 30;
+    let sparse = file("far", b"neardata")
+        .pax("GNU.sparse.size", (FAR + 4).to_string())
+        .pax("GNU.sparse.numblocks", "2")
+        .pax("GNU.sparse.map", format!("0,4,{FAR},4"));
+    // Not verified afterwards, as the others are: hashing so many zeros once is enough.
+    let folder = tempfile::tempdir().unwrap();
+    let layout = folder.path().join("layout");
+    write_layout(&layout, &[gzipped(&tar(&[sparse]))], architecture());
+    let store = ImageStore::open(folder.path().join("store")).unwrap();
+    let image = store.load_blocking(&layout, None, &NoProgress).unwrap().remove(0);
+    let mounted = Mounted::erofs(&image.erofs, &folder.path().join("mnt"));
+    let far = fs::File::open(mounted.0.join("far")).unwrap();
+    assert_eq!(far.metadata().unwrap().len(), FAR + 4);
+    let mut word = [0u8; 4];
+    for (offset, expected) in [(0, b"near"), (4, b"\0\0\0\0"), (FAR - 4, b"\0\0\0\0"), (FAR, b"data")] {
+        far.read_exact_at(&mut word, offset).unwrap();
+        assert_eq!(&word, expected, "at {offset}");
+    }
+    assert!(image.size_bytes < 100_000, "holes are stored");
+}
+
+#[test]
+fn attributes_beyond_a_block() {
+    let many = (0..500).fold(file("many", "x"), |entry, i| {
+        entry.pax(&format!("SCHILY.xattr.user.a{i}"), format!("value {i}"))
+    });
+    // A user more, as `setfacl -m u:1000:r` writes it.
+    let acl: Vec<u8> = [(0x01u16, 6u16, u32::MAX), (0x02, 4, 1000), (0x04, 4, u32::MAX), (0x10, 4, u32::MAX)]
+        .into_iter()
+        .chain([(0x20, 4, u32::MAX)])
+        .fold(2u32.to_le_bytes().to_vec(), |acl, (tag, permission, id)| {
+            [&acl[..], &tag.to_le_bytes(), &permission.to_le_bytes(), &id.to_le_bytes()].concat()
+        });
+    let ours = unpack(&[gzipped(&tar(&[
+        many,
+        file("big", "x").pax("SCHILY.xattr.user.big", vec![b'v'; 30_000]),
+        file("listed", "x").pax("SCHILY.xattr.system.posix_acl_access", &acl),
+    ]))]);
+    let facts = facts(&ours.mounted.0);
+    assert_eq!(facts[&b"many"[..]].xattrs.len(), 500);
+    assert_eq!(facts[&b"many"[..]].xattrs[&b"user.a499"[..]], b"value 499");
+    assert_eq!(facts[&b"big"[..]].xattrs[&b"user.big"[..]], vec![b'v'; 30_000]);
+    assert_eq!(facts[&b"listed"[..]].xattrs[&b"system.posix_acl_access"[..]], acl);
+}
+
+/// What a Debian system with a server in it looks like, entry by entry.
+#[test]
+fn a_real_image() {
+    let program = std::env::current_exe().unwrap();
+    let target = program.ancestors().nth(3).unwrap();
+    let archive = target.join("test-assets/images/nginx.tar");
+    assert!(archive.exists(), "run `cargo xtask images nginx` first");
+    let folder = tempfile::tempdir().unwrap();
+    let layout = folder.path().join("layout");
+    fs::create_dir(&layout).unwrap();
+    let arguments = ["-C".as_ref(), layout.as_os_str(), "-xf".as_ref(), archive.as_os_str()];
+    run("tar", &arguments);
+    let store = ImageStore::open(folder.path().join("store")).unwrap();
+    let image = store.load_blocking(&archive, None, &NoProgress).unwrap().remove(0);
+    let mounted = Mounted::erofs(&image.erofs, &folder.path().join("mnt"));
+    let rootfs = folder.path().join("rootfs");
+    let name = format!("{}:nginx:1", layout.display());
+    run("umoci", &["raw", "unpack", "--image", &name, rootfs.to_str().unwrap()].map(std::ffi::OsStr::new));
+    let (expected, actual) = (facts(&rootfs), facts(&mounted.0));
+    assert_eq!(actual.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (name, expected) in &expected {
+        assert_eq!(&actual[name], expected, "{:?}", String::from_utf8_lossy(name));
+    }
+}

@@ -1,29 +1,30 @@
-//! The node's images: what the agent asks of the store, and what people ask through the API.
+//! The node's images: what people ask of the store through the API. What the agent asks is in `fetch`, what is known of
+//! registries in `registries`.
+
+mod fetch;
+mod registries;
+mod teller;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lith_api::error::{Code, Failure};
-use lith_api::image::{Collected, Image, ImageDetail, Login, Progress};
-use lith_core::task;
-use lith_image::{
-    Credentials, Digest, GcScope, ImageConfig, ImageError, ImageStore, Logins, NoProgress, Phase,
-    ProgressEvent, PullOptions, Reference, RegistryOptions, check_login, credentials_from_docker_config,
-};
+use lith_api::image::{Collected, Image, ImageDetail, Progress, Removed};
+use lith_core::name::TaskId;
+use lith_image::{Archive, Digest, GcScope, ImageError, ImageStore, Listing, Logins, Reference};
 use tokio::sync::mpsc::Sender;
 
 use crate::agent::Waker;
 use crate::chain::chain;
+use fetch::Fetch;
+pub use fetch::Stored;
+use teller::Teller;
 
-/// Where people have logged in with Docker, below their home.
-const DOCKER_CONFIG: &str = ".docker/config.json";
-/// Where Docker keeps the certificate authorities of registries, a folder each.
-const DOCKER_CERTIFICATES: &str = "/etc/docker/certs.d";
-/// Where lith keeps its own logins, in the image store's folder.
+/// Where lith keeps what it knows of registries, in the image store's folder.
 const LOGINS_FILE: &str = "registries.json";
-/// Digits of a digest that tell layers apart for a person.
-const SHORT_DIGITS: usize = 12;
+/// Longest sentence about an image: names, paths and answers in it are strangers'.
+const SENTENCE_CHARS_MAX: usize = 2000;
 
 /// The images of this node. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -32,24 +33,10 @@ pub struct Images {
     logins: Logins,
     /// Fetches that the agent asked for, by reference as written in the job.
     fetches: Arc<Mutex<BTreeMap<String, Fetch>>>,
+    /// What each task that the agent remembers was started from. Whoever removes images holds this meanwhile: what is
+    /// taken for a start stays until the task is gone.
+    pins: Arc<Mutex<BTreeMap<TaskId, Digest>>>,
     waker: Option<Waker>,
-}
-
-#[derive(Debug)]
-enum Fetch {
-    Running,
-    Failed(String),
-}
-
-/// An image that is here.
-#[derive(Debug, Clone)]
-pub struct Stored {
-    /// Digest of its manifest.
-    pub digest: String,
-    /// Its root file system.
-    pub path: PathBuf,
-    /// What to run.
-    pub config: ImageConfig,
 }
 
 impl Images {
@@ -59,72 +46,14 @@ impl Images {
     /// When the folder cannot be used.
     pub fn open(root: &Path) -> Result<Self, ImageError> {
         let logins = Logins::at(root.join(LOGINS_FILE));
-        Ok(Self { store: ImageStore::open(root)?, logins, fetches: Arc::default(), waker: None })
+        let store = ImageStore::open(root)?;
+        Ok(Self { store, logins, fetches: Arc::default(), pins: Arc::default(), waker: None })
     }
 
     /// The same images, waking the agent when a fetch ends or an image comes.
     #[must_use]
     pub fn waking(&self, waker: Waker) -> Self {
         Self { waker: Some(waker), ..self.clone() }
-    }
-
-    /// The image that a name or digest leads to, if it is here. A store that cannot be read has no images; why is
-    /// logged.
-    #[must_use]
-    pub fn stored(&self, name: &str) -> Option<Stored> {
-        let found = self.store.resolve(name).unwrap_or_else(|error| {
-            tracing::error!(image = %name, error = %chain(&error), "the image store cannot be read");
-            None
-        });
-        found.map(|image| Stored {
-            digest: image.digest.to_string(),
-            path: image.erofs,
-            config: image.config,
-        })
-    }
-
-    /// How the fetch of an image that is not here stands.
-    #[must_use]
-    pub fn fetching(&self, name: &str) -> task::Image {
-        match self.fetches().get(name) {
-            None => task::Image::Missing,
-            Some(Fetch::Running) => task::Image::Fetching,
-            Some(Fetch::Failed(why)) => task::Image::Failed(why.clone()),
-        }
-    }
-
-    /// Starts to fetch an image in the background, unless that is under way.
-    pub fn fetch(&self, name: &str, runtime: &tokio::runtime::Handle) {
-        if matches!(self.fetches().insert(name.to_owned(), Fetch::Running), Some(Fetch::Running)) {
-            return;
-        }
-        let (images, name) = (self.clone(), name.to_owned());
-        runtime.spawn(async move {
-            let result = images.pull_quietly(&name).await;
-            {
-                let mut fetches = images.fetches();
-                match result {
-                    Ok(()) => fetches.remove(&name),
-                    Err(why) => fetches.insert(name, Fetch::Failed(why)),
-                };
-            }
-            images.wake();
-        });
-    }
-
-    /// Forgets that the last fetch of an image failed.
-    pub fn forget_failure(&self, name: &str) {
-        let mut fetches = self.fetches();
-        if matches!(fetches.get(name), Some(Fetch::Failed(_))) {
-            fetches.remove(name);
-        }
-    }
-
-    async fn pull_quietly(&self, name: &str) -> Result<(), String> {
-        let reference: Reference = name.parse().map_err(|error| chain(&ImageError::Reference(error)))?;
-        let options = self.options(&reference.registry, false).map_err(|failure| failure.message)?;
-        let pulled = self.store.pull(&reference, &options, Arc::new(NoProgress)).await;
-        pulled.map(|_| ()).map_err(|error| chain(&error))
     }
 
     /// Fetches an image, telling of its progress.
@@ -138,20 +67,21 @@ impl Images {
         lines: Sender<Progress>,
     ) -> Result<Vec<Image>, Failure> {
         let reference: Reference = name.parse().map_err(|error| failure(&ImageError::Reference(error)))?;
-        let options = self.options(&reference.registry, plain_http)?;
-        let teller = Arc::new(Teller { lines, parts: Mutex::default() });
+        let options = self.options(&reference.registry, plain_http).await;
+        let teller = Arc::new(Teller::new(lines));
         let image = self.store.pull(&reference, &options, teller).await.map_err(|error| failure(&error))?;
-        self.wake();
+        self.has_come();
         Ok(vec![listed(image, &BTreeSet::new())])
     }
 
-    /// Loads images from an archive. Blocks.
+    /// Loads images from a stream. Blocks.
     ///
     /// # Errors
     /// Why the archive is not acceptable.
     pub fn load(
         &self,
-        archive: impl std::io::Read,
+        archive: &Archive<'_>,
+        reader: impl std::io::Read,
         name: Option<&str>,
         lines: Sender<Progress>,
     ) -> Result<Vec<Image>, Failure> {
@@ -159,105 +89,76 @@ impl Images {
             .map(str::parse::<Reference>)
             .transpose()
             .map_err(|error| failure(&ImageError::Reference(error)))?;
-        let teller = Teller { lines, parts: Mutex::default() };
-        let images =
-            self.store.load_reader(archive, name.as_ref(), &teller).map_err(|error| failure(&error))?;
-        self.wake();
+        let teller = Teller::new(lines);
+        let images = self
+            .store
+            .load_reader(archive, reader, name.as_ref(), &teller)
+            .map_err(|error| failure(&error))?;
+        self.has_come();
         Ok(images.into_iter().map(|image| listed(image, &BTreeSet::new())).collect())
     }
 
-    /// Every image. `in_use` are the digests that tasks run from.
+    /// Every image, damaged ones too. `wanted` are the names in the jobs that are deployed.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn list(&self, in_use: &BTreeSet<String>) -> Result<Vec<Image>, Failure> {
+    pub fn list(&self, wanted: &BTreeSet<String>) -> Result<Vec<Image>, Failure> {
+        let in_use = self.in_use(&self.pins(), wanted);
         let images = self.store.list().map_err(|error| failure(&error))?;
-        Ok(images.into_iter().map(|image| listed(image, in_use)).collect())
+        Ok(images.into_iter().map(|listing| of_listing(listing, &in_use)).collect())
     }
 
     /// One image with its configuration.
     ///
     /// # Errors
     /// When it is not here.
-    pub fn inspect(&self, name: &str, in_use: &BTreeSet<String>) -> Result<ImageDetail, Failure> {
+    pub fn inspect(&self, name: &str, wanted: &BTreeSet<String>) -> Result<ImageDetail, Failure> {
+        let in_use = self.in_use(&self.pins(), wanted);
         let image = self.store.inspect(name).map_err(|error| failure(&error))?;
         let config = serde_json::to_value(&image.config).unwrap_or_default();
-        Ok(ImageDetail { image: listed(image, in_use), config })
+        Ok(ImageDetail { image: listed(image, &in_use), config })
     }
 
     /// Reads an image whole and compares it with what was recorded.
     ///
     /// # Errors
     /// When it is damaged or not here.
-    pub fn verify(&self, name: &str, in_use: &BTreeSet<String>) -> Result<Image, Failure> {
+    pub fn verify(&self, name: &str, wanted: &BTreeSet<String>) -> Result<Image, Failure> {
         self.store.verify(name).map_err(|error| failure(&error))?;
-        Ok(self.inspect(name, in_use)?.image)
+        Ok(self.inspect(name, wanted)?.image)
     }
 
     /// Removes a name, and the image with its last name.
     ///
     /// # Errors
     /// When it is in use or not here.
-    pub fn remove(&self, name: &str, in_use: &BTreeSet<String>) -> Result<Collected, Failure> {
-        let size_bytes = self.store.inspect(name).map_err(|error| failure(&error))?.size_bytes;
-        let removed = self.store.remove(name, &digests(in_use)).map_err(|error| failure(&error))?;
-        Ok(match removed {
-            Some(digest) => Collected { removed: vec![digest.to_string()], freed_bytes: size_bytes },
-            None => Collected { removed: vec![], freed_bytes: 0 },
-        })
+    pub fn remove(&self, name: &str, wanted: &BTreeSet<String>) -> Result<Collected, Failure> {
+        let pins = self.pins();
+        let in_use = self.in_use(&pins, wanted);
+        let removed = self.store.remove(name, &in_use).map_err(|error| failure(&error))?;
+        Ok(collected(removed))
     }
 
-    /// Removes every image that no task uses.
+    /// Removes images that no task uses and no deployed job names: those without a name, or all.
     ///
     /// # Errors
     /// When the store cannot be changed.
-    pub fn collect(&self, in_use: &BTreeSet<String>) -> Result<Collected, Failure> {
-        let report = self.store.gc(&digests(in_use), GcScope::Unused).map_err(|error| failure(&error))?;
-        Ok(Collected {
-            removed: report.removed.iter().map(ToString::to_string).collect(),
-            freed_bytes: report.freed_bytes,
-        })
+    pub fn collect(&self, scope: GcScope, wanted: &BTreeSet<String>) -> Result<Collected, Failure> {
+        let pins = self.pins();
+        let in_use = self.in_use(&pins, wanted);
+        Ok(collected(self.store.gc(&in_use, scope).map_err(|error| failure(&error))?))
     }
 
-    /// Checks a login against its registry and keeps it.
-    ///
-    /// # Errors
-    /// When the registry does not accept it.
-    pub async fn login(&self, registry: &str, login: Login) -> Result<(), Failure> {
-        let credentials = Credentials { username: login.username, password: login.password };
-        let options = RegistryOptions {
-            credentials: Some(credentials.clone()),
-            plain_http: login.plain_http,
-            ca_certificates_pem: certificates(registry),
-        };
-        check_login(registry, &options)
-            .await
-            .map_err(|error| with_hint(Failure::new(Code::Image, chain(&error)), error.hint()))?;
-        self.logins.set(registry, credentials).map_err(|error| auth(&error))
+    /// What must stay: what tasks were started from, and what deployed jobs would start from next.
+    fn in_use(&self, pins: &BTreeMap<TaskId, Digest>, wanted: &BTreeSet<String>) -> BTreeSet<Digest> {
+        let named = wanted.iter().filter_map(|name| self.stored(name)).map(|stored| stored.digest);
+        pins.values().copied().chain(named).collect()
     }
 
-    /// Forgets a login.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn logout(&self, registry: &str) -> Result<(), Failure> {
-        if self.logins.remove(registry).map_err(|error| auth(&error))? {
-            return Ok(());
-        }
-        Err(Failure::new(Code::NotFound, format!("there is no login for {registry}")))
-    }
-
-    fn options(&self, registry: &str, plain_http: bool) -> Result<PullOptions, Failure> {
-        let own = self.logins.get(registry).map_err(|error| auth(&error))?;
-        let credentials = match own {
-            Some(credentials) => Some(credentials),
-            None => docker_credentials(registry)?,
-        };
-        let ca_certificates_pem = certificates(registry);
-        Ok(PullOptions {
-            registry: RegistryOptions { credentials, plain_http, ca_certificates_pem },
-            platform: None,
-        })
+    /// An image has come: who waits for it looks, and what failed before is no matter any more.
+    fn has_come(&self) {
+        self.fetches().retain(|_, fetch| !matches!(fetch, Fetch::Noted(_)));
+        self.wake();
     }
 
     fn wake(&self) {
@@ -266,43 +167,52 @@ impl Images {
         }
     }
 
-    fn fetches(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Fetch>> {
+    fn pins(&self) -> MutexGuard<'_, BTreeMap<TaskId, Digest>> {
+        // One call changes one entry, so that a panic leaves none half-written.
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fetches(&self) -> MutexGuard<'_, BTreeMap<String, Fetch>> {
         // Entries are replaced whole, so that a panic leaves none half-written.
         self.fetches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn docker_credentials(registry: &str) -> Result<Option<Credentials>, Failure> {
-    let Some(home) = std::env::home_dir() else { return Ok(None) };
-    match std::fs::read(home.join(DOCKER_CONFIG)) {
-        Ok(json) => credentials_from_docker_config(&json, registry).map_err(|error| auth(&error)),
-        // Not there, or not to be read: then nobody has logged in with Docker.
-        Err(_) => Ok(None),
-    }
-}
-
-/// The certificate authorities that Docker would trust for a registry.
-fn certificates(registry: &str) -> Vec<Vec<u8>> {
-    let folder = std::fs::read_dir(Path::new(DOCKER_CERTIFICATES).join(registry));
-    let files = folder.into_iter().flatten().flatten().map(|entry| entry.path());
-    let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "crt"));
-    files.filter_map(|path| std::fs::read(path).ok()).collect()
-}
-
-fn listed(image: lith_image::Image, in_use: &BTreeSet<String>) -> Image {
-    let digest = image.digest.to_string();
+fn listed(image: lith_image::Image, in_use: &BTreeSet<Digest>) -> Image {
     Image {
-        is_used: in_use.contains(&digest),
-        digest,
+        is_used: in_use.contains(&image.digest),
+        digest: image.digest.to_string(),
         names: image.names,
         size_bytes: image.size_bytes,
         created: image.created,
         platform: image.platform.to_string(),
+        is_damaged: false,
     }
 }
 
-fn digests(in_use: &BTreeSet<String>) -> BTreeSet<Digest> {
-    in_use.iter().filter_map(|digest| digest.parse().ok()).collect()
+fn of_listing(listing: Listing, in_use: &BTreeSet<Digest>) -> Image {
+    let Listing { digest, names, size_bytes, image } = listing;
+    match image {
+        Ok(image) => listed(image, in_use),
+        Err(error) => {
+            tracing::error!(image = %digest, error = %chain(&error), "the image cannot be read");
+            let (created, platform) = (None, String::new());
+            let is_used = in_use.contains(&digest);
+            let digest = digest.to_string();
+            Image { digest, names, size_bytes, created, platform, is_used, is_damaged: true }
+        }
+    }
+}
+
+fn collected(removed: impl IntoIterator<Item = lith_image::Removed>) -> Collected {
+    let removed = removed.into_iter().map(|removed| Removed {
+        digest: removed.digest.to_string(),
+        names: removed.names,
+        freed_bytes: removed.freed_bytes,
+    });
+    let removed: Vec<Removed> = removed.collect();
+    let freed_bytes = removed.iter().fold(0, |sum: u64, removed| sum.saturating_add(removed.freed_bytes));
+    Collected { removed, freed_bytes }
 }
 
 fn failure(error: &ImageError) -> Failure {
@@ -316,65 +226,28 @@ fn failure(error: &ImageError) -> Failure {
         | ImageError::Finish { .. }
         | ImageError::Archive { .. }
         | ImageError::ArchiveDamaged { .. }
+        | ImageError::Spool { .. }
+        | ImageError::TooLarge { .. }
+        | ImageError::NoRoom { .. }
         | ImageError::Io { .. }
+        | ImageError::NamesDamaged { .. }
         | ImageError::Damaged { .. }
         | ImageError::Corrupt { .. }
         | ImageError::Interrupted { .. } => Code::Image,
     };
-    with_hint(Failure::new(code, chain(error)), error.hint())
+    with_hint(Failure::new(code, sentence(error)), error.hint())
 }
 
-fn auth(error: &lith_image::AuthError) -> Failure {
-    with_hint(Failure::new(Code::Image, chain(error)), error.hint())
+/// An error with its causes, bounded and without what a terminal would obey: parts of it are strangers' words.
+fn sentence(error: &dyn std::error::Error) -> String {
+    let text = chain(error);
+    let clean = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
+    clean.take(SENTENCE_CHARS_MAX).collect()
 }
 
 fn with_hint(failure: Failure, hint: Option<String>) -> Failure {
     match hint {
         Some(hint) => failure.hint(hint),
         None => failure,
-    }
-}
-
-/// Turns the store's progress into lines. Drops a line rather than wait: the next one says more.
-struct Teller {
-    lines: Sender<Progress>,
-    parts: Mutex<Vec<(String, u64)>>,
-}
-
-impl lith_image::Progress for Teller {
-    fn event(&self, event: ProgressEvent) {
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = match event {
-            ProgressEvent::Layers(layers) => {
-                let short = |digest: &Digest| {
-                    let text = digest.to_string();
-                    let digits = text.split_once(':').map_or(text.as_str(), |(_, digits)| digits);
-                    digits.chars().take(SHORT_DIGITS).collect::<String>()
-                };
-                *parts = layers.iter().map(|(digest, bytes)| (short(digest), *bytes)).collect();
-                return;
-            }
-            ProgressEvent::Layer { index, phase, done, total } => {
-                let Some((part, _)) = parts.get(index) else { return };
-                let phase = match phase {
-                    Phase::Fetching => "fetching",
-                    Phase::Unpacking => "unpacking",
-                    Phase::Done => "done",
-                };
-                Progress::Part {
-                    part: part.clone(),
-                    phase: phase.to_owned(),
-                    done_bytes: done,
-                    total_bytes: Some(total),
-                }
-            }
-            ProgressEvent::Finishing => Progress::Part {
-                part: "image".to_owned(),
-                phase: "finishing".to_owned(),
-                done_bytes: 0,
-                total_bytes: None,
-            },
-        };
-        let _ = self.lines.try_send(line);
     }
 }

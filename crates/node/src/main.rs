@@ -14,12 +14,17 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     // Before the grammar of all commands is built: a supervisor must stay small.
     if arguments.nth(1).is_some_and(|first| first == shim::SUBCOMMAND) {
+        set_umask();
         let words = arguments.map(|word| word.to_string_lossy().into_owned());
-        return shim::main(&words.collect::<Vec<_>>());
+        return lith_vmm::shim::main(&words.collect::<Vec<_>>());
     }
     let invocation = lith_cli::parse();
     if !matches!(&invocation, Invocation::Up(args) if !args.detach) {
         lith_cli::end_on_panic();
+    }
+    // The files that a person copies out of a task are made by that person's rules.
+    if !matches!(invocation, Invocation::Client(_)) {
+        set_umask();
     }
     match invocation {
         Invocation::Client(command) => lith_cli::run(command),
@@ -28,6 +33,12 @@ fn main() -> ExitCode {
         Invocation::Down(args) => finish(run_down(&args), args.manner),
         Invocation::Doctor(args) => run_doctor(&args),
     }
+}
+
+/// What lith makes has the rights that it says, whoever's shell started it: a jailed VMM is another user, and must be
+/// able to read what is meant for it.
+fn set_umask() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
 }
 
 fn finish(result: Result<(), Failure>, manner: Manner) -> ExitCode {
@@ -40,22 +51,20 @@ fn finish(result: Result<(), Failure>, manner: Manner) -> ExitCode {
 fn run_doctor(args: &DoctorArgs) -> ExitCode {
     let examine = || {
         up::require_root()?;
-        let layout = Layout::new(&args.data_dir, &args.run_dir);
+        let layout = Layout::new(&up::absolute(&args.data_dir)?, &up::absolute(&args.run_dir)?);
+        let _spinner = Spinner::new(args.manner.talk, "looking at this machine");
         // A daemon that runs knows best with which kernel and network it does.
         let runtime = runtime()?;
         match runtime.block_on(Client::new(&layout.socket()).get("/v1/doctor")) {
             Err(failure) if failure.code == Code::Unreachable => {}
             answer => return answer,
         }
-        let config = up::config(&up::defaults(&args.data_dir, &args.run_dir), layout)?;
+        let config =
+            up::config(&up::defaults(&args.data_dir, &args.run_dir, args.kernel.as_deref()), layout)?;
         Ok(Doctor::new(&config).examine_blocking())
     };
     let format = if args.json { Format::Json } else { Format::Text };
-    // The first time, a machine is booted to see whether it can be.
-    let spinner = Spinner::start(args.manner, "looking at this machine");
-    let examined = examine();
-    drop(spinner);
-    match examined {
+    match examine() {
         Ok(checks) => lith_cli::print_checks(&checks, format, args.manner),
         Err(failure) => lith_cli::report(&failure, args.manner),
     }
@@ -65,12 +74,8 @@ fn run_down(args: &DownArgs) -> Result<(), Failure> {
     if args.purge && !args.yes && !confirm(args)? {
         return Ok(());
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime =
-        runtime.map_err(|error| Failure::new(Code::Machine, format!("cannot start threads: {error}")))?;
-    let _spinner = Spinner::start(args.manner, "stopping every task");
-    runtime
-        .block_on(down::down(args, |layout| up::config(&up::defaults(&args.data_dir, &args.run_dir), layout)))
+    let defaults = up::defaults(&args.data_dir, &args.run_dir, None);
+    runtime()?.block_on(down::down(args, |layout| up::config(&defaults, layout)))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {

@@ -8,6 +8,7 @@ pub(crate) mod events;
 mod status;
 pub(crate) mod warnings;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lith_api::agent::{Desired, Observed};
@@ -259,6 +260,14 @@ impl Server {
             Ok(tasks)
         })
         .await
+    }
+
+    /// Names of the images of every task that is deployed, also of those that are stopped.
+    #[must_use]
+    pub fn wanted_images(&self) -> BTreeSet<String> {
+        let desired = self.desired.borrow();
+        let tasks = desired.allocs.iter().flat_map(|alloc| &alloc.tasks);
+        tasks.map(|task| task.spec.image.clone()).collect()
     }
 
     /// Tells of each change of phase, for as long as the agent lives.

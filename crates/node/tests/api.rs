@@ -46,13 +46,23 @@ impl World {
         let images = Images::open(&layout.images()).unwrap();
         let node: NodeName = "odin".parse().unwrap();
         let network = GuestNetwork::default();
-        let config = AgentConfig { layout: layout.clone(), node: node.clone(), network, kernels: vec![] };
+        let config = AgentConfig {
+            layout: layout.clone(),
+            node: node.clone(),
+            network,
+            kernels: vec![],
+            trusts_database: false,
+        };
         let doctor = Arc::new(Doctor::new(&config));
         let (agent, ends) = Agent::new(config, images.clone(), runtime.handle().clone()).unwrap();
         let Ends { desired, observed, handle, .. } = ends;
-        let server = Arc::new(Server::new(store, node.clone(), desired, observed).unwrap());
-        let (down, _) = tokio::sync::mpsc::channel(1);
-        let context = Context { server, agent: handle, images, node: node.to_string(), down, doctor };
+        let server = Ok(Arc::new(Server::new(store, node.clone(), desired, observed.clone()).unwrap()));
+        // Nobody is stopped here.
+        let (ask, _) = tokio::sync::mpsc::channel(1);
+        let (_, outcome) = tokio::sync::watch::channel(None);
+        let down = http::Down { ask, observed, outcome };
+        let (node, data_dir) = (node.to_string(), layout.data.display().to_string());
+        let context = Context { server, agent: handle, images, node, data_dir, down, doctor };
         let socket = layout.socket();
         runtime.block_on(async {
             let listener = http::listen(&socket).unwrap();

@@ -64,6 +64,23 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// What to do next.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        use rusqlite_migration::{Error, MigrationDefinitionError};
+        match self {
+            Self::Migrate {
+                source: Error::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead),
+                ..
+            } => "a newer lith has changed it: start that version again",
+            Self::Open { .. } | Self::Migrate { .. } | Self::Statement { .. } | Self::Row { .. } => {
+                "restore the file from a backup, then start lith again"
+            }
+        }
+    }
+}
+
 /// A job with the times of its changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredJob {

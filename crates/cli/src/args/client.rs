@@ -48,7 +48,7 @@ pub(crate) enum Command {
     /// Work with the images of this machine
     #[command(subcommand)]
     Image(ImageCommand),
-    /// Log in to a registry, or out of it
+    /// Work with registries: logins, and which may speak plain HTTP
     #[command(subcommand)]
     Registry(RegistryCommand),
     /// Show what happens, as it happens
@@ -218,8 +218,12 @@ pub(crate) enum ImageCommand {
         #[arg(value_name = "IMAGE", required = true)]
         images: Vec<String>,
     },
-    /// Remove every image that no job uses
-    Gc,
+    /// Remove images that no job uses and that lost their name to a newer one
+    Gc {
+        /// Also those that have a name, pulled or loaded by hand.
+        #[arg(long)]
+        all: bool,
+    },
     /// Read an image again and compare it with its digest
     Verify {
         /// Names or digests; all images when none is given.
@@ -237,17 +241,29 @@ pub(crate) enum ImageCommand {
 pub(crate) struct PullArgs {
     /// The image, such as `nginx:1.27`.
     pub(crate) image: String,
-    /// Speak plain HTTP to the registry.
+    /// Speak plain HTTP to the registry, this once.
     #[arg(long)]
     pub(crate) plain_http: bool,
 }
 
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum RegistryCommand {
+    /// List registries with a login, and those that may speak plain HTTP
+    Ls,
     /// Keep a name and password for a registry
     Login(LoginArgs),
     /// Forget them
     Logout {
+        /// The registry, such as `registry.example:5000`.
+        host: String,
+    },
+    /// Let a registry without TLS be asked over plain HTTP from now on
+    AllowHttp {
+        /// The registry, such as `registry.example:5000`.
+        host: String,
+    },
+    /// Want TLS with a registry again
+    RefuseHttp {
         /// The registry, such as `registry.example:5000`.
         host: String,
     },
@@ -263,7 +279,7 @@ pub(crate) struct LoginArgs {
     /// Read the password from standard input.
     #[arg(long)]
     pub(crate) password_stdin: bool,
-    /// Speak plain HTTP to the registry.
+    /// Speak plain HTTP to the registry, now and from now on.
     #[arg(long)]
     pub(crate) plain_http: bool,
 }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::spinner::Talk;
+
 use super::{Command, Invocation, Manner, command, parse_from};
 
 fn client(line: &str) -> Command {
@@ -53,7 +55,7 @@ fn the_run_folder_reaches_every_command() {
 
 #[test]
 fn quiet_and_colours_reach_every_command() {
-    let manner = Manner { no_color: true, is_quiet: true };
+    let manner = Manner { no_color: true, talk: Talk::Quiet };
     let Invocation::Up(up) = parse_from(["lith", "up", "-q", "--no-color"]).unwrap() else { panic!() };
     let Invocation::Down(down) = parse_from(["lith", "-q", "--no-color", "down"]).unwrap() else { panic!() };
     let Invocation::Doctor(doctor) = parse_from(["lith", "doctor", "--no-color", "--json"]).unwrap() else {

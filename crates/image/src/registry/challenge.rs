@@ -55,6 +55,18 @@ pub(crate) fn token_url(realm: &str, service: &str, scope: &str, plain_http: boo
     Some(url)
 }
 
+/// The body of a request that changes an identity token for an access token (Docker's token specification, "oauth2").
+pub(crate) fn refresh_form(refresh_token: &str, service: &str, scope: &str) -> String {
+    let mut form = reqwest::Url::parse("form:").expect("a scheme alone is an address");
+    form.query_pairs_mut()
+        .append_pair("grant_type", "refresh_token")
+        .append_pair("client_id", "lith")
+        .append_pair("refresh_token", refresh_token)
+        .append_pair("service", service)
+        .append_pair("scope", scope);
+    form.query().unwrap_or_default().to_owned()
+}
+
 /// The token in an answer.
 pub(crate) fn token(bytes: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
@@ -68,7 +80,7 @@ pub(crate) fn token(bytes: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Challenge, parse, token, token_url};
+    use super::{Challenge, parse, refresh_form, token, token_url};
 
     #[test]
     fn challenges() {
@@ -92,6 +104,8 @@ mod tests {
         assert!(token_url("http://a.example/t", "", "", false).is_none());
         assert!(token_url("http://a.example/t", "", "", true).is_some());
         assert!(token_url("file:///etc/passwd", "", "", true).is_none());
+        let form = refresh_form("a&b", "s", "repository:a:pull");
+        assert!(form.contains("refresh_token=a%26b&service=s&scope=repository%3Aa%3Apull"), "{form}");
         assert_eq!(token(br#"{"access_token":"t"}"#).as_deref(), Some("t"));
         assert_eq!(token(b"{\"token\":\"a\\r\\nb\"}"), None);
     }

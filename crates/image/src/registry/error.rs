@@ -4,8 +4,10 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::digest::Digest;
+use crate::error::FREE_SPACE;
 use crate::unpack::is_disk_full;
 
 /// A failed exchange with a registry.
@@ -36,12 +38,26 @@ pub enum RegistryError {
         registry: String,
     },
     /// The registry wants a login.
-    #[error("registry {registry} wants a login for {repository:?}")]
+    #[error("registry {registry} wants a login for {repository:?}{}", because(trouble.as_deref()))]
     LoginNeeded {
         /// The registry's host.
         registry: String,
         /// The repository.
         repository: String,
+        /// Why the login that is kept could not be used, if there is one.
+        trouble: Option<String>,
+    },
+    /// A login that was only to be checked is wrong.
+    #[error("registry {registry} does not accept this name and password")]
+    WrongLogin {
+        /// The registry's host.
+        registry: String,
+    },
+    /// Something else than a registry answers there.
+    #[error("{registry} is no container registry")]
+    NoRegistry {
+        /// The host.
+        registry: String,
     },
     /// The credentials are wrong or not enough.
     #[error("registry {registry} refuses the login for {repository:?}")]
@@ -72,6 +88,8 @@ pub enum RegistryError {
         registry: String,
         /// The HTTP status.
         status: u16,
+        /// When to ask again, if it said so.
+        retry_after: Option<Duration>,
     },
     /// More bytes than announced or allowed.
     #[error("registry {registry} sent more than {limit} bytes")]
@@ -102,7 +120,16 @@ pub enum RegistryError {
     },
 }
 
+fn because(trouble: Option<&str>) -> String {
+    trouble.map_or(String::new(), |trouble| format!(", and the one that is kept cannot be used: {trouble}"))
+}
+
 impl RegistryError {
+    /// How long the registry wants to be left alone.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        if let RegistryError::Status { retry_after, .. } = self { *retry_after } else { None }
+    }
+
     /// Whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -111,6 +138,8 @@ impl RegistryError {
             RegistryError::Setup { .. }
             | RegistryError::LoginNeeded { .. }
             | RegistryError::Denied { .. }
+            | RegistryError::WrongLogin { .. }
+            | RegistryError::NoRegistry { .. }
             | RegistryError::Challenge { .. }
             | RegistryError::NotFound { .. }
             | RegistryError::TooLong { .. }
@@ -124,10 +153,19 @@ impl RegistryError {
         let text = match self {
             RegistryError::Setup { .. } => "check the certificate file given for this registry".to_owned(),
             RegistryError::Connection { registry, source } if source.is_connect() => format!(
-                "check that {registry} is right and reachable; a registry without TLS must be allowed with plain_http, one with its own certificate authority needs that authority's certificate"
+                "check that {registry} is right and reachable; one without TLS must be allowed once with `lith registry allow-http {registry}`, one with its own certificate authority needs that authority's certificate in /etc/docker/certs.d/{registry}/ca.crt"
+            ),
+            RegistryError::Status { registry, status: 429, .. } => format!(
+                "it limits how often it may be asked: log in with `lith registry login {registry}`, or wait and try again"
             ),
             RegistryError::Connection { .. } | RegistryError::CutShort { .. } | RegistryError::Status { .. } => {
                 "the registry or the network has a problem: try again later".to_owned()
+            }
+            RegistryError::WrongLogin { .. } => {
+                "check both; many registries want an access token instead of the password".to_owned()
+            }
+            RegistryError::NoRegistry { .. } => {
+                "give the host and port as they stand in names of images, such as registry.example:5000".to_owned()
             }
             RegistryError::LoginNeeded { registry, .. } => {
                 format!("log in with `lith registry login {registry}`; a wrong name looks the same to some registries")
@@ -141,7 +179,7 @@ impl RegistryError {
                 "the image was changed or damaged on its way: try again, and do not trust the registry if it stays so".to_owned()
             }
             RegistryError::Write { source, .. } if is_disk_full(source) => {
-                "free some space on the disk of the data folder, for example with `lith image gc`, and try again".to_owned()
+                FREE_SPACE.to_owned()
             }
             RegistryError::Write { .. } => "look at the disk and the permissions of the data folder".to_owned(),
         };

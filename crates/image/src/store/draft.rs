@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::files::{self, lock_file, sync_folder, write_new};
+use super::files::{self, PassingLock, lock_file, sync_folder, write_new};
 use super::{ImageStore, Record, VERSION};
 use crate::config::ConfigDocument;
 use crate::digest::{Digest, digest_of_reader};
@@ -25,8 +25,10 @@ pub(super) struct Draft {
 
 /// What is known of an image before its layers are read.
 pub(super) struct Plan {
-    /// Name for messages.
+    /// What it is called in messages, with its noun.
     pub(super) label: String,
+    /// Names that will lead to it.
+    pub(super) names: Vec<String>,
     pub(super) digest: Digest,
     pub(super) manifest_bytes: Vec<u8>,
     pub(super) config_bytes: Vec<u8>,
@@ -40,7 +42,7 @@ impl Draft {
         let unique = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = store.root().join("tmp").join(unique);
         if folder.exists() && files::is_abandoned(&folder) {
-            fs::remove_dir_all(&folder).map_err(io_error("remove", &folder))?;
+            files::remove_folder(&folder)?;
         }
         fs::create_dir(&folder).map_err(io_error("create", &folder))?;
         let alive = lock_file(&folder.join(files::ALIVE)).inspect_err(|_| {
@@ -94,20 +96,25 @@ impl Draft {
         write_new(&image.join(files::CONFIG), &plan.config_bytes)?;
         write_new(&image.join(files::RECORD), &record)?;
         sync_folder(&image)?;
-        self.publish(&image, plan.digest)
+        self.publish(&image, plan)
     }
 
-    fn publish(&self, image: &Path, digest: Digest) -> Result<(), ImageError> {
+    /// Image and names appear under one lock: a collection must not find the image without them.
+    fn publish(&self, image: &Path, plan: &Plan) -> Result<(), ImageError> {
         let _lock = self.store.lock()?;
-        let target = self.store.image_folder(digest);
+        let target = self.store.image_folder(plan.digest);
         fs::rename(image, &target).map_err(io_error("publish", &target))?;
-        sync_folder(&self.store.root().join("images"))
+        sync_folder(&self.store.root().join("images"))?;
+        self.store.add_names(plan.digest, &plan.names).inspect_err(|_| {
+            // The first error is the one to tell; what stays is an image without a name, which is collected.
+            let _ = self.store.delete(plan.digest);
+        })
     }
 }
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.folder) {
+        if let Err(error) = files::remove_folder(&self.folder) {
             tracing::warn!(path = %self.folder.display(), %error, "a temporary folder stays until the next start");
         }
     }
@@ -124,6 +131,6 @@ fn sync_and_hash(file: &File, path: &Path, plan: &Plan) -> Result<Digest, ImageE
 }
 
 /// Waits until no other maker works on this image, here or in another process.
-pub(super) fn lock_image(store: &ImageStore, digest: Digest) -> Result<File, ImageError> {
-    lock_file(&store.root().join("locks").join(digest.hex()))
+pub(super) fn lock_image(store: &ImageStore, digest: Digest) -> Result<PassingLock, ImageError> {
+    PassingLock::take(store.root().join("locks").join(digest.hex()))
 }

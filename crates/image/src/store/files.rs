@@ -3,9 +3,9 @@
 //! Must not know what the files mean.
 
 use std::fs::{self, File, TryLockError};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,6 +24,56 @@ pub(super) fn lock_file(path: &Path) -> Result<File, ImageError> {
     let file = File::options().create(true).append(true).open(path).map_err(io_error("open", path))?;
     file.lock().map_err(io_error("lock", path))?;
     Ok(file)
+}
+
+/// A lock whose file goes with it, for names of which there is no end.
+#[derive(Debug)]
+pub(super) struct PassingLock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl PassingLock {
+    /// Waits for whoever holds it.
+    pub(super) fn take(path: PathBuf) -> Result<PassingLock, ImageError> {
+        loop {
+            let file = lock_file(&path)?;
+            // Whoever held it before has removed the file: a lock on that is one that nobody else sees.
+            let own = file.metadata().map_err(io_error("lock", &path))?;
+            if fs::metadata(&path).is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())) {
+                return Ok(PassingLock { path, _file: file });
+            }
+        }
+    }
+}
+
+impl Drop for PassingLock {
+    fn drop(&mut self) {
+        // Still locked, so that nobody else takes it before it is gone. What stays is swept at the next start.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Removes the files of locks that nobody holds.
+pub(super) fn sweep_locks(folder: &Path) -> Result<(), ImageError> {
+    for entry in fs::read_dir(folder).map_err(io_error("read", folder))? {
+        let path = entry.map_err(io_error("read", folder))?.path();
+        if let Ok(file) = File::open(&path)
+            && file.try_lock().is_ok()
+        {
+            // Whoever waits for it finds it gone, and makes it anew.
+            let _ = fs::remove_file(&path);
+        }
+    }
+    Ok(())
+}
+
+/// Removes a folder with all that is in it; one that is gone already is as good.
+pub(super) fn remove_folder(path: &Path) -> Result<(), ImageError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", path)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Whether the maker of a temporary folder is gone.

@@ -3,9 +3,8 @@
 //! Must not parse archives: [`crate::archive`] does.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::Path;
 
 use super::draft::{Draft, Plan, lock_image};
 use super::{Image, ImageStore};
@@ -18,108 +17,127 @@ use crate::progress::{Phase, Progress, ProgressEvent, ProgressReader};
 use crate::reference::Reference;
 use crate::unpack::{UnpackError, decompressed};
 
-impl ImageStore {
-    /// Loads all images for this machine from an OCI layout (folder or tar) or a `docker save` archive, compressed or
-    /// not. `name` replaces the names in the file, and must be given when the file has several images or none named.
-    pub async fn load(
-        &self,
-        path: PathBuf,
-        name: Option<Reference>,
-        progress: Arc<dyn Progress>,
-    ) -> Result<Vec<Image>, ImageError> {
-        let store = self.clone();
-        let label = path.display().to_string();
-        let work = tokio::task::spawn_blocking(move || store.load_blocking(&path, name.as_ref(), &*progress));
-        work.await.map_err(|_| ImageError::Interrupted { image: label })?
-    }
+/// Bytes copied at once: large enough that system calls do not matter.
+const COPY_BYTES: usize = 256 * 1024;
 
-    /// Loads from a stream, which is kept in the store's temporary folder meanwhile. Blocks.
+/// What is known of an archive that comes as a stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Archive<'a> {
+    /// What a person calls it, with its noun: "the archive `app.tar`".
+    pub label: &'a str,
+    /// Its bytes, if they were announced.
+    pub bytes: Option<u64>,
+}
+
+impl ImageStore {
+    /// Loads all images for this machine from a stream of an OCI layout or a `docker save` archive, compressed or not,
+    /// which is kept in the store's temporary folder meanwhile. `name` replaces the names in the archive, and must be
+    /// given when it has none. Blocks.
     pub fn load_reader(
         &self,
+        archive: &Archive<'_>,
         mut reader: impl Read,
         name: Option<&Reference>,
         progress: &dyn Progress,
     ) -> Result<Vec<Image>, ImageError> {
+        self.check_room(archive.label, archive.bytes.unwrap_or_default())?;
         let draft = Draft::create(self)?;
         let path = draft.path("archive");
-        let mut file = File::create_new(&path).map_err(io_error("create", &path))?;
+        let spool = |source| ImageError::Spool { archive: archive.label.to_owned(), source };
+        let mut file = File::create_new(&path).map_err(spool)?;
         let limit = self.inner.limits.stream_bytes_max;
-        let copied =
-            io::copy(&mut reader.by_ref().take(limit + 1), &mut file).map_err(io_error("write", &path))?;
+        let tell = |done| progress.event(ProgressEvent::Archive { done, total: archive.bytes });
+        let (from, to) = (&mut reader.by_ref().take(limit + 1), &mut file);
+        let copied = copy(from, to, tell).map_err(|failed| match failed {
+            Copying::Read(source) => {
+                let source = UnpackError::Read(source);
+                ImageError::ArchiveDamaged { archive: archive.label.to_owned(), source }
+            }
+            Copying::Write(source) => spool(source),
+        })?;
         if copied > limit {
-            let source = UnpackError::TooMuch { what: "the archive has too many bytes", limit };
-            return Err(ImageError::ArchiveDamaged { path, source });
+            return Err(ImageError::TooLarge { image: archive.label.to_owned(), bytes: copied, limit });
         }
-        self.load_blocking(&path, name, progress)
+        self.load_labelled(archive.label, &path, name, progress)
     }
 
-    /// [`ImageStore::load`] for threads that may block.
+    /// Loads from a folder or file on this machine; see [`ImageStore::load_reader`]. Blocks.
     pub fn load_blocking(
         &self,
         path: &Path,
         name: Option<&Reference>,
         progress: &dyn Progress,
     ) -> Result<Vec<Image>, ImageError> {
+        self.load_labelled(&format!("the archive `{}`", path.display()), path, name, progress)
+    }
+
+    fn load_labelled(
+        &self,
+        label: &str,
+        path: &Path,
+        name: Option<&Reference>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Image>, ImageError> {
         let platform = Platform::host();
-        let (source, _draft) = self.open_source(path)?;
+        let (source, _draft) = self.open_source(label, path)?;
         let found = source.images(&platform)?;
         if found.len() > 1 && name.is_some() {
             let why = format!("it holds {} images, so one name is not enough", found.len());
-            return Err(ImageError::Archive { path: path.to_owned(), why });
+            return Err(ImageError::Archive { archive: label.to_owned(), why });
         }
-        let mut images = Vec::new();
-        for image in found {
-            let names = names_of(&image, name);
-            let digest = self.load_one(&source, path, image, &platform, progress)?;
-            self.add_names(digest, &names)?;
-            images.push(self.image(digest, &self.names()?)?);
-        }
-        Ok(images)
+        found.into_iter().map(|image| self.load_one(&source, label, image, name, progress)).collect()
     }
 
     /// Opens a file; a compressed archive is unpacked into a draft first, for it must be read in several places.
-    fn open_source(&self, path: &Path) -> Result<(Source, Option<Draft>), ImageError> {
+    fn open_source(&self, label: &str, path: &Path) -> Result<(Source, Option<Draft>), ImageError> {
         if path.is_dir() {
-            return Ok((Source::open(path)?, None));
+            return Ok((Source::folder(label, path), None));
         }
         let file = File::open(path).map_err(io_error("open", path))?;
         let mut reader = BufReader::new(file);
         let start = reader.fill_buf().map_err(io_error("read", path))?;
         if !crate::unpack::is_compressed(start) {
-            return Ok((Source::open(path)?, None));
+            return Ok((Source::archive(label, reader.into_inner())?, None));
         }
-        let damaged = |source| ImageError::ArchiveDamaged { path: path.to_owned(), source };
+        let damaged = |source| ImageError::ArchiveDamaged { archive: label.to_owned(), source };
         let mut stream = decompressed(reader).map_err(damaged)?;
         let draft = Draft::create(self)?;
         let plain_path = draft.path("archive.tar");
-        let options = || File::options().read(true).write(true).create_new(true).open(&plain_path);
-        let mut plain = options().map_err(io_error("create", &plain_path))?;
+        let spool = |source| ImageError::Spool { archive: label.to_owned(), source };
+        let mut plain =
+            File::options().read(true).write(true).create_new(true).open(&plain_path).map_err(spool)?;
         let limit = self.inner.limits.stream_bytes_max;
-        let copied = copy(&mut stream.by_ref().take(limit + 1), &mut plain, path, &plain_path)?;
+        let copied = copy(&mut stream.by_ref().take(limit + 1), &mut plain, |_| ());
+        let copied = copied.map_err(|failed| match failed {
+            Copying::Read(source) => damaged(UnpackError::Decompress(source)),
+            Copying::Write(source) => spool(source),
+        })?;
         if copied > limit {
             return Err(damaged(UnpackError::TooMuch { what: "the archive has too many bytes", limit }));
         }
-        Ok((Source::archive(path, plain)?, Some(draft)))
+        Ok((Source::archive(label, plain)?, Some(draft)))
     }
 
     fn load_one(
         &self,
         source: &Source,
-        path: &Path,
+        label: &str,
         found: Found,
-        platform: &Platform,
+        name: Option<&Reference>,
         progress: &dyn Progress,
-    ) -> Result<Digest, ImageError> {
+    ) -> Result<Image, ImageError> {
+        let names = names_of(&found, name);
         let Found { manifest_bytes, config_bytes, layers, manifest, .. } = found;
         let digest = Digest::of(&manifest_bytes);
         let _lock = lock_image(self, digest)?;
-        if self.image_folder(digest).is_dir() {
-            return Ok(digest);
+        if let Some(image) = self.claim(digest, &names)? {
+            return Ok(image);
         }
-        let label = path.display().to_string();
-        let config = parse_config(&config_bytes, layers.len(), platform)
+        let label = label.to_owned();
+        let config = parse_config(&config_bytes, layers.len(), &Platform::host())
             .map_err(|source| ImageError::Manifest { image: label.clone(), source })?;
-        let plan = Plan { label, digest, manifest_bytes, config_bytes, config };
+        self.check_room(&label, manifest.packed_bytes())?;
+        let plan = Plan { label, names, digest, manifest_bytes, config_bytes, config };
         let sizes: Vec<(Digest, u64)> = manifest.layers.iter().map(|l| (l.digest, l.size)).collect();
         progress.event(ProgressEvent::Layers(sizes.clone()));
         let draft = Draft::create(self)?;
@@ -133,26 +151,30 @@ impl ImageStore {
             progress.event(ProgressEvent::Layer { index, phase: Phase::Done, done: total, total });
         };
         draft.build(&plan, open, on_layer, || progress.event(ProgressEvent::Finishing))?;
-        Ok(digest)
+        self.claim(digest, &[])?.ok_or(ImageError::Interrupted { image: plan.label })
     }
 }
 
-/// Copies, telling a damaged source from a full disk.
-fn copy(from: &mut dyn Read, to: &mut File, source_path: &Path, path: &Path) -> Result<u64, ImageError> {
-    use std::io::Write as _;
-    let mut buffer = vec![0u8; 256 * 1024];
+/// Which side of a copy failed.
+enum Copying {
+    Read(io::Error),
+    Write(io::Error),
+}
+
+/// Copies, telling how far it is.
+fn copy(from: &mut dyn Read, to: &mut File, tell: impl Fn(u64)) -> Result<u64, Copying> {
+    let mut buffer = vec![0u8; COPY_BYTES];
     let mut total = 0;
     loop {
         let n = match from.read(&mut buffer) {
             Ok(0) => return Ok(total),
             Ok(n) => n,
-            Err(e) => {
-                let source = UnpackError::Decompress(e);
-                return Err(ImageError::ArchiveDamaged { path: source_path.to_owned(), source });
-            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Copying::Read(error)),
         };
-        to.write_all(&buffer[..n]).map_err(io_error("write", path))?;
+        to.write_all(&buffer[..n]).map_err(Copying::Write)?;
         total += n as u64;
+        tell(total);
     }
 }
 

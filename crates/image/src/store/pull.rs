@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinSet, spawn_blocking};
 
 use super::draft::{Draft, Plan, lock_image};
+use super::files::PassingLock;
 use super::{Image, ImageStore};
 use crate::config::parse_config;
 use crate::digest::Digest;
@@ -42,7 +43,9 @@ impl ImageStore {
         options: &PullOptions,
         progress: Arc<dyn Progress>,
     ) -> Result<Image, ImageError> {
-        let label = reference.to_string();
+        let label = format!("image {reference}");
+        let names = [reference.to_string()];
+        let _turn = self.inner.pulls.acquire().await;
         let platform = options.platform.clone().unwrap_or_else(Platform::host);
         let fetch = |source| ImageError::Fetch { image: label.clone(), source };
         let registry =
@@ -52,15 +55,17 @@ impl ImageStore {
         let store = self.clone();
         let interrupted = || ImageError::Interrupted { image: label.clone() };
         let lock = spawn_blocking(move || lock_image(&store, digest)).await.map_err(|_| interrupted())??;
-        if !self.image_folder(digest).is_dir() {
-            let config_bytes = registry.small_blob(manifest.config.digest).await.map_err(fetch)?;
-            let config = parse_config(&config_bytes, manifest.layers.len(), &platform)
-                .map_err(|source| ImageError::Manifest { image: label.clone(), source })?;
-            let plan = Plan { label: label.clone(), digest, manifest_bytes, config_bytes, config };
-            self.fetch_layers(registry, plan, manifest.layers, lock, progress).await?;
+        if let Some(image) = self.claim(digest, &names)? {
+            return Ok(image);
         }
-        self.add_names(digest, &[label])?;
-        self.image(digest, &self.names()?)
+        self.check_room(&label, manifest.packed_bytes())?;
+        let config_bytes = registry.small_blob(manifest.config.digest).await.map_err(fetch)?;
+        let config = parse_config(&config_bytes, manifest.layers.len(), &platform)
+            .map_err(|source| ImageError::Manifest { image: label.clone(), source })?;
+        let names = names.to_vec();
+        let plan = Plan { label: label.clone(), names, digest, manifest_bytes, config_bytes, config };
+        self.fetch_layers(registry, plan, manifest.layers, lock, progress).await?;
+        self.claim(digest, &[])?.ok_or_else(interrupted)
     }
 
     async fn fetch_layers(
@@ -68,12 +73,13 @@ impl ImageStore {
         registry: Registry,
         plan: Plan,
         layers: Vec<Descriptor>,
-        lock: File,
+        lock: PassingLock,
         progress: Arc<dyn Progress>,
     ) -> Result<(), ImageError> {
         let sizes: Vec<(Digest, u64)> = layers.iter().map(|l| (l.digest, l.size)).collect();
         progress.event(ProgressEvent::Layers(sizes.clone()));
-        let draft = Draft::create(self)?;
+        // Held by each download, too: the last of them takes the folder away, when nothing is written there any more.
+        let draft = Arc::new(Draft::create(self)?);
         let label = plan.label.clone();
         let registry = Arc::new(registry);
         let slots = Arc::new(Semaphore::new(PARALLEL_LAYERS));
@@ -82,7 +88,7 @@ impl ImageStore {
         for (index, layer) in layers.into_iter().enumerate() {
             let (arrived, arrival) = oneshot::channel();
             arrivals.push(Some(arrival));
-            let path = draft.path(&format!("layer-{index}"));
+            let (path, draft) = (draft.path(&format!("layer-{index}")), draft.clone());
             let (registry, slots, progress) = (registry.clone(), slots.clone(), progress.clone());
             downloads.spawn(async move {
                 let _slot = slots.acquire().await;
@@ -93,6 +99,7 @@ impl ImageStore {
                 registry.blob(layer.digest, total, &path, &tell).await?;
                 // The merge gone before its input is its own error to tell.
                 let _ = arrived.send(path);
+                drop(draft);
                 Ok::<(), RegistryError>(())
             });
         }
@@ -102,23 +109,41 @@ impl ImageStore {
             merged
         });
         let interrupted = || ImageError::Interrupted { image: label.clone() };
-        loop {
+        let fetch = |source| ImageError::Fetch { image: label.clone(), source };
+        let merged = loop {
             tokio::select! {
                 biased;
                 Some(joined) = downloads.join_next() => match joined {
                     Ok(Ok(())) => {}
                     Ok(Err(source)) => {
                         // Without the rest the merge ends, and takes its files with it before the error is told.
-                        drop(downloads);
+                        downloads.shutdown().await;
                         let _ = merge.await;
-                        return Err(ImageError::Fetch { image: label, source });
+                        return Err(fetch(source));
                     }
                     Err(_) => return Err(interrupted()),
                 },
-                merged = &mut merge => return merged.map_err(|_| interrupted())?,
+                merged = &mut merge => break merged.map_err(|_| interrupted())?,
             }
+        };
+        if let Err(ImageError::Interrupted { .. }) = merged
+            && let Some(source) = first_failure(&mut downloads).await
+        {
+            return Err(fetch(source));
+        }
+        merged
+    }
+}
+
+/// Why the first download failed: the merge learns that one has a moment before it is seen to have ended.
+async fn first_failure(downloads: &mut JoinSet<Result<(), RegistryError>>) -> Option<RegistryError> {
+    while let Some(joined) = downloads.join_next().await {
+        if let Ok(Err(source)) = joined {
+            downloads.shutdown().await;
+            return Some(source);
         }
     }
+    None
 }
 
 /// Merges layers in order as they arrive; each compressed layer is gone as soon as it is merged.

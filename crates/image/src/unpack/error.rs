@@ -5,6 +5,7 @@
 use std::io;
 
 use crate::digest::Digest;
+use crate::error::FREE_SPACE;
 
 /// A failure to turn layers into a root file system.
 #[derive(Debug, thiserror::Error)]
@@ -84,9 +85,7 @@ impl UnpackError {
     /// What a person may do next.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
-            UnpackError::Write(e) if is_disk_full(e) => {
-                "free some space on the disk of the data folder, for example with `lith image gc`, and try again"
-            }
+            UnpackError::Write(e) if is_disk_full(e) => FREE_SPACE,
             UnpackError::Write(_) => "look at the disk and the permissions of the data folder",
             UnpackError::Read(_) | UnpackError::Decompress(_) | UnpackError::Truncated { .. } => {
                 "the image was cut short or damaged on its way: fetch or save it again"
@@ -116,10 +115,22 @@ pub(crate) fn is_disk_full(error: &io::Error) -> bool {
 
 /// A path for an error message: readable, bounded.
 pub(crate) fn shown(path: &[u8]) -> String {
-    let text = String::from_utf8_lossy(path);
-    if text.chars().count() <= 200 {
-        text.into_owned()
-    } else {
-        text.chars().take(200).chain(['…']).collect()
+    cut(String::from_utf8_lossy(path).chars())
+}
+
+/// A stranger's text for an error message that shows it without quotes: one line, bounded, nothing that a terminal
+/// would obey.
+pub(crate) fn clean(text: &str) -> String {
+    cut(text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }))
+}
+
+fn cut(text: impl Iterator<Item = char>) -> String {
+    /// Enough to recognise a text by.
+    const CHARS_MAX: usize = 200;
+    let mut text = text;
+    let mut start: String = text.by_ref().take(CHARS_MAX).collect();
+    if text.next().is_some() {
+        start.push('…');
     }
+    start
 }

@@ -52,6 +52,7 @@ pub(crate) struct Unpacker {
     entries: u64,
     content_bytes: u64,
     stream_bytes: u64,
+    packed_bytes: u64,
     identity: Hasher,
 }
 
@@ -72,6 +73,7 @@ impl Unpacker {
             entries: 0,
             content_bytes: 0,
             stream_bytes: 0,
+            packed_bytes: 0,
             identity: Hasher::default(),
         })
     }
@@ -86,10 +88,12 @@ impl Unpacker {
         let (chunks, receiver) = sync_channel(CHUNKS_MAX);
         let (recycle, empties) = sync_channel(CHUNKS_MAX + 2);
         let limits = self.limits.clone();
-        let stream_left = limits.stream_bytes_max.saturating_sub(self.stream_bytes);
+        let gauge =
+            Gauge { limits, stream_bytes: self.stream_bytes, packed: AtomicU64::new(self.packed_bytes) };
         let expected = source.diff_id;
         let diff_id = std::thread::scope(|scope| {
-            let pump = scope.spawn(move || pump(source, &limits, stream_left, &chunks, &empties));
+            let gauge = &gauge;
+            let pump = scope.spawn(move || pump(source, gauge, &chunks, &empties));
             let mut input = ChunkReader {
                 receiver,
                 recycle,
@@ -104,6 +108,7 @@ impl Unpacker {
             // The decompressor's own error explains the reader's "truncated".
             pump.join().map_err(|_| UnpackError::Read(io::Error::other("the decompressor panicked")))??;
             self.stream_bytes += bytes;
+            self.packed_bytes = gauge.packed.load(Ordering::Relaxed);
             applied.map(|()| hasher.finish())
         })?;
         if let Some(expected) = expected.filter(|&expected| expected != diff_id) {
@@ -248,7 +253,11 @@ fn kept_xattrs(mut xattrs: Vec<Xattr>) -> Box<[Xattr]> {
         let is_overlay = x.name.starts_with(b"trusted.overlay.") || x.name.starts_with(b"user.overlay.");
         !is_overlay && erofs::xattr_index(&x.name).is_some() && x.value.len() <= usize::from(u16::MAX)
     });
-    xattrs.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    // Stable, so that of one name the last stands last; turned round, the first of each is kept.
+    xattrs.sort_by(|a, b| a.name.cmp(&b.name));
+    xattrs.reverse();
+    xattrs.dedup_by(|later, earlier| later.name == earlier.name);
+    xattrs.reverse();
     xattrs.into_boxed_slice()
 }
 
@@ -262,21 +271,46 @@ fn check_target(path: &[u8], target: &[u8]) -> Result<(), UnpackError> {
     }
 }
 
+/// How much of an image has gone through, to be held against its bounds.
+struct Gauge {
+    limits: Limits,
+    /// Uncompressed bytes of the layers before this one.
+    stream_bytes: u64,
+    /// Compressed bytes of all layers so far.
+    packed: AtomicU64,
+}
+
+impl Gauge {
+    /// `layer_bytes` have come out of this layer.
+    fn check(&self, layer_bytes: u64) -> Result<(), UnpackError> {
+        let total = self.stream_bytes.saturating_add(layer_bytes);
+        if total > self.limits.stream_bytes_max {
+            let limit = self.limits.stream_bytes_max;
+            return Err(UnpackError::TooMuch { what: "the layers unpack to too many bytes", limit });
+        }
+        // Of the whole image: a bound per layer would let each layer have its share for nothing.
+        let packed = self.packed.load(Ordering::Relaxed).max(1);
+        if total > self.limits.ratio_free_bytes && total / packed > self.limits.ratio_max {
+            let limit = self.limits.ratio_max;
+            return Err(UnpackError::TooMuch { what: "the image's compression ratio is too high", limit });
+        }
+        Ok(())
+    }
+}
+
 /// Reads, checks and decompresses a blob into chunks. Ends early, in peace, when nobody listens any more.
 fn pump<R: Read + Send>(
     source: LayerSource<R>,
-    limits: &Limits,
-    stream_left: u64,
+    gauge: &Gauge,
     chunks: &SyncSender<Vec<u8>>,
     empties: &Receiver<Vec<u8>>,
 ) -> Result<(), UnpackError> {
-    let compressed = AtomicU64::new(0);
-    let counting = CountingReader { inner: source.blob, count: &compressed };
+    let counting = CountingReader { inner: source.blob, count: &gauge.packed };
     match source.digest {
-        None => pump_stream(counting, &compressed, limits, stream_left, chunks, empties).map(|_| ()),
+        None => pump_stream(counting, gauge, chunks, empties).map(|_| ()),
         Some(expected) => {
             let mut hashing = HashingReader::new(counting);
-            let outcome = pump_stream(&mut hashing, &compressed, limits, stream_left, chunks, empties);
+            let outcome = pump_stream(&mut hashing, gauge, chunks, empties);
             if !matches!(outcome, Ok(Pumped::Whole) | Err(UnpackError::Decompress(_))) {
                 return outcome.map(|_| ());
             }
@@ -298,9 +332,7 @@ enum Pumped {
 
 fn pump_stream(
     blob: impl Read,
-    compressed: &AtomicU64,
-    limits: &Limits,
-    stream_left: u64,
+    gauge: &Gauge,
     chunks: &SyncSender<Vec<u8>>,
     empties: &Receiver<Vec<u8>>,
 ) -> Result<Pumped, UnpackError> {
@@ -314,19 +346,7 @@ fn pump_stream(
             return Ok(Pumped::Whole);
         }
         total += chunk.len() as u64;
-        if total > stream_left {
-            return Err(UnpackError::TooMuch {
-                what: "the layers unpack to too many bytes",
-                limit: limits.stream_bytes_max,
-            });
-        }
-        let packed = compressed.load(Ordering::Relaxed).max(1);
-        if total > limits.ratio_free_bytes && total / packed > limits.ratio_max {
-            return Err(UnpackError::TooMuch {
-                what: "a layer's compression ratio is too high",
-                limit: limits.ratio_max,
-            });
-        }
+        gauge.check(total)?;
         if chunks.send(chunk).is_err() {
             return Ok(Pumped::Abandoned);
         }

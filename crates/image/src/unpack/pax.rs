@@ -3,7 +3,7 @@
 //! Must not read from the archive: it parses one header's bytes.
 
 use super::error::{UnpackError, shown};
-use crate::limits::{SPARSE_RUNS_MAX, XATTR_BYTES_MAX};
+use crate::limits::{SPARSE_RUNS_MAX, XATTR_BYTES_MAX, XATTR_OVERHEAD_BYTES};
 
 /// One extended attribute: full name with its prefix, and value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,7 @@ pub(crate) struct Overrides {
     pub(crate) uid: Option<u32>,
     pub(crate) gid: Option<u32>,
     pub(crate) mtime: Option<(i64, u32)>,
+    /// In the order of the records: of two with one name the later counts.
     pub(crate) xattrs: Vec<Xattr>,
     xattr_bytes: usize,
     sparse: SparseRecords,
@@ -53,6 +54,10 @@ pub(crate) enum SparseForm {
 
 fn damaged(what: impl Into<String>) -> UnpackError {
     UnpackError::Damaged { what: what.into() }
+}
+
+pub(crate) fn too_many_runs() -> UnpackError {
+    UnpackError::TooMuch { what: "too many runs in a sparse file", limit: SPARSE_RUNS_MAX as u64 }
 }
 
 /// Parses a decimal number that fits.
@@ -151,14 +156,14 @@ impl Overrides {
     }
 
     fn xattr(&mut self, name: &[u8], value: &[u8]) -> Result<(), UnpackError> {
-        self.xattr_bytes += name.len() + value.len();
+        // Each counts for more than its bytes: a thousand empty ones are none that a file system could hold.
+        self.xattr_bytes += name.len() + value.len() + XATTR_OVERHEAD_BYTES;
         if self.xattr_bytes > XATTR_BYTES_MAX {
             return Err(UnpackError::TooMuch {
                 what: "too many bytes of extended attributes on one entry",
                 limit: XATTR_BYTES_MAX as u64,
             });
         }
-        self.xattrs.retain(|x| x.name != name);
         self.xattrs.push(Xattr { name: name.to_vec(), value: value.to_vec() });
         Ok(())
     }
@@ -203,7 +208,12 @@ impl SparseRecords {
             b"numbytes" => {
                 let offset =
                     self.pending_offset.take().ok_or_else(|| damaged("a sparse run has no offset"))?;
-                self.map.get_or_insert_default().push((offset, decimal(value, "sparse length")?));
+                let map = self.map.get_or_insert_default();
+                // Headers may follow each other without end.
+                if map.len() >= SPARSE_RUNS_MAX {
+                    return Err(too_many_runs());
+                }
+                map.push((offset, decimal(value, "sparse length")?));
             }
             _ => {}
         }
@@ -214,10 +224,7 @@ impl SparseRecords {
 /// Checks that runs are in order, apart, within the file, and hold exactly the stored bytes.
 pub(crate) fn check_runs(runs: &[Run], real_size: u64, stored: u64) -> Result<(), UnpackError> {
     if runs.len() > SPARSE_RUNS_MAX {
-        return Err(UnpackError::TooMuch {
-            what: "too many runs in a sparse file",
-            limit: SPARSE_RUNS_MAX as u64,
-        });
+        return Err(too_many_runs());
     }
     let mut end = 0u64;
     let mut sum = 0u64;

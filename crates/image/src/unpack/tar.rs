@@ -6,8 +6,8 @@
 use std::io::{self, BufRead};
 
 use super::error::{UnpackError, shown};
-use super::pax::{Overrides, Run, SparseForm, Xattr, check_runs, decimal};
-use crate::limits::{EXTENSION_BYTES_MAX, PATH_BYTES_MAX, SPARSE_RUNS_MAX};
+use super::pax::{Overrides, Run, SparseForm, Xattr, check_runs, decimal, too_many_runs};
+use crate::limits::{EXTENSION_BYTES_MAX, PATH_BYTES_MAX, SPARSE_DIGITS_MAX, SPARSE_RUNS_MAX};
 
 const RECORD: usize = 512;
 
@@ -294,15 +294,16 @@ impl<R: BufRead> TarReader<R> {
                 if wanted.is_some() {
                     numbers.push(value);
                 } else if value > SPARSE_RUNS_MAX as u64 {
-                    return Err(UnpackError::TooMuch {
-                        what: "too many runs in a sparse file",
-                        limit: SPARSE_RUNS_MAX as u64,
-                    });
+                    return Err(too_many_runs());
                 } else {
                     wanted = Some(value as usize * 2);
                 }
             }
             text.drain(..used);
+            // Without this a map without line ends would be gathered, and searched again, for ever.
+            if wanted.is_none_or(|w| numbers.len() < w) && text.len() > SPARSE_DIGITS_MAX {
+                return Err(damaged("a sparse map has a line that is no number"));
+            }
         }
         Ok(numbers.chunks(2).map(|pair| (pair[0], pair[1])).collect())
     }

@@ -167,7 +167,6 @@ proptest! {
         let _ = Overrides::default().parse(&bytes);
         let _ = crate::manifest::parse_document(&bytes, "");
         let _ = crate::config::parse_config(&bytes, 1, &crate::Platform::host());
-        let _ = crate::credentials_from_docker_config(&bytes, "a.example");
         // A sealed header lets the bytes through to what stands behind the checksum.
         let mut sealed = bytes;
         sealed.resize(sealed.len().max(2048), b'0');

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::error::{UnpackError, shown};
 use super::pax::Xattr;
-use crate::limits::{Limits, NAME_BYTES_MAX, SYMLINK_FOLLOWS_MAX};
+use crate::limits::{Limits, NAME_BYTES_MAX, NODE_OVERHEAD_BYTES, SYMLINK_FOLLOWS_MAX};
 
 /// Index of an inode in [`Tree::nodes`].
 pub(crate) type NodeId = u32;
@@ -71,6 +71,10 @@ pub(crate) struct Tree {
     pub(crate) nodes: Vec<Node>,
     layer: u16,
     depth_max: usize,
+    nodes_max: u64,
+    /// Memory taken by names, targets and attributes, also of what was replaced: that stays until the end.
+    metadata_bytes: u64,
+    metadata_bytes_max: u64,
 }
 
 /// Splits a path into its names; `.` and empty names vanish, `..` is an attempt to escape.
@@ -98,10 +102,32 @@ fn names(path: &[u8]) -> Result<Vec<&[u8]>, UnpackError> {
     Ok(names)
 }
 
+fn xattrs_bytes(xattrs: &[Xattr]) -> usize {
+    let overhead = NODE_OVERHEAD_BYTES as usize;
+    xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len() + overhead).sum()
+}
+
 impl Tree {
     pub(crate) fn new(limits: &Limits) -> Tree {
         let root = Node { meta: IMPLIED_FOLDER, kind: Kind::Folder(BTreeMap::new()), xattrs: Box::default() };
-        Tree { nodes: vec![root], layer: 0, depth_max: limits.depth_max }
+        Tree {
+            nodes: vec![root],
+            layer: 0,
+            depth_max: limits.depth_max,
+            nodes_max: limits.entries_max,
+            metadata_bytes: 0,
+            metadata_bytes_max: limits.metadata_bytes_max,
+        }
+    }
+
+    /// Counts memory before it is taken.
+    fn charge(&mut self, bytes: usize) -> Result<(), UnpackError> {
+        self.metadata_bytes = self.metadata_bytes.saturating_add(bytes as u64 + NODE_OVERHEAD_BYTES);
+        if self.metadata_bytes <= self.metadata_bytes_max {
+            return Ok(());
+        }
+        let limit = self.metadata_bytes_max;
+        Err(UnpackError::TooMuch { what: "too many bytes of names, links and attributes", limit })
     }
 
     /// Everything from now on belongs to the next layer.
@@ -185,6 +211,7 @@ impl Tree {
         let name = link_names.pop().ok_or_else(|| bad("its own name is the root"))?;
         let parent = self.walk(path, &link_names, Missing::Create)?.expect("missing folders are created");
         let layer = self.layer;
+        self.charge(name.len())?;
         self.children_mut(parent).insert(name.into(), Child { node, layer });
         Ok(())
     }
@@ -193,6 +220,7 @@ impl Tree {
         if !matches!(node.kind, Kind::Folder(_)) {
             return Err(UnpackError::BadEntry { path: shown(path), why: "the root must be a folder".into() });
         }
+        self.charge(xattrs_bytes(&node.xattrs))?;
         let root = &mut self.nodes[ROOT as usize];
         (root.meta, root.xattrs) = (node.meta, node.xattrs);
         Ok(())
@@ -208,19 +236,26 @@ impl Tree {
                 self.children(id).is_some()
             };
             if is_folder_over_folder {
+                self.charge(xattrs_bytes(&node.xattrs))?;
                 let folder = &mut self.nodes[id as usize];
                 (folder.meta, folder.xattrs) = (node.meta, node.xattrs);
                 return Ok(());
             }
         }
-        let id = self.add(node)?;
+        let id = self.add(name, node)?;
         self.children_mut(parent).insert(name.into(), Child { node: id, layer });
         Ok(())
     }
 
-    fn add(&mut self, node: Node) -> Result<NodeId, UnpackError> {
-        let id = NodeId::try_from(self.nodes.len())
-            .map_err(|_| UnpackError::TooMuch { what: "too many files", limit: u64::from(NodeId::MAX) })?;
+    /// Adds an inode that gets this name.
+    fn add(&mut self, name: &[u8], node: Node) -> Result<NodeId, UnpackError> {
+        let target = if let Kind::Symlink(target) = &node.kind { target.len() } else { 0 };
+        self.charge(name.len() + target + xattrs_bytes(&node.xattrs))?;
+        let too_many = |limit| UnpackError::TooMuch { what: "too many entries", limit };
+        if self.nodes.len() as u64 > self.nodes_max {
+            return Err(too_many(self.nodes_max));
+        }
+        let id = NodeId::try_from(self.nodes.len()).map_err(|_| too_many(u64::from(NodeId::MAX)))?;
         self.nodes.push(node);
         Ok(id)
     }
@@ -326,7 +361,7 @@ impl Tree {
         }
         let folder =
             Node { meta: IMPLIED_FOLDER, kind: Kind::Folder(BTreeMap::new()), xattrs: Box::default() };
-        let node = self.add(folder)?;
+        let node = self.add(name, folder)?;
         self.children_mut(here).insert(name.into(), Child { node, layer });
         Ok(Step::Into(node))
     }

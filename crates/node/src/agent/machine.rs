@@ -12,6 +12,7 @@ use lith_net::GuestNetwork;
 use lith_net::address;
 use lith_vmm::kernel::{self, BootFiles};
 use lith_vmm::log::Rotation;
+use lith_vmm::machine::Vmm;
 use lith_vmm::machine::accelerator::{self, Verdict};
 use lith_vmm::machine::qemu::Qemu;
 use lith_vmm::shim::ShimConfig;
@@ -33,7 +34,7 @@ const SCRATCH_SERIAL: &str = "scratch";
 /// What all machines of this node share.
 #[derive(Debug, Clone)]
 struct Common {
-    qemu: Qemu,
+    vmm: Vmm,
     boot: BootFiles,
     verdict: Verdict,
 }
@@ -70,7 +71,7 @@ impl Machines {
             .map_err(|error| format!("its folder {} cannot be made: {error}", task_dir.display()))?;
         scratch::create(&scratch_path, SCRATCH_BYTES)
             .map_err(|error| with_hint(chain(&error), error.hint()))?;
-        let Common { qemu, boot, verdict } = self.common()?;
+        let Common { vmm, boot, verdict } = self.common()?;
         let memory_mib = u32::try_from(spec.memory.mebibytes()).map_err(|_| "its memory is too large")?;
         let vcpus = spec.cpus.virtual_cpus().min(host_cpus());
         Ok(ShimConfig {
@@ -78,19 +79,21 @@ impl Machines {
             slot: slot.number(),
             task_dir,
             run_dir: self.layout.running(slot),
-            qemu: qemu.program,
-            qemu_version: qemu.version,
+            vmm,
             kernel_version: boot.version,
             kernel: boot.kernel,
             initramfs: boot.initramfs,
             accelerator: verdict.accelerator,
             tsc_khz: verdict.tsc_khz,
             vcpus: u8::try_from(vcpus).unwrap_or(u8::MAX),
+            cpu_millis: spec.cpus.0,
             memory_mib,
             root_image: image.path.clone(),
             scratch: scratch_path,
             boot: boot_config(id, slot, spec, image, network),
+            tap: Some(address::tap_name(slot)),
             boot_deadline_ms: BOOT_DEADLINE_MS,
+            stop_grace_ms: u64::try_from(spec.stop_grace.as_millis()).unwrap_or(u64::MAX),
             log: Rotation::default(),
         })
     }
@@ -102,7 +105,7 @@ impl Machines {
         }
         let common = prepare(&self.layout, &self.kernels)?;
         tracing::info!(
-            qemu = %common.qemu.version,
+            vmm = %common.vmm,
             kernel = %common.boot.version,
             accelerator = %common.verdict.accelerator,
             why = %common.verdict.reason,
@@ -143,7 +146,8 @@ fn prepare(layout: &Layout, kernels: &[PathBuf]) -> Result<Common, String> {
         kernel::prepare(&kernel, &layout.boot()).map_err(|error| with_hint(chain(&error), error.hint()))?;
     let verdict = accelerator::choose(&qemu, &boot, &layout.boot())
         .map_err(|error| with_hint(chain(&error), error.hint()))?;
-    Ok(Common { qemu, boot, verdict })
+    kernel::sweep(&boot, &layout.boot());
+    Ok(Common { vmm: Vmm::Qemu(qemu), boot, verdict })
 }
 
 fn remove_folder(path: &Path) -> io::Result<()> {

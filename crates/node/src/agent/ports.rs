@@ -116,14 +116,13 @@ mod tests {
     #[test]
     fn a_taken_port_is_named_and_a_held_one_is_refused_to_others() {
         let id: TaskId = "shop.main.0.web".parse().unwrap();
-        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        // An address of its own, so that no other program takes the port while it is free.
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let address = Ipv4Addr::new(127, 83, high, low);
+        let other = TcpListener::bind((address, 0)).unwrap();
         let port = other.local_addr().unwrap().port();
-        let publish = Publish {
-            address: Some(Ipv4Addr::LOCALHOST),
-            host_port: port,
-            guest_port: 80,
-            transport: Transport::Tcp,
-        };
+        let publish =
+            Publish { address: Some(address), host_port: port, guest_port: 80, transport: Transport::Tcp };
         let mut ports = Ports::default();
         let error = ports.hold(&id, &[publish]).unwrap_err();
         assert!(
@@ -133,14 +132,14 @@ mod tests {
         drop(other);
         ports.hold(&id, &[publish]).unwrap();
         ports.hold(&id, &[publish]).unwrap();
-        assert!(TcpListener::bind(("127.0.0.1", port)).is_err());
-        let refused = TcpStream::connect(("127.0.0.1", port)).unwrap_err();
+        assert!(TcpListener::bind((address, port)).is_err());
+        let refused = TcpStream::connect((address, port)).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused, "nobody waits in vain");
         let second: TaskId = "shop.main.0.second".parse().unwrap();
         assert_eq!(ports.holder(&second, &[publish]), Some((publish, &id)));
         assert_eq!(ports.holder(&id, &[publish]), None);
         ports.release(&id);
-        TcpListener::bind(("127.0.0.1", port)).unwrap();
+        TcpListener::bind((address, port)).unwrap();
         let elsewhere = Publish { address: Some(Ipv4Addr::new(192, 0, 2, 77)), ..publish };
         let error = ports.hold(&id, &[elsewhere]).unwrap_err();
         assert!(error.contains("which is no address of this machine"), "{error}");

@@ -65,6 +65,8 @@ impl Agent {
         let now = clock::now();
         let before = self.records.clone();
         let mut turns = self.decide(plan, now);
+        let living = turns.iter().filter(|turn| is_alive(&turn.process));
+        self.living = living.map(|turn| turn.id.clone()).collect();
         self.is_unsaved |= self.records != before;
         let saved = self.save();
         self.hold_ports(&mut turns);
@@ -105,12 +107,12 @@ impl Agent {
         Ok(())
     }
 
-    /// Puts what the server wants on disk before anything is done about it. The word of another cluster, or an older one
-    /// than that kept, is not followed: it comes from a database that is new or was restored from a copy, and would
-    /// remove what that one does not know. A person has to decide then.
+    /// Puts what the server wants on disk before anything is done about it. The word of a database that does not know this
+    /// node's tasks is not followed: it would remove them. A person has to decide then.
     fn keep_desired(&mut self) -> Result<(), StateError> {
         let latest = Arc::clone(&self.desired.borrow_and_update());
-        if !follows(&self.kept, &latest) {
+        let is_followed = self.kept.is_followed_by(&latest.cluster, latest.version);
+        if !is_followed && !self.config.trusts_database {
             tracing::warn!(
                 kept = self.kept.version,
                 got = latest.version,
@@ -238,6 +240,7 @@ impl Agent {
                 let why = with_hint(format!("the network cannot be set up: {}", chain(&error)), error.hint());
                 tracing::error!(error = %why, "the network was not changed");
                 self.in_force = None;
+                self.network_error = Some(error);
                 for turn in turns.iter_mut().filter(|turn| is_starting(&turn.step)) {
                     self.call_off(turn, why.clone());
                 }
@@ -286,8 +289,9 @@ impl Agent {
         boot: u64,
     ) -> Result<(), String> {
         let record = self.records.tasks.get_mut(&turn.id).ok_or("it is not known")?;
-        let image = image_of(&self.images, record, declared).ok_or("its image is gone")?;
-        let pinned = PinnedImage { incarnation: incarnation.0, digest: image.digest.clone() };
+        let choose = |images: &crate::images::Images| image_of(images, record, declared);
+        let image = self.images.pin(&turn.id, choose).ok_or("its image is gone")?;
+        let pinned = PinnedImage { incarnation: incarnation.0, digest: image.digest.to_string() };
         if record.image.as_ref() != Some(&pinned) {
             record.image = Some(pinned);
             self.is_unsaved = true;
@@ -308,6 +312,7 @@ impl Agent {
                 self.records.tasks.remove(&turn.id);
                 self.supervisors.forget(&turn.id);
                 self.ports.release(&turn.id);
+                self.images.unpin(&turn.id);
                 self.is_unsaved = true;
                 if let Err(error) = self.save() {
                     tracing::error!(error = %chain(&error), "a removed task is still remembered");
@@ -353,7 +358,7 @@ impl Agent {
         let (is_ready, why) = match ready {
             Some(Ok(())) => (true, None),
             Some(Err(why)) => (false, why),
-            None => (false, turn.step.why.clone()),
+            None => (false, turn.step.why.clone().or_else(|| self.fetch_progress(turn))),
         };
         TaskStatus {
             id: turn.id.to_string(),
@@ -365,6 +370,7 @@ impl Agent {
             phase: turn.step.phase.into(),
             is_ready,
             why,
+            hint: self.fetch_hint(turn),
             incarnation: history.incarnation.map_or(0, |incarnation| incarnation.0),
             image: turn.declared.as_ref().map_or(String::new(), |declared| declared.spec.image.clone()),
             image_digest: self
@@ -383,6 +389,20 @@ impl Agent {
                 .as_ref()
                 .map_or(vec![], |declared| declared.spec.publish.iter().map(ToString::to_string).collect()),
         }
+    }
+
+    /// How far the fetch of a task's image is.
+    fn fetch_progress(&self, turn: &Turn) -> Option<String> {
+        let declared = turn.declared.as_ref().filter(|_| turn.step.phase == Phase::Fetching)?;
+        self.images.progress(&declared.spec.image)
+    }
+
+    /// What to do about an image that could not be fetched.
+    fn fetch_hint(&self, turn: &Turn) -> Option<String> {
+        let has_not_begun = matches!(turn.step.history.last_exit, Some(Exit::NotStarted(_)));
+        let declared =
+            turn.declared.as_ref().filter(|_| turn.step.phase == Phase::Waiting && has_not_begun)?;
+        self.images.hint(&declared.spec.image)
     }
 }
 
@@ -450,12 +470,6 @@ fn declare(alloc: &Alloc, task: &AllocTask, is_draining: bool) -> Result<(TaskId
         stop_grace: spec.stop_grace,
     };
     Ok((TaskId { alloc, task: name }, Declared { born, spec, wanted }))
-}
-
-/// Whether what the server says now may follow what it said before.
-fn follows(kept: &Desired, latest: &Desired) -> bool {
-    // Version 0 is what an agent has that was never told anything.
-    kept.version == 0 || (latest.cluster == kept.cluster && latest.version >= kept.version)
 }
 
 /// Whether it matters that the image of the wanted version is here: before a start, and before what runs is stopped for
@@ -544,20 +558,6 @@ mod tests {
         let history = History { boot: 1, ..History::default() };
         let step = left_alone(&history, &process);
         assert_eq!((step.history, step.actions, step.phase), (history, vec![], Phase::Running));
-    }
-
-    #[test]
-    fn only_the_database_that_was_followed_is_followed() {
-        let said = |cluster: &str, version| Desired { cluster: cluster.to_owned(), version, allocs: vec![] };
-        for (kept, latest, expected) in [
-            (said("", 0), said("a", 0), true),
-            (said("a", 5), said("a", 5), true),
-            (said("a", 5), said("a", 6), true),
-            (said("a", 5), said("a", 4), false),
-            (said("a", 5), said("b", 9), false),
-        ] {
-            assert_eq!(follows(&kept, &latest), expected, "{kept:?} {latest:?}");
-        }
     }
 
     #[test]

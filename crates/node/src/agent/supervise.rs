@@ -423,6 +423,10 @@ const CODE_KILLED: u8 = 137;
 
 /// A process that lived on though the kernel had killed one of its children for want of memory ended by itself.
 fn exit_of(record: &ExitRecord) -> Exit {
+    // Whatever it made of the word to stop: nobody wanted that, and it runs again with the node.
+    if record.went_down_with_host {
+        return Exit::NodeRestarted;
+    }
     match &record.ending {
         Ending::Signal { signal: Signal::KILL } | Ending::Code { code: CODE_KILLED } if record.oom_killed => {
             Exit::OutOfMemory

@@ -36,7 +36,7 @@ pub(crate) async fn events(
         (None, Some(since_ms)) => Begin::Since(Time(since_ms)),
         (None, None) => Begin::Now,
     };
-    let sent = context.server.events(begin).await?.map(|event| {
+    let sent = context.server()?.events(begin).await?.map(|event| {
         let sent = Sent::default().id(event.id.to_string()).event(event.kind.clone());
         Ok(sent.json_data(&event).unwrap_or_else(|_| Sent::default()))
     });

@@ -1,6 +1,7 @@
 //! `/v1/images` and `/v1/registries`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body as Bytes;
@@ -8,7 +9,10 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use futures_util::{StreamExt, TryStreamExt};
 use lith_api::error::{Code, Failure};
-use lith_api::image::{Collected, Image, ImageDetail, Login, Progress, PullRequest};
+use lith_api::image::{
+    CollectRequest, Collected, Image, ImageDetail, Login, Progress, PullRequest, Registry,
+};
+use lith_image::{Archive, GcScope};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -24,7 +28,7 @@ const LINES_BUFFERED: usize = 64;
 /// Every image.
 #[utoipa::path(get, path = "/v1/images", responses((status = 200, body = [Image])))]
 pub(crate) async fn list(State(context): State<Context>) -> Result<Json<Vec<Image>>, Refusal> {
-    blocking(&context, |images, in_use| images.list(in_use)).await
+    blocking(&context, |images, wanted| images.list(wanted)).await
 }
 
 /// One image with its configuration.
@@ -34,7 +38,7 @@ pub(crate) async fn show(
     State(context): State<Context>,
     Path(image): Path<String>,
 ) -> Result<Json<ImageDetail>, Refusal> {
-    blocking(&context, move |images, in_use| images.inspect(&image, in_use)).await
+    blocking(&context, move |images, wanted| images.inspect(&image, wanted)).await
 }
 
 /// Removes a name, and the image with its last name.
@@ -44,13 +48,18 @@ pub(crate) async fn remove(
     State(context): State<Context>,
     Path(image): Path<String>,
 ) -> Result<Json<Collected>, Refusal> {
-    blocking(&context, move |images, in_use| images.remove(&image, in_use)).await
+    blocking(&context, move |images, wanted| images.remove(&image, wanted)).await
 }
 
-/// Removes every image that no task uses.
-#[utoipa::path(post, path = "/v1/images/gc", responses((status = 200, body = Collected)))]
-pub(crate) async fn collect(State(context): State<Context>) -> Result<Json<Collected>, Refusal> {
-    blocking(&context, |images, in_use| images.collect(in_use)).await
+/// Removes images that no task uses and no deployed job names.
+#[utoipa::path(post, path = "/v1/images/gc", request_body = CollectRequest,
+    responses((status = 200, body = Collected)))]
+pub(crate) async fn collect(
+    State(context): State<Context>,
+    Body(request): Body<CollectRequest>,
+) -> Result<Json<Collected>, Refusal> {
+    let scope = if request.all { GcScope::Unused } else { GcScope::Unnamed };
+    blocking(&context, move |images, wanted| images.collect(scope, wanted)).await
 }
 
 /// Reads an image whole and compares it with what was recorded.
@@ -60,7 +69,7 @@ pub(crate) async fn verify(
     State(context): State<Context>,
     Path(image): Path<String>,
 ) -> Result<Json<Image>, Refusal> {
-    blocking(&context, move |images, in_use| images.verify(&image, in_use)).await
+    blocking(&context, move |images, wanted| images.verify(&image, wanted)).await
 }
 
 /// Fetches an image from its registry. The answer is progress as lines of JSON.
@@ -88,6 +97,10 @@ pub(crate) async fn pull(State(context): State<Context>, Body(request): Body<Pul
 pub(crate) struct LoadQuery {
     /// The name to give to the one image of the archive.
     name: Option<String>,
+    /// What the archive is called where it comes from, for messages.
+    archive: Option<String>,
+    /// Its bytes: what has no room is refused before any of them is sent.
+    bytes: Option<u64>,
 }
 
 /// Loads images from an archive: a tar of an OCI layout, or what `docker save` writes. The answer is progress as lines
@@ -106,8 +119,14 @@ pub(crate) async fn load(
     let reader = SyncIoBridge::new(StreamReader::new(stream));
     tokio::spawn(async move {
         let images = context.images;
-        let load = tokio::task::spawn_blocking(move || images.load(reader, query.name.as_deref(), lines));
-        let result = load.await.unwrap_or_else(|error| {
+        let load = move || {
+            let label =
+                query.archive.map_or("the archive".to_owned(), |path| format!("the archive `{path}`"));
+            let archive = Archive { label: &label, bytes: query.bytes };
+            images.load(&archive, reader, query.name.as_deref(), lines)
+        };
+        let result = tokio::task::spawn_blocking(load).await;
+        let result = result.unwrap_or_else(|error| {
             Err(Failure::new(Code::Internal, format!("loading the archive failed: {error}")))
         });
         tell_end(&last, result).await;
@@ -122,6 +141,34 @@ async fn tell_end(lines: &mpsc::Sender<Progress>, result: Result<Vec<Image>, Fai
     };
     // The client may have left; the store has what was done.
     let _ = lines.send(line).await;
+}
+
+/// Every registry of which a login or a permission is kept.
+#[utoipa::path(get, path = "/v1/registries", responses((status = 200, body = [Registry])))]
+pub(crate) async fn registries(State(context): State<Context>) -> Result<Json<Vec<Registry>>, Refusal> {
+    blocking(&context, |images, _| images.registries()).await
+}
+
+/// Allows plain HTTP with a registry, for every pull from it.
+#[utoipa::path(put, path = "/v1/registries/{host}/plain-http",
+    params(("host" = String, Path, description = "host of the registry")),
+    responses((status = 200, description = "an empty object"), (status = 400, body = Failure)))]
+pub(crate) async fn allow_plain_http(
+    State(context): State<Context>,
+    Path(host): Path<String>,
+) -> Result<Json<serde_json::Value>, Refusal> {
+    blocking(&context, move |images, _| images.allow_plain_http(&host).map(|()| serde_json::json!({}))).await
+}
+
+/// Wants TLS with a registry again.
+#[utoipa::path(delete, path = "/v1/registries/{host}/plain-http",
+    params(("host" = String, Path, description = "host of the registry")),
+    responses((status = 200, description = "an empty object"), (status = 404, body = Failure)))]
+pub(crate) async fn refuse_plain_http(
+    State(context): State<Context>,
+    Path(host): Path<String>,
+) -> Result<Json<serde_json::Value>, Refusal> {
+    blocking(&context, move |images, _| images.refuse_plain_http(&host).map(|()| serde_json::json!({}))).await
 }
 
 /// Checks a login against its registry and keeps it for pulls.
@@ -146,15 +193,13 @@ pub(crate) async fn logout(
     blocking(&context, move |images, _| images.logout(&host).map(|()| serde_json::json!({}))).await
 }
 
-/// Runs work on the store on a blocking thread, with the digests that tasks use.
+/// Runs work on the store on a blocking thread, with the images that deployed jobs name.
 async fn blocking<T: Send + 'static>(
     context: &Context,
     work: impl FnOnce(&Images, &BTreeSet<String>) -> Result<T, Failure> + Send + 'static,
 ) -> Result<Json<T>, Refusal> {
-    let tasks = context.server.tasks(None).await?;
-    let in_use: BTreeSet<String> = tasks.into_iter().filter_map(|task| task.image_digest).collect();
-    let images = context.images.clone();
-    let result = tokio::task::spawn_blocking(move || work(&images, &in_use)).await;
+    let (images, server) = (context.images.clone(), Arc::clone(context.server()?));
+    let result = tokio::task::spawn_blocking(move || work(&images, &server.wanted_images())).await;
     let result = result.unwrap_or_else(|error| {
         Err(Failure::new(Code::Internal, format!("the image store failed: {error}")))
     });

@@ -15,7 +15,7 @@ use crate::server::{Carry, warnings};
 /// Every job.
 #[utoipa::path(get, path = "/v1/jobs", responses((status = 200, body = [JobSummary])))]
 pub(crate) async fn list(State(context): State<Context>) -> Result<Json<Vec<JobSummary>>, Refusal> {
-    Ok(Json(context.server.jobs().await?))
+    Ok(Json(context.server()?.jobs().await?))
 }
 
 /// A job with its tasks.
@@ -25,7 +25,7 @@ pub(crate) async fn show(
     State(context): State<Context>,
     Path(job): Path<String>,
 ) -> Result<Json<JobDetail>, Refusal> {
-    Ok(Json(context.server.detail(job).await?))
+    Ok(Json(context.server()?.detail(job).await?))
 }
 
 /// How to deploy.
@@ -57,11 +57,13 @@ pub(crate) async fn deploy(
     };
     let is_published =
         spec.groups.values().flat_map(|group| group.tasks.values()).any(|task| !task.publish.is_empty());
-    let mut plan = context.server.deploy(job, spec, carry).await?;
-    let tasks = context.server.tasks(Some(plan.job.clone())).await?;
+    let mut plan = context.server()?.deploy(job, spec, carry).await?;
+    let tasks = context.server()?.tasks(Some(plan.job.clone())).await?;
     let (images, changes) = (context.images.clone(), plan.changes.clone());
     let moved = tokio::task::spawn_blocking(move || {
-        warnings::moved_images(&changes, &tasks, |image| images.stored(image).map(|stored| stored.digest))
+        warnings::moved_images(&changes, &tasks, |image| {
+            images.stored(image).map(|stored| stored.digest.to_string())
+        })
     });
     plan.warnings = moved.await.unwrap_or_default();
     if is_published {
@@ -77,7 +79,7 @@ pub(crate) async fn remove(
     State(context): State<Context>,
     Path(job): Path<String>,
 ) -> Result<Json<JobSummary>, Refusal> {
-    Ok(Json(context.server.remove(job).await?))
+    Ok(Json(context.server()?.remove(job).await?))
 }
 
 /// Stops, starts or restarts a job or one of its tasks.
@@ -88,5 +90,5 @@ pub(crate) async fn ask(
     Path(job): Path<String>,
     Body(request): Body<AskRequest>,
 ) -> Result<Json<JobDetail>, Refusal> {
-    Ok(Json(context.server.ask(job, request).await?))
+    Ok(Json(context.server()?.ask(job, request).await?))
 }

@@ -49,7 +49,14 @@ fn joined(status: &TaskStatus, desire: Desire) -> TaskStatus {
         Phase::Finished | Phase::Stopped | Phase::Gone => Phase::Waiting,
         Phase::Waiting | Phase::Fetching | Phase::Stopping => status.phase,
     };
-    TaskStatus { phase, is_ready: false, why: None, incarnation: desire.incarnation.0, ..status.clone() }
+    TaskStatus {
+        phase,
+        is_ready: false,
+        why: None,
+        hint: None,
+        incarnation: desire.incarnation.0,
+        ..status.clone()
+    }
 }
 
 fn unseen(
@@ -70,6 +77,7 @@ fn unseen(
         phase: if desire.run { Phase::Waiting } else { Phase::Stopped },
         is_ready: false,
         why: None,
+        hint: None,
         incarnation: desire.incarnation.0,
         image: spec.image.clone(),
         image_digest: None,

@@ -189,6 +189,8 @@ fn child(steps: &[Step], prepared: &mut Prepared) -> ! {
     debug_assert_eq!(prepared.pointers.len(), prepared.arguments.len() + 1);
     // SAFETY: close with an integer; it is this process's own copy, and nothing else here uses it.
     unsafe { libc::close(prepared.parent_write) };
+    // The modes of the steps are what is meant: the jail's user must get through, whatever the supervisor's umask is.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     for (position, step) in steps.iter().enumerate() {
         if let Err(errno) = perform(step, prepared) {
             fail(prepared.status, u32::try_from(position).unwrap_or_default(), errno);

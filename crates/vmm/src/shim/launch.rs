@@ -2,14 +2,15 @@
 //! then the configuration's path, the number of the lock's descriptor, and that of the TAP's when there is one.
 
 use super::record::Lock;
-use super::{ShimConfig, ShimError, sys};
+use super::{ShimConfig, ShimError, supervisor, sys};
+use crate::chain::chain;
 use crate::durable;
 use std::fs::OpenOptions;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 
 const CONFIG: &str = "shim.json";
 /// What the supervisor itself has to say; truncated at each start, and it says little.
@@ -19,7 +20,7 @@ const COMPLAINT_BYTES_MAX: u64 = 4096;
 
 /// What a supervisor gets from the agent beside its configuration.
 #[derive(Debug)]
-pub struct Inherited {
+pub(super) struct Inherited {
     pub(super) lock: Lock,
     pub(super) tap: Option<OwnedFd>,
 }
@@ -64,12 +65,23 @@ pub fn launch(
     command.spawn().map_err(ShimError::file("start", program))
 }
 
+/// The whole of a supervisor's process: runs one boot of a task to its end, with the arguments that [`launch`] added. To
+/// be called once, on the main thread, before anything else opens files: the machine dies with that thread.
+#[must_use]
+pub fn main(arguments: &[String]) -> ExitCode {
+    match inherited(arguments).and_then(|(config, inherited)| supervisor::run(config, inherited)) {
+        // How the task ended is in its record; that the supervisor could do its work is all that this tells.
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Its standard error is a file of the task; nobody is left to tell when this fails.
+            let _ = std::io::stderr().write_all(format!("{}\n", chain(&error)).as_bytes());
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// The supervisor's end of [`launch`]: reads the configuration and takes over the descriptors that `arguments` name.
-/// Call it once, before anything else opens files.
-///
-/// # Errors
-/// The arguments are not those of [`launch`], or the configuration cannot be read.
-pub fn inherited(arguments: &[String]) -> Result<(ShimConfig, Inherited), ShimError> {
+fn inherited(arguments: &[String]) -> Result<(ShimConfig, Inherited), ShimError> {
     let (path, lock, tap) = match arguments {
         [path, lock] => (path, lock, None),
         [path, lock, tap] => (path, lock, Some(tap)),
@@ -77,7 +89,9 @@ pub fn inherited(arguments: &[String]) -> Result<(ShimConfig, Inherited), ShimEr
     };
     let lock = Lock::adopt(adopt(lock)?)?;
     let tap = tap.map(|tap| adopt(tap)).transpose()?;
-    Ok((ShimConfig::read(Path::new(path))?, Inherited { lock, tap }))
+    let config = ShimConfig::read(Path::new(path))?;
+    config.check()?;
+    Ok((config, Inherited { lock, tap }))
 }
 
 fn adopt(number: &str) -> Result<OwnedFd, ShimError> {

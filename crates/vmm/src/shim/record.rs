@@ -34,6 +34,9 @@ pub struct ExitRecord {
     pub running_since: Option<Timestamp>,
     /// When the machine was gone.
     pub ended_at: Timestamp,
+    /// Whether it ended because the host asked its processes to end: nobody wanted the task to stop.
+    #[serde(default)]
+    pub went_down_with_host: bool,
 }
 
 impl ExitRecord {
@@ -43,7 +46,14 @@ impl ExitRecord {
         running_since: Option<Timestamp>,
         ended_at: Timestamp,
     ) -> ExitRecord {
-        ExitRecord { version: VERSION, ending, oom_killed, running_since, ended_at }
+        ExitRecord {
+            version: VERSION,
+            ending,
+            oom_killed,
+            running_since,
+            ended_at,
+            went_down_with_host: false,
+        }
     }
 }
 

@@ -112,6 +112,22 @@ async fn a_supervisor_that_does_not_answer_is_ended_by_force_with_its_machine() 
 }
 
 #[tokio::test]
+async fn a_host_that_goes_down_lets_the_task_stop_in_peace() {
+    let mut world = World::start(script(&format!("trap 'echo bye; sync; exit 0' TERM; {SERVE}")));
+    let mut watch = world.running().await;
+    world.logged("ready").await;
+    // As at a shutdown, where every process gets the signal: a VMM that obeyed would be a power cut.
+    signal(world.vmm(), libc::SIGTERM);
+    signal(i32::try_from(world.shim.id()).unwrap(), libc::SIGTERM);
+    assert_eq!(world.ending(&mut watch).await, Ending::Code { code: 0 });
+    world.logged("bye").await;
+    let Found::Exited(record) = shim::find(&world.config.task_dir, &world.config.run_dir).unwrap() else {
+        panic!("no record");
+    };
+    assert!(record.went_down_with_host, "nobody wanted it to stop");
+}
+
+#[tokio::test]
 async fn a_guest_kernel_that_panics_ends_the_machine() {
     let mut world =
         World::start(script("echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger; sleep 60"));

@@ -19,6 +19,7 @@ pub(crate) fn status(job: &str, task: &str) -> TaskStatus {
         phase: Phase::Running,
         is_ready: true,
         why: None,
+        hint: None,
         incarnation: 1,
         image: "nginx:1".to_owned(),
         image_digest: None,
