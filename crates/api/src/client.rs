@@ -111,6 +111,14 @@ impl Client {
         Ok(body.into_data_stream().map(|part| part.map_err(|error| broken(&error))).boxed())
     }
 
+    /// A request whose answer is a stream of [`crate::stream::Frame`]s.
+    ///
+    /// # Errors
+    /// What the server answers, or that it cannot be reached.
+    pub async fn frames(&self, path: &str) -> Result<Answers<crate::stream::Frame>, Failure> {
+        Ok(parse_frames(self.download(path).await?))
+    }
+
     /// A request that turns the connection into a stream of [`crate::stream::Frame`]s.
     ///
     /// # Errors
@@ -240,6 +248,29 @@ fn parse_lines<T: DeserializeOwned + 'static>(body: Incoming) -> Answers<T> {
                     buffer.clear();
                     return Some((Err(broken(&error)), (body, buffer)));
                 }
+            }
+        }
+    })
+    .boxed()
+}
+
+fn parse_frames(parts: Answers<Bytes>) -> Answers<crate::stream::Frame> {
+    let state = (parts, BytesMut::new());
+    futures_util::stream::unfold(state, |(mut parts, mut buffer)| async move {
+        loop {
+            match crate::stream::Frame::decode(&mut buffer) {
+                Ok(Some(frame)) => return Some((Ok(frame), (parts, buffer))),
+                Ok(None) => {}
+                Err(error) => {
+                    let failure =
+                        Failure::new(Code::Internal, format!("cannot read the server's answer: {error}"));
+                    let failure = failure.hint("compare `lith version` of the command and the server");
+                    return Some((Err(failure), (futures_util::stream::empty().boxed(), BytesMut::new())));
+                }
+            }
+            match parts.next().await? {
+                Ok(part) => buffer.extend_from_slice(&part),
+                Err(failure) => return Some((Err(failure), (parts, BytesMut::new()))),
             }
         }
     })

@@ -1,7 +1,9 @@
-//! Frames of an upgraded connection (`Upgrade: lith-stream/1`), which carries an `exec` session.
+//! Frames of an upgraded connection (`Upgrade: lith-stream/1`), which carries an `exec` session, and of the answer that
+//! carries an archive out of a task.
 //!
 //! A frame is one byte of kind, four bytes of payload length (little endian), and the payload. The client sends
-//! `Input`, `InputEnd`, `Resize`; the server sends `Output`, `Error`, and at last `Exit` or `Failure`.
+//! `Input`, `InputEnd`, `Resize`; the server sends `Output`, `Error`, and at last `Exit` or `Failure`. An archive comes as
+//! `Output`, and is complete only when `Exit` with code 0 has come.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -11,6 +13,8 @@ use crate::error::Failure;
 
 /// Value of the `Upgrade` header.
 pub const UPGRADE: &str = "lith-stream/1";
+/// Content type of an answer that is made of frames.
+pub const CONTENT_TYPE: &str = "application/x-lith-stream";
 /// Largest payload: what both sides read at once, and all that a peer can make the other hold.
 pub const PAYLOAD_BYTES_MAX: usize = 64 << 10;
 const HEADER_BYTES: usize = 5;

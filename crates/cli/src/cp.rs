@@ -2,9 +2,12 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use futures_util::StreamExt;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use hyper::Method;
+use indicatif::{ProgressBar, ProgressStyle};
 use lith_api::client::escape;
 use lith_api::error::{Code, Failure};
 use serde::Deserialize;
@@ -13,7 +16,12 @@ use crate::args::CpArgs;
 use crate::context::{Context, write_out};
 use crate::error::Error;
 use crate::name::{self, Name};
+use crate::size::size;
+use crate::unpack::{Copied, Existing, Unpack};
 use crate::{exit, list, pack, unpack};
+
+/// How often the progress moves.
+const TICK: Duration = Duration::from_millis(120);
 
 /// One side of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +44,8 @@ pub(crate) async fn copy(context: &Context, args: &CpArgs) -> Result<u8, Error> 
     let hint = "one side is TASK:PATH, such as `lith cp hello/web:/etc/hosts .`";
     match (place(&args.source)?, place(&args.target)?) {
         (Place::Task { name, path }, target @ (Place::Here(_) | Place::Stream)) => {
-            copy_out(context, &name, &path, &target).await
+            let existing = if args.force { Existing::Replace } else { Existing::Keep };
+            copy_out(context, &name, &path, &target, existing).await
         }
         (source @ (Place::Here(_) | Place::Stream), Place::Task { name, path }) => {
             copy_in(context, &source, &name, &path).await
@@ -77,27 +86,30 @@ async fn archive_path(context: &Context, name: &Name, path: &str) -> Result<Stri
     Ok(format!("/v1/tasks/{}/archive?path={}", escape(&status.id), escape(path)))
 }
 
-async fn copy_out(context: &Context, name: &Name, path: &str, target: &Place) -> Result<u8, Error> {
+async fn copy_out(
+    context: &Context,
+    name: &Name,
+    path: &str,
+    target: &Place,
+    existing: Existing,
+) -> Result<u8, Error> {
     if *target == Place::Stream && context.terminal.is_stdout {
         return Err(Error::usage(
             "an archive is not written to a terminal",
             "send it on: `lith cp TASK:PATH - | tar x`",
         ));
     }
-    let mut bytes = context.client.download(&archive_path(context, name, path).await?).await?;
+    let mut frames = context.client.frames(&archive_path(context, name, path).await?).await?;
     let Place::Here(target) = target else {
-        while let Some(part) = bytes.next().await {
-            write_out(&part?)?;
+        while let Some(part) = unpack::next_part(&mut frames).await? {
+            write_out(&part)?;
         }
         return Ok(exit::DONE);
     };
-    let unpack = unpack::Unpack::prepare(path, target)?;
-    tokio::select! {
-        done = unpack.run(bytes) => done?,
-        _ = tokio::signal::ctrl_c() => {
-            return Err(Error::Interrupted("interrupted; what was copied so far may be there".to_owned()));
-        }
-    }
+    let bar = bar(context);
+    let copied = Unpack::prepare(path, target, existing)?.run(frames, &bar).await;
+    bar.finish_and_clear();
+    context.say(&words(copied?));
     Ok(exit::DONE)
 }
 
@@ -110,17 +122,54 @@ async fn copy_in(context: &Context, source: &Place, name: &Name, path: &str) -> 
         Place::Stream => pack::stdin(),
         Place::Task { .. } => unreachable!("the caller tells the sides apart"),
     };
+    let tally = parts.tally();
     let (bytes, trouble) = parts.split();
     let path = archive_path(context, name, path).await?;
-    let sent = context.client.upload::<Answer>(Method::PUT, &path, bytes).await;
-    let mut answers = sent.map_err(|failure| trouble.or(failure))?;
-    match answers.next().await.transpose().map_err(|failure| trouble.or(failure))? {
-        Some(Answer::Done {}) => Ok(exit::DONE),
-        Some(Answer::Failed(failure)) => Err(trouble.or(failure)),
+    let bar = bar(context);
+    let counted = bar.clone();
+    let bytes = bytes.inspect(move |part| counted.inc(part.as_ref().map_or(0, |part| part.len() as u64)));
+    let sent = send(context, &path, bytes).await;
+    bar.finish_and_clear();
+    sent.map_err(|failure| trouble.or(failure))?;
+    context.say(&words(tally.copied()));
+    Ok(exit::DONE)
+}
+
+async fn send(
+    context: &Context,
+    path: &str,
+    bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + Sync + 'static,
+) -> Result<(), Failure> {
+    let mut answers = context.client.upload::<Answer>(Method::PUT, path, bytes).await?;
+    match answers.next().await.transpose()? {
+        Some(Answer::Done {}) => Ok(()),
+        Some(Answer::Failed(failure)) => Err(failure),
         None => {
             let failure = Failure::new(Code::Unreachable, "the server ended before all was copied");
-            Err(trouble.or(failure.hint("see whether `lith up` still runs, then repeat")))
+            Err(failure.hint("see whether `lith up` still runs, then repeat"))
         }
+    }
+}
+
+/// How much has come or gone, for a person who waits.
+fn bar(context: &Context) -> ProgressBar {
+    if !context.terminal.is_stderr || context.quiet || context.json {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner();
+    let style = ProgressStyle::with_template("{spinner} copying: {binary_bytes} ({binary_bytes_per_sec})");
+    bar.set_style(style.expect("the template is valid"));
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
+fn words(copied: Copied) -> String {
+    let bytes = size(copied.bytes);
+    match copied.files {
+        // An archive that was passed on as it is, or folders alone.
+        0 => format!("copied {bytes}"),
+        1 => format!("copied 1 file, {bytes}"),
+        files => format!("copied {files} files, {bytes}"),
     }
 }
 
@@ -172,6 +221,14 @@ mod tests {
         check("a/b/.", ".");
         check(".", ".");
         check("/", ".");
+    }
+
+    #[test]
+    fn last_words() {
+        let check = |files, bytes, text: &str| assert_eq!(words(Copied { files, bytes }), text);
+        check(1, 5, "copied 1 file, 5 B");
+        check(3, 3 << 20, "copied 3 files, 3.0 MiB");
+        check(0, 2048, "copied 2.0 KiB");
     }
 
     #[test]

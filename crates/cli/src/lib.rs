@@ -4,6 +4,7 @@
 //! files) comes after, in [`run()`] and below it. This crate knows the API and the job file, never how the daemon does
 //! anything: invocations that need the daemon's own code are handed back to the caller as they are.
 
+mod archive;
 pub mod args;
 mod ask;
 mod complete;

@@ -4,6 +4,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
@@ -12,18 +13,44 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::error::Error;
+use crate::unpack::Copied;
 
 /// Bytes on their way to the server, and why they ended early.
 #[derive(Debug)]
 pub(crate) struct Parts {
     receiver: mpsc::Receiver<io::Result<Bytes>>,
     trouble: Trouble,
+    tally: Tally,
 }
 
 impl Parts {
     /// The bytes, and where to look when sending them fails.
     pub(crate) fn split(self) -> (ReceiverStream<io::Result<Bytes>>, Trouble) {
         (ReceiverStream::new(self.receiver), self.trouble)
+    }
+
+    /// What is packed, as it goes on.
+    pub(crate) fn tally(&self) -> Tally {
+        self.tally.clone()
+    }
+}
+
+/// What has been packed so far.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tally {
+    files: Arc<AtomicU64>,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Tally {
+    /// Files and bytes; no files when an archive was passed on as it is.
+    pub(crate) fn copied(&self) -> Copied {
+        Copied { files: self.files.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
+    }
+
+    fn add(&self, files: u64, bytes: u64) {
+        self.files.fetch_add(files, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
@@ -53,13 +80,13 @@ const DEPTH_MAX: usize = 2048;
 
 /// Standard input as it is.
 pub(crate) fn stdin() -> Parts {
-    spawn(|sink| copy(&mut io::stdin().lock(), sink))
+    spawn(|sink, tally| copy(&mut io::stdin().lock(), sink, tally))
 }
 
 /// A file as it is.
 pub(crate) fn file(path: &Path) -> Result<Parts, Error> {
     let mut file = File::open(path).map_err(|error| Error::local("read", path, &error))?;
-    Ok(spawn(move |sink| copy(&mut file, sink)))
+    Ok(spawn(move |sink, tally| copy(&mut file, sink, tally)))
 }
 
 /// What is in a folder, as an archive.
@@ -70,15 +97,21 @@ pub(crate) fn folder_contents(path: &Path) -> Parts {
 /// A file or folder as an archive in which it has this name. Everything belongs to root there, as with `docker cp`:
 /// the users of this machine mean nothing in a task.
 pub(crate) fn archive(path: PathBuf, name: PathBuf) -> Parts {
-    spawn(move |sink| {
+    spawn(move |sink, tally| {
         let mut builder = tar::Builder::new(sink);
         builder.mode(tar::HeaderMode::Complete);
-        add(&mut builder, &path, &name, 0)?;
+        add(&mut builder, tally, &path, &name, 0)?;
         builder.into_inner()?.flush()
     })
 }
 
-fn add(builder: &mut tar::Builder<&mut Sink>, path: &Path, name: &Path, depth: usize) -> io::Result<()> {
+fn add(
+    builder: &mut tar::Builder<&mut Sink>,
+    tally: &Tally,
+    path: &Path,
+    name: &Path,
+    depth: usize,
+) -> io::Result<()> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let found = std::fs::symlink_metadata(path).map_err(named)?;
     if depth > DEPTH_MAX {
@@ -92,12 +125,14 @@ fn add(builder: &mut tar::Builder<&mut Sink>, path: &Path, name: &Path, depth: u
     let mut header = header(&found);
     if kind.is_symlink() {
         let target = std::fs::read_link(path).map_err(named)?;
+        tally.add(1, 0);
         return builder.append_link(&mut header, name, target);
     }
     if kind.is_file() {
         let file = File::open(path).map_err(named)?;
-        // A file that grows while it is read must not break the archive; one that shrinks does, and is an error.
-        return builder.append_data(&mut header, name, file.take(found.len())).map_err(named);
+        tally.add(1, found.len());
+        let content = Exactly { source: file, left: found.len() };
+        return builder.append_data(&mut header, name, content).map_err(named);
     }
     builder.append_data(&mut header, name, io::empty())?;
     if !kind.is_dir() {
@@ -108,9 +143,28 @@ fn add(builder: &mut tar::Builder<&mut Sink>, path: &Path, name: &Path, depth: u
         entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()?;
     names.sort();
     for child in names {
-        add(builder, &path.join(&child), &name.join(&child), depth + 1)?;
+        add(builder, tally, &path.join(&child), &name.join(&child), depth + 1)?;
     }
     Ok(())
+}
+
+/// As many bytes as were announced, whatever becomes of the file meanwhile: one that grows is cut, one that shrinks is an
+/// error, for the archive would be broken.
+struct Exactly<R> {
+    source: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Exactly<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let room = into.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let count = self.source.read(&mut into[..room])?;
+        if count == 0 && room > 0 {
+            return Err(io::Error::other("it became shorter while it was read"));
+        }
+        self.left -= count as u64;
+        Ok(count)
+    }
 }
 
 fn header(found: &Metadata) -> tar::Header {
@@ -126,18 +180,19 @@ fn header(found: &Metadata) -> tar::Header {
     header
 }
 
-fn copy(from: &mut impl Read, sink: &mut Sink) -> io::Result<()> {
-    io::copy(from, sink)?;
+fn copy(from: &mut impl Read, sink: &mut Sink, tally: &Tally) -> io::Result<()> {
+    tally.add(0, io::copy(from, sink)?);
     sink.flush()
 }
 
-fn spawn(work: impl FnOnce(&mut Sink) -> io::Result<()> + Send + 'static) -> Parts {
+fn spawn(work: impl FnOnce(&mut Sink, &Tally) -> io::Result<()> + Send + 'static) -> Parts {
     let (sender, receiver) = mpsc::channel(PARTS_MAX);
     let trouble = Trouble::default();
-    let noted = trouble.clone();
+    let (noted, tally) = (trouble.clone(), Tally::default());
+    let counted = tally.clone();
     std::thread::spawn(move || {
         let mut sink = Sink { sender, part: BytesMut::new() };
-        let Err(error) = work(&mut sink) else { return };
+        let Err(error) = work(&mut sink, &counted) else { return };
         if error.kind() != io::ErrorKind::BrokenPipe {
             // The first reason is the reason; there is only one anyway.
             let _ = noted.0.set(error.to_string());
@@ -145,7 +200,7 @@ fn spawn(work: impl FnOnce(&mut Sink) -> io::Result<()> + Send + 'static) -> Par
         // Nobody to tell means that the request has ended already, with its own reason.
         let _ = sink.sender.blocking_send(Err(error));
     });
-    Parts { receiver, trouble }
+    Parts { receiver, trouble, tally }
 }
 
 /// Collects bytes into parts, and waits while nobody takes them.
@@ -206,6 +261,36 @@ mod tests {
             (path.trim_end_matches('/').to_owned(), size, kind)
         };
         assert_eq!(entries.map(trimmed).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_file_that_changes_its_length() {
+        let read = |text: &str, left: u64| {
+            let mut read = String::new();
+            Exactly { source: text.as_bytes(), left }.read_to_string(&mut read).map(|_| read)
+        };
+        assert_eq!(read("abcdef", 3).unwrap(), "abc");
+        assert_eq!(read("", 0).unwrap(), "");
+        assert_eq!(read("ab", 3).unwrap_err().to_string(), "it became shorter while it was read");
+    }
+
+    #[tokio::test]
+    async fn the_contents_of_a_folder_begin_with_a_dot() {
+        // The format has no `./a`: what follows the dot has plain names, and who unpacks must know what the first meant.
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a"), "a").unwrap();
+        let parts = folder_contents(folder.path());
+        let tally = parts.tally();
+        let (mut parts, _) = parts.split();
+        let mut bytes = Vec::new();
+        while let Some(part) = futures_util::StreamExt::next(&mut parts).await {
+            bytes.extend_from_slice(&part.unwrap());
+        }
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let paths =
+            archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
+        assert_eq!(paths.collect::<Vec<_>>(), [".", "a"]);
+        assert_eq!(tally.copied(), Copied { files: 1, bytes: 1 });
     }
 
     #[tokio::test]

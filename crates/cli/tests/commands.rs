@@ -421,13 +421,16 @@ fn copy_out() {
             header.set_size(5);
             header.set_mode(0o644);
             builder.append_data(&mut header, "motd", &b"hello"[..]).unwrap();
-            let bytes = builder.into_inner().unwrap();
+            let mut bytes = BytesMut::new();
+            Frame::Output(Bytes::from(builder.into_inner().unwrap())).encode(&mut bytes);
+            Frame::Exit(ExecExit { code: 0 }).encode(&mut bytes);
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", bytes.len());
             stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&bytes)).unwrap();
         }
         other => panic!("{other}"),
     });
-    check(&world.lith(&["cp", "hello:/etc/motd", "copied"]), 0, "", "");
+    check(&world.lith(&["cp", "hello:/etc/motd", "copied"]), 0, "", "copied 1 file, 5 B\n");
+    check(&world.lith(&["cp", "-q", "hello:/etc/motd", "copied"]), 0, "", "");
     assert_eq!(std::fs::read_to_string(world.path("copied")).unwrap(), "hello");
 }
 

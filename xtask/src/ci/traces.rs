@@ -20,7 +20,12 @@ const SWITCHES: &[(&str, &str)] = &[
 const FOLDERS: &[(&str, &[&str])] =
     &[("/tmp", &["lw-", "lith"]), ("/run", &["lith"]), ("/var/lib", &["lith"])];
 /// Control groups of tasks, below the mount of each hierarchy.
-const GROUPS: &[&str] = &["/sys/fs/cgroup/lith", "/sys/fs/cgroup/memory/lith", "/sys/fs/cgroup/pids/lith"];
+const GROUPS: &[&str] = &[
+    "/sys/fs/cgroup/lith",
+    "/sys/fs/cgroup/cpu/lith",
+    "/sys/fs/cgroup/memory/lith",
+    "/sys/fs/cgroup/pids/lith",
+];
 
 /// Kinds of lines that tell of lith only.
 const OWN: &[&str] = &["control group ", "folder ", "process "];

@@ -172,6 +172,9 @@ pub(crate) struct ExecArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CpArgs {
+    /// Replace files that are there already. A file that is named itself is replaced without.
+    #[arg(short, long)]
+    pub(crate) force: bool,
     /// A path here, TASK:PATH, or `-` for a tar archive on standard input.
     #[arg(value_name = "SOURCE")]
     pub(crate) source: String,

@@ -232,9 +232,10 @@ pub(crate) struct ArchiveQuery {
     path: String,
 }
 
-/// A file or folder of the task as a tar archive.
+/// A file or folder of the task as a tar archive, in frames: it is whole only when the last one says so.
 #[utoipa::path(get, path = "/v1/tasks/{task}/archive", params(("task" = String, Path, description = "job.group.index.task"), ArchiveQuery),
-    responses((status = 200, content_type = "application/x-tar", body = Vec<u8>), (status = 409, body = Failure)))]
+    responses((status = 200, content_type = "application/x-lith-stream", body = Vec<u8>,
+        description = "frames of lith-stream/1: Output, then Exit with code 0, or Failure"), (status = 409, body = Failure)))]
 pub(crate) async fn copy_out(
     State(context): State<Context>,
     Path(task): Path<String>,
@@ -248,23 +249,37 @@ pub(crate) async fn copy_out(
         return Err(Failure::new(Code::NotFound, message).into());
     }
     let body = Bytes::from_stream(archive(first, session));
-    Ok(([(header::CONTENT_TYPE, "application/x-tar")], body).into_response())
+    Ok(([(header::CONTENT_TYPE, lith_api::stream::CONTENT_TYPE)], body).into_response())
 }
 
 fn archive(first: Piece, session: Session) -> impl Stream<Item = std::io::Result<bytes::Bytes>> {
-    futures_util::stream::unfold((Some(first), session), |(first, mut session)| async move {
+    let state = Some((Some(Ok(first)), session));
+    futures_util::stream::unfold(state, |state| async move {
+        let (first, mut session) = state?;
         let piece = match first {
-            Some(piece) => Ok(piece),
+            Some(piece) => piece,
             None => session.reader.next().await,
         };
-        let item = match piece {
-            Ok(Piece::Out(bytes) | Piece::Err(bytes)) => Ok(bytes.into()),
-            Ok(Piece::End(Outcome::Failed { message, .. })) => Err(std::io::Error::other(message)),
-            Ok(Piece::End(Outcome::Done | Outcome::Exited(_) | Outcome::Cancelled)) => return None,
-            Err(error) => Err(std::io::Error::other(chain(&error))),
-        };
-        Some((item, (None, session)))
+        let (frame, is_last) = archive_frame(piece);
+        let mut bytes = BytesMut::new();
+        frame.encode(&mut bytes);
+        Some((Ok(bytes.freeze()), (!is_last).then_some((None, session))))
     })
+}
+
+/// The frame for a piece of an archive, and whether it is the last.
+fn archive_frame(piece: Result<Piece, ClientError>) -> (Frame, bool) {
+    match piece {
+        Ok(Piece::Out(bytes) | Piece::Err(bytes)) => (Frame::Output(bytes.into()), false),
+        Ok(Piece::End(Outcome::Done)) => (Frame::Exit(ExecExit { code: 0 }), true),
+        Ok(Piece::End(Outcome::Failed { message, .. })) => {
+            (Frame::Failure(Failure::new(Code::NotRunning, message)), true)
+        }
+        Ok(Piece::End(Outcome::Exited(_) | Outcome::Cancelled)) => {
+            (Frame::Failure(Failure::new(Code::NotRunning, "the copy was cancelled")), true)
+        }
+        Err(error) => (Frame::Failure(failure(&error)), true),
+    }
 }
 
 /// Unpacks a tar archive in the task.
