@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         here.ancestors().nth(2).ok_or("this crate lives two folders below the workspace")?.to_owned();
     let target = std::env::var("TARGET")?;
     let target_dir = out.join("guest-target");
-    for path in ["crates/guest/src", "crates/guest/Cargo.toml", "Cargo.toml"] {
+    for path in ["crates/guest/src", "crates/guest/Cargo.toml", "Cargo.toml", "Cargo.lock"] {
         println!("cargo:rerun-if-changed={}", workspace.join(path).display());
     }
     println!("cargo:rerun-if-changed=build.rs");
@@ -34,6 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     cargo.args([
         "build",
         "--quiet",
+        "--locked",
         "-p",
         "lith-guest",
         "--bin",

@@ -1,6 +1,8 @@
 //! What `make test` runs: the list of steps in order, their timings, and the stop at the first failure. What a step
 //! needs from the machine is installed before, by scripts/install-deps and `cargo xtask assets images`.
 
+mod traces;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -11,6 +13,9 @@ use crate::{assets, images, process, target_dir, tidy};
 
 /// Pinned so that a new release of a tool cannot fail a build that passed yesterday.
 const DENY_VERSION: &str = "0.20.2";
+
+/// As .config/nextest.toml allows: two machines at once are what two cores emulate without starving each other.
+const TEST_THREADS: &str = "2";
 
 /// The packages whose tests are the end-to-end level.
 const E2E_PACKAGE: &str = "lith-e2e";
@@ -29,13 +34,15 @@ const STEPS: &[Step] = &[
     Step { name: "deny", what: "licences, bans and sources of dependencies", action: deny },
     Step { name: "build", what: "all programs and tests", action: build },
     Step { name: "examples", what: "`lith check` of every example", action: examples },
+    Step { name: "remember", what: "what is on this machine before", action: traces::remember },
     Step { name: "unit", what: "unit level", action: unit },
     Step { name: "assets", what: "guest kernel", action: assets_step },
     Step { name: "images", what: "test images", action: images_step },
     Step { name: "component", what: "component level", action: component },
     Step { name: "e2e", what: "end-to-end level", action: e2e },
     Step { name: "doc", what: "documentation and its examples", action: doc },
-    Step { name: "demo", what: "`make demo` and `make demo-down`", action: demo },
+    Step { name: "demo", what: "`make demo` and `make demo-down`, twice each", action: demo },
+    Step { name: "leftovers", what: "nothing is left on this machine", action: traces::compare },
 ];
 
 /// Runs the steps that the arguments choose.
@@ -127,7 +134,7 @@ fn unit(root: &Path) -> Result<()> {
     } else {
         process::run(
             process::cargo()
-                .args(["test", "--workspace", "--locked", "--quiet", "--lib", "--bins"])
+                .args(["test", "--workspace", "--locked", "--quiet", "--no-fail-fast", "--lib", "--bins"])
                 .current_dir(root),
         )
     }
@@ -159,7 +166,8 @@ fn tests_of(root: &Path, filter: &str, wanted: fn(&str) -> bool) -> Result<()> {
     let tests =
         targets.filter(|target| target["kind"][0] == "test").filter_map(|target| target["name"].as_str());
     let mut command = process::cargo();
-    command.args(["test", "--workspace", "--locked", "--quiet"]).current_dir(root);
+    command.args(["test", "--workspace", "--locked", "--quiet", "--no-fail-fast"]).current_dir(root);
+    command.env("RUST_TEST_THREADS", TEST_THREADS);
     let mut count = 0_usize;
     for test in tests {
         command.args(["--test", test]);
@@ -239,14 +247,16 @@ fn images_step(root: &Path) -> Result<()> {
 }
 
 /// The two commands of README.md, twice each, with the programs that the tests used. What `make demo` serves is
-/// checked by the script itself.
+/// checked by the script itself. A network and folders of its own keep it apart from what a person runs here.
 fn demo(root: &Path) -> Result<()> {
-    for _ in 0..2 {
-        for script in ["scripts/demo", "scripts/demo-down"] {
-            process::run(Command::new(root.join(script)).env("LITH_DEMO_PROFILE", "dev").current_dir(root))?;
-        }
-    }
-    Ok(())
+    const SCRIPT: &str = "ip link set lo up
+        scripts/demo && scripts/demo && scripts/demo-down
+        status=$?
+        scripts/demo-down && exit $status";
+    let mut command = Command::new("unshare");
+    command.args(["--net", "sh", "-c", SCRIPT]).current_dir(root);
+    command.env("LITH_DEMO_PROFILE", "dev").env("LITH_DEMO_DATA", target_dir(root).join("demo"));
+    process::run(command.env("LITH_DEMO_RUN", format!("/run/lith-demo-{}", std::process::id())))
 }
 
 #[cfg(test)]

@@ -58,9 +58,10 @@ fn run(arguments: &[String]) -> Result<()> {
     }
 }
 
-/// The folder of the workspace, from where cargo compiled this program.
+/// The folder of the workspace that cargo runs this program for; where it was compiled may have been moved since.
 fn workspace_root() -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask is not inside a workspace")?;
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").context("start it as `cargo xtask`")?;
+    let root = Path::new(&own).parent().context("xtask is not inside a workspace")?;
     Ok(root.to_path_buf())
 }
 

@@ -12,10 +12,23 @@ use crate::task::TaskStatus;
 /// Everything that a node should have.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desired {
+    /// Which cluster says it; an agent that has tasks of one does not follow another.
+    #[serde(default)]
+    pub cluster: String,
     /// Grows with every change; an agent never goes back to a lower one.
     pub version: u64,
     /// The allocs of this node.
     pub allocs: Vec<Alloc>,
+}
+
+impl Desired {
+    /// Whether the word of a database with this cluster and version may follow this one. The word of another cluster, or
+    /// an older one, comes from a database that is new or was restored from a copy.
+    #[must_use]
+    pub fn is_followed_by(&self, cluster: &str, version: u64) -> bool {
+        // Version 0 is what an agent has that was never told anything.
+        self.version == 0 || (self.cluster == cluster && version >= self.version)
+    }
 }
 
 /// One placed instance of a group.
@@ -23,6 +36,9 @@ pub struct Desired {
 pub struct Alloc {
     /// `job.group.index`.
     pub id: String,
+    /// The version of [`Desired`] that it appeared in: what a former alloc of the same name left is not its own.
+    #[serde(default)]
+    pub born: u64,
     /// Its tasks.
     pub tasks: Vec<AllocTask>,
 }
@@ -47,4 +63,23 @@ pub struct Observed {
     pub version: u64,
     /// Every task on the node, wanted or not.
     pub tasks: Vec<TaskStatus>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_database_that_was_followed_is_followed() {
+        let said = |cluster: &str, version| Desired { cluster: cluster.to_owned(), version, allocs: vec![] };
+        for (kept, latest, expected) in [
+            (said("", 0), said("a", 0), true),
+            (said("a", 5), said("a", 5), true),
+            (said("a", 5), said("a", 6), true),
+            (said("a", 5), said("a", 4), false),
+            (said("a", 5), said("b", 9), false),
+        ] {
+            assert_eq!(kept.is_followed_by(&latest.cluster, latest.version), expected, "{kept:?} {latest:?}");
+        }
+    }
 }

@@ -267,7 +267,11 @@ fn parse_port(text: &str) -> Result<core::Port, String> {
     Ok(core::Port { number: parse_number(number)?, transport })
 }
 
-fn parse_publish(text: &str) -> Result<core::Publish, String> {
+/// Reads a published port as it is written in job files and on the wire: `[address:]port:port[/udp]`.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn parse_publish(text: &str) -> Result<core::Publish, String> {
     let (rest, transport) = split_transport(text)?;
     let parts: Vec<&str> = rest.split(':').collect();
     let (address, host, guest) = match parts[..] {

@@ -12,6 +12,26 @@ pub struct Version {
     pub pid: u32,
     /// Name of the node.
     pub node: String,
+    /// Its data folder, by which one instance on a machine is told from another.
+    pub data_dir: String,
+}
+
+/// Lines of the answer of `POST /v1/down`. The last one is its last word: the daemon ends after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Down {
+    /// These tasks have not stopped yet.
+    Stopping {
+        /// Their identifiers.
+        tasks: Vec<String>,
+    },
+    /// Everything is stopped and removed; the daemon ends.
+    Stopped,
+    /// The daemon gives up; what it could not stop or remove stays.
+    Failed {
+        /// Why.
+        failure: crate::error::Failure,
+    },
 }
 
 /// Verdict of one check of `lith doctor`.

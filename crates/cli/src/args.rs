@@ -50,15 +50,19 @@ pub struct UpArgs {
     /// Folder for sockets.
     #[arg(skip)]
     pub run_dir: PathBuf,
-    /// Name of this node; the host name by default.
+    /// Name of this node, kept from its first start on; the host name by default.
     #[arg(long, env = "LITH_NODE", hide_env_values = true, value_name = "NAME")]
     pub node: Option<String>,
     /// The /16 network of which every guest gets an address.
     #[arg(long, value_name = "ADDRESS", default_value = "10.83.0.0", value_parser = guest_network)]
     pub guest_network: Ipv4Addr,
-    /// Guest kernel: a bzImage, or the folder of an unpacked kernel package. Found by itself when not given.
-    #[arg(long, env = "LITH_KERNEL", hide_env_values = true, value_name = "PATH")]
+    /// Guest kernel: the folder of an unpacked kernel package, with its modules. Found by itself when not given.
+    #[arg(long, env = "LITH_KERNEL", hide_env_values = true, value_name = "FOLDER")]
     pub kernel: Option<PathBuf>,
+    /// Follow the database though it is new or an older copy: tasks that it does not declare are removed with their
+    /// disks.
+    #[arg(long)]
+    pub trust_database: bool,
     /// Return as soon as the server answers, and leave it running in the background.
     #[arg(short, long)]
     pub detach: bool,
@@ -82,6 +86,9 @@ pub struct DownArgs {
     /// Do not ask before deleting.
     #[arg(short, long)]
     pub yes: bool,
+    /// Print no progress.
+    #[arg(skip)]
+    pub quiet: bool,
 }
 
 /// Arguments of `lith doctor`.
@@ -90,12 +97,18 @@ pub struct DoctorArgs {
     /// Folder for images, disks and the database, as given to `lith up`.
     #[arg(long, env = "LITH_DATA_DIR", hide_env_values = true, value_name = "FOLDER", default_value = DATA_DIR_DEFAULT)]
     pub data_dir: PathBuf,
+    /// Guest kernel, as given to `lith up`. A daemon that runs is asked instead.
+    #[arg(long, env = "LITH_KERNEL", hide_env_values = true, value_name = "FOLDER")]
+    pub kernel: Option<PathBuf>,
     /// Folder for sockets.
     #[arg(skip)]
     pub run_dir: PathBuf,
     /// Print JSON.
     #[arg(skip)]
     pub json: bool,
+    /// Print no progress.
+    #[arg(skip)]
+    pub quiet: bool,
 }
 
 /// A command for the server.
@@ -184,10 +197,15 @@ pub fn parse_from<I: IntoIterator<Item: Into<OsString> + Clone>>(line: I) -> Res
     let Line { globals, command } = Line::try_parse_from(line)?;
     Ok(match command {
         Top::Up(up) => Invocation::Up(UpArgs { run_dir: globals.run_dir, ..up }),
-        Top::Down(down) => Invocation::Down(DownArgs { run_dir: globals.run_dir, ..down }),
-        Top::Doctor(doctor) => {
-            Invocation::Doctor(DoctorArgs { run_dir: globals.run_dir, json: globals.json, ..doctor })
+        Top::Down(down) => {
+            Invocation::Down(DownArgs { run_dir: globals.run_dir, quiet: globals.quiet, ..down })
         }
+        Top::Doctor(doctor) => Invocation::Doctor(DoctorArgs {
+            run_dir: globals.run_dir,
+            json: globals.json,
+            quiet: globals.quiet,
+            ..doctor
+        }),
         Top::Client(command) => Invocation::Client(ClientCommand { globals, command }),
     })
 }

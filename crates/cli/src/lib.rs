@@ -28,6 +28,7 @@ mod raw;
 mod registry;
 mod run;
 mod size;
+mod spinner;
 mod table;
 mod terminal;
 mod time;
@@ -40,4 +41,5 @@ pub use args::{
     UpArgs, command, parse, parse_from,
 };
 pub use doctor::{Format, print_checks};
-pub use run::{report, run};
+pub use run::{note, report, run};
+pub use spinner::{Spinner, Talk};

@@ -46,6 +46,11 @@ pub fn report(failure: &Failure) -> ExitCode {
     ExitCode::from(Error::from(failure.clone()).exit_code())
 }
 
+/// Says something that is neither data nor a failure.
+pub fn note(text: &str) {
+    say(text);
+}
+
 async fn execute(context: &Context, command: Command) -> Result<u8, Error> {
     match command {
         Command::Deploy(args) => deploy::deploy(context, &args).await,

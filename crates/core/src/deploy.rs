@@ -1,7 +1,8 @@
 //! What a deployment changes: pure, so that `plan` shows exactly what `deploy` does.
 //!
-//! A job's stored form carries, per task, the *incarnation*: the version of the job in which the task last changed.
-//! A task whose declaration stays the same keeps its incarnation, and so keeps running.
+//! A job's stored form carries, per task, the *incarnation* in which the task last changed. A task whose declaration
+//! stays the same keeps its incarnation, and so keeps running. Incarnations are numbered over the whole cluster: a job
+//! that is removed and deployed again, under the name of the old one, must not look like it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -112,9 +113,10 @@ impl fmt::Display for PortTaken {
     }
 }
 
-/// Plans the deployment of `spec` over what is deployed now under its name.
+/// Plans the deployment of `spec` over what is deployed now under its name. `next` is greater than every incarnation
+/// that was ever given in this cluster.
 #[must_use]
-pub fn plan(current: Option<&Job>, spec: JobSpec) -> Plan {
+pub fn plan(current: Option<&Job>, spec: JobSpec, next: Incarnation) -> Plan {
     let version = current.map_or(0, |job| job.version) + 1;
     let mut desires = BTreeMap::new();
     let mut changes = Vec::new();
@@ -124,7 +126,10 @@ pub fn plan(current: Option<&Job>, spec: JobSpec) -> Plan {
         let before = current.and_then(|job| before(job, &key));
         let kind = change_kind(before, declared, count);
         let incarnation = match (&kind, before) {
-            (ChangeKind::Create { .. } | ChangeKind::Restart { .. }, _) | (_, None) => Incarnation(version),
+            // What was stopped may have finished before: only a new incarnation runs again.
+            (ChangeKind::Create { .. } | ChangeKind::Restart { .. } | ChangeKind::Start, _) | (_, None) => {
+                next
+            }
             (_, Some((.., desire))) => desire.incarnation,
         };
         desires.insert(key, Desire { incarnation, run: true });
@@ -238,10 +243,11 @@ pub enum Ask {
     Restart,
 }
 
-/// Carries out what a person asks, on the tasks in `keys`. Returns the job as it will be stored.
+/// Carries out what a person asks, on the tasks in `keys`. Returns the job as it will be stored. `next` is as in
+/// [`plan`].
 #[must_use]
-pub fn ask(job: &Job, ask: Ask, keys: &BTreeSet<TaskKey>) -> Job {
-    let version = job.version + 1;
+pub fn ask(job: &Job, ask: Ask, keys: &BTreeSet<TaskKey>, next: Incarnation) -> Job {
+    let incarnation = next;
     let mut next = job.clone();
     let mut has_changed = false;
     for (key, desire) in next.desires.iter_mut().filter(|(key, _)| keys.contains(key)) {
@@ -251,14 +257,14 @@ pub fn ask(job: &Job, ask: Ask, keys: &BTreeSet<TaskKey>) -> Job {
             // A finished task starts again only as a new incarnation; a running one must not notice.
             Ask::Start if desire.run => {}
             Ask::Start | Ask::Restart => {
-                *desire = Desire { incarnation: Incarnation(version), run: true };
+                *desire = Desire { incarnation, run: true };
             }
         }
         has_changed |= before != *desire;
         debug_assert!(job.desires.contains_key(key), "only known tasks are changed");
     }
     if has_changed {
-        next.version = version;
+        next.version = job.version + 1;
     }
     next
 }

@@ -78,6 +78,7 @@ mod tests {
     use super::*;
     use crate::deploy::plan;
     use crate::deploy::tests::arbitrary_job;
+    use crate::task::Incarnation;
     use proptest::prelude::*;
 
     proptest! {
@@ -91,7 +92,7 @@ mod tests {
                 .into_iter()
                 .map(|(name, mut spec)| {
                     spec.name = name.parse().unwrap();
-                    plan(None, spec).job
+                    plan(None, spec, Incarnation(1)).job
                 })
                 .collect();
             let nodes: BTreeSet<NodeName> = nodes.iter().map(|node| node.parse().unwrap()).collect();

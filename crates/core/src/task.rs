@@ -19,7 +19,7 @@
 //! - *waiting → fetching*: the task should run, its delay is over, its image is not here.
 //! - *waiting → starting*: the same with the image here. One shim is one boot of one task.
 //! - *starting, running → waiting | finished*: an exit report is seen; it is taken note of exactly once.
-//! - *starting, running → stopping*: the task is no longer wanted, or wanted in another incarnation.
+//! - *starting, running → stopping*: the task is no longer wanted, or wanted in another incarnation whose image is here.
 //! - *stopping → gone*: not wanted at all; everything it had on the node is removed.
 
 use std::fmt;
@@ -54,8 +54,8 @@ pub enum Exit {
     Failed(String),
     /// The virtual machine ended or could not boot: the sentence says why.
     MachineDied(String),
-    /// The supervisor vanished without a report.
-    SupervisorDied,
+    /// The supervisor vanished without a report; what it had to say last, if anything.
+    SupervisorDied(Option<String>),
     /// The node itself was restarted.
     NodeRestarted,
     /// The node could not even begin: the sentence says why.
@@ -69,7 +69,21 @@ impl Exit {
         matches!(self, Self::Code(0))
     }
 
-    /// Whether the end says something about the app: a reboot of the node is not the app's failure.
+    /// Whether the app itself ended, so that its restart policy has a word: what the node could not do (a taken port,
+    /// a full disk, an image out of reach) it tries again for ever.
+    fn is_of_the_app(&self) -> bool {
+        match self {
+            Self::NotStarted(_) | Self::NodeRestarted => false,
+            Self::Code(_)
+            | Self::Signal(_)
+            | Self::OutOfMemory
+            | Self::Failed(_)
+            | Self::MachineDied(_)
+            | Self::SupervisorDied(_) => true,
+        }
+    }
+
+    /// Whether the next attempt comes after a longer delay: a reboot of the node is nobody's failure.
     fn counts(&self) -> bool {
         !matches!(self, Self::NodeRestarted)
     }
@@ -83,7 +97,8 @@ impl fmt::Display for Exit {
             Self::OutOfMemory => f.write_str("ran out of memory"),
             Self::Failed(why) | Self::NotStarted(why) => write!(f, "could not start: {why}"),
             Self::MachineDied(why) => write!(f, "lost its virtual machine: {why}"),
-            Self::SupervisorDied => f.write_str("lost its supervisor"),
+            Self::SupervisorDied(None) => f.write_str("lost its supervisor"),
+            Self::SupervisorDied(Some(why)) => write!(f, "lost its supervisor: {why}"),
             Self::NodeRestarted => f.write_str("went down with the node"),
         }
     }
@@ -268,14 +283,23 @@ pub fn step(history: &History, wanted: Option<&Wanted>, image: &Image, process: 
             Step { history, actions: vec![Action::ForgetExit], wake_at: Some(now), ..rest }
         }
         Process::Absent => at_rest(history, wanted, image, now),
-        Process::Booting { incarnation } => alive(history, wanted, *incarnation, Phase::Starting, now),
-        Process::Running { incarnation, .. } => alive(history, wanted, *incarnation, Phase::Running, now),
+        Process::Booting { incarnation } => alive(history, wanted, image, *incarnation, Phase::Starting, now),
+        Process::Running { incarnation, .. } => {
+            alive(history, wanted, image, *incarnation, Phase::Running, now)
+        }
         Process::Stopping => stopping(history, wanted, now, vec![]),
     }
 }
 
 /// A supervisor lives: leave it alone if it runs what is wanted.
-fn alive(history: &History, wanted: Option<&Wanted>, running: Incarnation, phase: Phase, now: Time) -> Step {
+fn alive(
+    history: &History,
+    wanted: Option<&Wanted>,
+    image: &Image,
+    running: Incarnation,
+    phase: Phase,
+    now: Time,
+) -> Step {
     match wanted {
         Some(wanted) if wanted.run && wanted.incarnation == running => Step {
             history: History {
@@ -288,7 +312,43 @@ fn alive(history: &History, wanted: Option<&Wanted>, running: Incarnation, phase
             why: None,
             wake_at: None,
         },
+        Some(wanted) if wanted.run && *image != Image::Present => awaiting_image(history, image, now),
         _ => stopping(history, wanted, now, vec![Action::Stop]),
+    }
+}
+
+/// A former version runs, and goes on running until the image of the wanted one is here.
+fn awaiting_image(history: &History, image: &Image, now: Time) -> Step {
+    let still = |phase, why: &str| Step {
+        history: history.clone(),
+        actions: vec![],
+        phase,
+        why: Some(why.to_owned()),
+        wake_at: None,
+    };
+    let why = "still runs its former version, until the new image is here";
+    match (image, due_time(history, now)) {
+        (Image::Failed(reason), _) => {
+            let failures = history.failures.saturating_add(1);
+            let due = now.after(backoff(failures));
+            let exit = Exit::NotStarted(reason.clone());
+            let history =
+                History { failures, not_before: Some(due), last_exit: Some(exit), ..history.clone() };
+            let why = format!("still runs its former version: {reason}");
+            Step {
+                history,
+                actions: vec![Action::ForgetFetch],
+                wake_at: Some(due),
+                ..still(Phase::Waiting, &why)
+            }
+        }
+        (Image::Missing, Some(due)) => {
+            let reason = history.last_exit.as_ref().map(ToString::to_string).unwrap_or_default();
+            let why = format!("still runs its former version: it {reason}");
+            Step { wake_at: Some(due), ..still(Phase::Waiting, &why) }
+        }
+        (Image::Missing, None) => Step { actions: vec![Action::Fetch], ..still(Phase::Fetching, why) },
+        (Image::Fetching | Image::Present, _) => still(Phase::Fetching, why),
     }
 }
 
@@ -379,8 +439,14 @@ fn note_exit(history: &History, wanted: Option<&Wanted>, report: &ExitReport, no
     };
     let history = for_incarnation(&noted, *incarnation);
     let was_healthy = *ran >= HEALTHY_AFTER || !exit.counts();
-    let failures = if was_healthy { 0 } else { history.failures.saturating_add(1) };
-    let is_finished = exit.counts()
+    let has_begun = !matches!(exit, Exit::NotStarted(_));
+    // Attempts that the node made in vain are not the app's failures.
+    let earlier = match history.last_exit {
+        Some(Exit::NotStarted(_)) if has_begun => 0,
+        _ => history.failures,
+    };
+    let failures = if was_healthy { 0 } else { earlier.saturating_add(1) };
+    let is_finished = exit.is_of_the_app()
         && match wanted.restart {
             RestartPolicy::Always => false,
             RestartPolicy::Never => true,
@@ -391,7 +457,7 @@ fn note_exit(history: &History, wanted: Option<&Wanted>, report: &ExitReport, no
     let delay = if exit.counts() { backoff(failures) } else { Duration::ZERO };
     History {
         failures,
-        restarts: history.restarts.saturating_add(u32::from(!is_finished)),
+        restarts: history.restarts.saturating_add(u32::from(!is_finished && has_begun)),
         last_exit: Some(exit.clone()),
         not_before: Some(now.after(delay)),
         is_finished,

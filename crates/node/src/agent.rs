@@ -12,7 +12,9 @@
 //!                   └──── woken by: desired, supervisors, downloads, probes, time
 //! ```
 
+mod drain;
 mod machine;
+mod network;
 mod ports;
 mod ready;
 mod round;
@@ -23,19 +25,23 @@ mod wake;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lith_api::agent::{Desired, Observed};
+use lith_core::job::STOP_GRACE_DEFAULT;
 use lith_core::name::{NodeName, TaskId};
 use lith_core::slot::Slot;
 use lith_core::task::Exit;
-use lith_net::{GuestNetwork, Network, NetworkState};
+use lith_net::{GuestNetwork, Network, NetworkError, NetworkState};
 use tokio::sync::watch;
 
 use crate::clock;
 use crate::images::Images;
 use crate::layout::Layout;
+pub use drain::DrainError;
+use drain::Patience;
 use machine::Machines;
+use network::NetworkWatch;
 use ports::Ports;
 use state::{Records, StateError};
 use supervise::Supervisors;
@@ -57,6 +63,8 @@ pub struct AgentConfig {
     pub network: GuestNetwork,
     /// Folders that may hold the guests' kernel, in order.
     pub kernels: Vec<PathBuf>,
+    /// A person said that the database is to be followed, whatever it knows of this node's tasks.
+    pub trusts_database: bool,
 }
 
 /// What others hold of the agent.
@@ -96,6 +104,15 @@ pub struct Agent {
     ports: Ports,
     network: Network,
     in_force: Option<NetworkState>,
+    /// When the machine's network was last compared with what it should be.
+    network_looked_at: Option<Instant>,
+    network_watch: NetworkWatch,
+    /// What is remembered differs from what is on disk.
+    is_unsaved: bool,
+    /// Why the network is not as it should be, since the last round.
+    network_error: Option<NetworkError>,
+    /// Tasks whose supervisor lived in the last round.
+    living: Vec<TaskId>,
     /// Starts that did not even begin, until their history is written.
     failed: BTreeMap<TaskId, Exit>,
     is_draining: bool,
@@ -134,11 +151,19 @@ impl Agent {
         let slots = records.tasks.iter().map(|(id, record)| (id.clone(), record.slot)).collect();
         let (slots, slots_receiver) = watch::channel(Arc::new(slots));
         let handle = AgentHandle { layout: config.layout.clone(), slots: slots_receiver };
+        let supervisors = Supervisors::new(config.layout.clone(), waker.clone(), runtime.clone());
+        // A machine keeps its address: another range is for when none runs.
+        let in_use = records.tasks.keys().find_map(|id| supervisors.network_in_use(id));
+        let network = in_use.unwrap_or(config.network);
+        if network != config.network {
+            tracing::warn!(%network, "tasks run with addresses of this range: another one needs `lith down` first");
+        }
+        let config = AgentConfig { network, ..config };
         let pinned = records.tasks.iter().filter_map(|(id, r)| Some((id, r.image.as_ref()?.digest.as_str())));
         images.pin_all(pinned);
         let agent = Self {
             images: images.waking(waker.clone()),
-            supervisors: Supervisors::new(config.layout.clone(), waker.clone(), runtime.clone()),
+            supervisors,
             machines: Machines::new(config.layout.clone(), config.kernels.clone()),
             network: Network::new(config.layout.network(), &config.layout.data.to_string_lossy()),
             config,
@@ -149,6 +174,11 @@ impl Agent {
             records,
             ports: Ports::default(),
             in_force: None,
+            network_looked_at: None,
+            network_watch: NetworkWatch::default(),
+            is_unsaved: false,
+            network_error: None,
+            living: vec![],
             failed: BTreeMap::new(),
             is_draining: false,
             runtime,
@@ -159,30 +189,49 @@ impl Agent {
     }
 
     /// Works until it is asked to drain and everything is gone. Blocks its thread.
-    pub fn run(mut self) {
+    ///
+    /// # Errors
+    /// When draining is given up: what could not be stopped or removed stays, and the next drain goes on from there.
+    pub fn run(mut self) -> Result<(), DrainError> {
+        self.network_watch.start(self.wake.waker());
+        let mut patience = Patience::default();
         loop {
             self.is_draining |= self.wake.is_draining();
             if self.is_draining && self.is_empty() {
                 match self.network.remove_all(self.config.network) {
                     Ok(()) => {
                         lith_vmm::jail::cgroup::remove_parents();
-                        return;
+                        return Ok(());
                     }
                     Err(error) => {
                         tracing::error!(error = %crate::chain::chain(&error), "the network was not removed");
+                        self.network_error = Some(error);
                     }
                 }
             }
-            let wait = match self.round() {
-                Ok(None) => RESYNC_INTERVAL,
-                Ok(Some(at)) => at.since(clock::now()).min(RESYNC_INTERVAL),
+            let (mut wait, mut failure) = match self.round() {
+                Ok(at) => {
+                    (at.map_or(RESYNC_INTERVAL, |at| at.since(clock::now()).min(RESYNC_INTERVAL)), None)
+                }
                 Err(error) => {
                     tracing::error!(error = %crate::chain::chain(&error), "the agent cannot go on; it tries again");
-                    RETRY_INTERVAL
+                    (RETRY_INTERVAL, Some(DrainError::State { source: error }))
                 }
             };
+            let network_error = self.network_error.take().map(|source| DrainError::Network { source });
+            if self.is_draining {
+                failure = failure.or(network_error);
+                wait = wait.min(RETRY_INTERVAL);
+                patience.judge(failure, &self.living, self.longest_grace(), Instant::now())?;
+            }
             self.wake.wait(wait);
         }
+    }
+
+    /// How long the slowest task may take to stop by itself.
+    fn longest_grace(&self) -> Duration {
+        let graces = self.records.tasks.values().filter_map(|record| record.history.stop_grace);
+        graces.max().unwrap_or(STOP_GRACE_DEFAULT)
     }
 
     /// Whether no task has a supervisor, as far as the last round saw.

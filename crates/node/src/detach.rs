@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,9 @@ use crate::up;
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 /// Between looks.
 const INTERVAL: Duration = Duration::from_millis(20);
-/// What the daemon logs, in its data folder.
-const LOG_FILE: &str = "lith.log";
+/// A log that is longer at a start makes room for a new one, and replaces the one before it: a daemon logs changes, so
+/// that this holds years of a quiet one.
+const LOG_BYTES_MAX: u64 = 16 << 20;
 
 /// Starts the daemon in a session of its own and waits until it answers.
 ///
@@ -26,10 +28,14 @@ const LOG_FILE: &str = "lith.log";
 /// What the daemon had to say when it ended instead.
 pub fn up(args: &UpArgs) -> Result<(), Failure> {
     up::require_root()?;
+    // Here a mistake is said at once; the daemon would say it to its log.
+    up::log_filter(args.log.as_deref())?;
     let layout = up::prepare(&args.data_dir, &args.run_dir)?;
-    let path = layout.data.join(LOG_FILE);
+    let path = layout.log();
     let failed =
         |what: &str, error: std::io::Error| Failure::new(Code::Machine, format!("cannot {what}: {error}"));
+    rotate(&path, &layout.log_old(), LOG_BYTES_MAX)
+        .map_err(|error| failed(&format!("rename {}", path.display()), error))?;
     let log = OpenOptions::new()
         .create(true)
         .append(true)
@@ -44,6 +50,9 @@ pub fn up(args: &UpArgs) -> Result<(), Failure> {
     let options = [("--node", &args.node), ("--log", &args.log)];
     for (flag, value) in options.into_iter().filter_map(|(flag, value)| Some((flag, value.as_ref()?))) {
         command.arg(flag).arg(value);
+    }
+    if args.trust_database {
+        command.arg("--trust-database");
     }
     if let Some(kernel) = &args.kernel {
         command.arg("--kernel").arg(up::absolute(kernel)?);
@@ -64,7 +73,15 @@ pub fn up(args: &UpArgs) -> Result<(), Failure> {
     runtime.block_on(wait(child, &Client::new(&layout.socket()), &path, start))
 }
 
-async fn wait(mut child: Child, client: &Client, log: &std::path::Path, start: u64) -> Result<(), Failure> {
+fn rotate(path: &Path, old: &Path, bytes_max: u64) -> std::io::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.len() > bytes_max => std::fs::rename(path, old),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+async fn wait(mut child: Child, client: &Client, log: &Path, start: u64) -> Result<(), Failure> {
     let deadline = Instant::now() + ANSWER_DEADLINE;
     loop {
         // An older daemon's answer is not this one's.
@@ -85,7 +102,7 @@ async fn wait(mut child: Child, client: &Client, log: &std::path::Path, start: u
 }
 
 /// What a daemon that ended had to say: its last error and hint.
-fn said(log: &std::path::Path, start: u64) -> Failure {
+fn said(log: &Path, start: u64) -> Failure {
     let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(text.get(usize::try_from(start).unwrap_or(0)..).unwrap_or_default())
         .into_owned();
@@ -94,4 +111,24 @@ fn said(log: &std::path::Path, start: u64) -> Failure {
     let message = find("error: ").unwrap_or_else(|| "the daemon ended at once".to_owned());
     let hint = find("hint: ").unwrap_or_else(|| format!("see {}", log.display()));
     Failure::new(Code::Machine, message).hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_log_is_put_aside_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, old) = (folder.path().join("lith.log"), folder.path().join("lith.log.old"));
+        rotate(&path, &old, 3).unwrap();
+        std::fs::write(&path, "abc").unwrap();
+        rotate(&path, &old, 3).unwrap();
+        assert!(path.exists() && !old.exists());
+        std::fs::write(&path, "abcd").unwrap();
+        std::fs::write(&old, "before").unwrap();
+        rotate(&path, &old, 3).unwrap();
+        assert!(!path.exists());
+        assert_eq!(std::fs::read(&old).unwrap(), b"abcd");
+    }
 }

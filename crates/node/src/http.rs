@@ -13,7 +13,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{delete, get, post, put};
+use lith_api::agent::Observed;
+use lith_api::error::Failure;
 use tokio::net::UnixListener;
+use tokio::sync::{mpsc, watch};
 use utoipa::OpenApi;
 
 use crate::agent::AgentHandle;
@@ -26,18 +29,41 @@ const REQUEST_BYTES_MAX: usize = 8 << 20;
 /// What handlers have at hand.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// The server.
-    pub server: Arc<Server>,
+    /// The server, or why there is none.
+    pub server: Result<Arc<Server>, Failure>,
     /// The agent of this machine.
     pub agent: AgentHandle,
     /// The image store of this machine.
     pub images: Images,
     /// Name of the node.
     pub node: String,
-    /// Asks the daemon to stop every task and end.
-    pub down: tokio::sync::mpsc::Sender<()>,
+    /// The data folder.
+    pub data_dir: String,
+    /// For stopping every task and the daemon.
+    pub down: Down,
     /// Looks at the machine, for `doctor`.
     pub doctor: Arc<crate::doctor::Doctor>,
+}
+
+impl Context {
+    /// The server.
+    ///
+    /// # Errors
+    /// When it could not start. What needs only the agent goes on without it.
+    pub fn server(&self) -> Result<&Arc<Server>, Failure> {
+        self.server.as_ref().map_err(Clone::clone)
+    }
+}
+
+/// The ends by which a handler stops the daemon.
+#[derive(Debug, Clone)]
+pub struct Down {
+    /// Asks the daemon to stop every task and end.
+    pub ask: mpsc::Sender<()>,
+    /// What the agent sees.
+    pub observed: watch::Receiver<Arc<Observed>>,
+    /// The last word, once there is one.
+    pub outcome: watch::Receiver<Option<lith_api::node::Down>>,
 }
 
 /// The description of the API, made from the handlers.

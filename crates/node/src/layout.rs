@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! data/lith.lock              held by the daemon
+//! data/lith.log               what a daemon in the background logs; lith.log.old is what it logged before
 //! data/server/lith.db         the server's database
 //! data/images/                the image store
 //! data/kernel/                an unpacked kernel package, if the host's own kernel is not to be used
 //! data/boot/                  kernels and initramfs made from them
+//! data/node/name              the node's name, from its first start on
 //! data/node/desired.json      what the server last said this node should have
 //! data/node/tasks.json        what the agent remembers of each task
 //! data/node/network.json      the host's settings from before
@@ -44,6 +46,18 @@ impl Layout {
         self.data.join("lith.lock")
     }
 
+    /// What a daemon in the background logs.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.data.join("lith.log")
+    }
+
+    /// What it logged before that.
+    #[must_use]
+    pub fn log_old(&self) -> PathBuf {
+        self.data.join("lith.log.old")
+    }
+
     /// The server's folder.
     #[must_use]
     pub fn server(&self) -> PathBuf {
@@ -80,6 +94,12 @@ impl Layout {
         self.data.join("node")
     }
 
+    /// What the node is called.
+    #[must_use]
+    pub fn name(&self) -> PathBuf {
+        self.node().join("name")
+    }
+
     /// What the server last said.
     #[must_use]
     pub fn desired(&self) -> PathBuf {
@@ -104,10 +124,16 @@ impl Layout {
         self.node().join("tasks").join(id.to_string())
     }
 
+    /// Where running tasks have their folders.
+    #[must_use]
+    pub fn running_all(&self) -> PathBuf {
+        self.run.join("tasks")
+    }
+
     /// A running task's folder: short, for the path of a Unix socket is at most 107 bytes long.
     #[must_use]
     pub fn running(&self, slot: Slot) -> PathBuf {
-        self.run.join("tasks").join(slot.to_string())
+        self.running_all().join(slot.to_string())
     }
 
     /// What tells this daemon's control groups from those of another on the same machine: nothing for the usual data

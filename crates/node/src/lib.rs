@@ -4,6 +4,7 @@
 //! and the HTTP API into `lith up`. It must not hold policy, which is core's, nor SQL, nor a VMM's flags.
 
 pub mod agent;
+pub mod alone;
 pub mod chain;
 pub mod clock;
 pub mod detach;
@@ -13,6 +14,7 @@ pub mod http;
 pub mod images;
 pub mod layout;
 pub mod lock;
+pub mod purge;
 pub mod server;
 pub mod shim;
 pub mod up;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use lith_api::client::Client;
 use lith_api::error::{Code, Failure};
-use lith_cli::{DoctorArgs, DownArgs, Format, Invocation};
+use lith_cli::{DoctorArgs, DownArgs, Format, Invocation, Spinner, Talk};
 use lith_node::doctor::Doctor;
 use lith_node::layout::Layout;
 use lith_node::{detach, down, shim, up};
@@ -14,15 +14,27 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args();
     // Before the grammar of all commands is built: a supervisor must stay small.
     if arguments.nth(1).as_deref() == Some(shim::SUBCOMMAND) {
-        return shim::main(&arguments.collect::<Vec<_>>());
+        set_umask();
+        return lith_vmm::shim::main(&arguments.collect::<Vec<_>>());
     }
-    match lith_cli::parse() {
+    let invocation = lith_cli::parse();
+    // The files that a person copies out of a task are made by that person's rules.
+    if !matches!(invocation, Invocation::Client(_)) {
+        set_umask();
+    }
+    match invocation {
         Invocation::Client(command) => lith_cli::run(command),
         Invocation::Up(args) if args.detach => finish(detach::up(&args)),
         Invocation::Up(args) => finish(up::up(&args)),
         Invocation::Down(args) => finish(run_down(&args)),
         Invocation::Doctor(args) => run_doctor(&args),
     }
+}
+
+/// What lith makes has the rights that it says, whoever's shell started it: a jailed VMM is another user, and must be
+/// able to read what is meant for it.
+fn set_umask() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
 }
 
 fn finish(result: Result<(), Failure>) -> ExitCode {
@@ -35,14 +47,17 @@ fn finish(result: Result<(), Failure>) -> ExitCode {
 fn run_doctor(args: &DoctorArgs) -> ExitCode {
     let examine = || {
         up::require_root()?;
-        let layout = Layout::new(&args.data_dir, &args.run_dir);
+        let layout = Layout::new(&up::absolute(&args.data_dir)?, &up::absolute(&args.run_dir)?);
+        let talk = if args.quiet || args.json { Talk::Quiet } else { Talk::Progress };
+        let _spinner = Spinner::new(talk, "looking at this machine");
         // A daemon that runs knows best with which kernel and network it does.
         let runtime = runtime()?;
         match runtime.block_on(Client::new(&layout.socket()).get("/v1/doctor")) {
             Err(failure) if failure.code == Code::Unreachable => {}
             answer => return answer,
         }
-        let config = up::config(&up::defaults(&args.data_dir, &args.run_dir), layout)?;
+        let config =
+            up::config(&up::defaults(&args.data_dir, &args.run_dir, args.kernel.as_deref()), layout)?;
         Ok(Doctor::new(&config).examine_blocking())
     };
     let format = if args.json { Format::Json } else { Format::Text };
@@ -56,11 +71,8 @@ fn run_down(args: &DownArgs) -> Result<(), Failure> {
     if args.purge && !args.yes && !confirm(args)? {
         return Ok(());
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime =
-        runtime.map_err(|error| Failure::new(Code::Machine, format!("cannot start threads: {error}")))?;
-    runtime
-        .block_on(down::down(args, |layout| up::config(&up::defaults(&args.data_dir, &args.run_dir), layout)))
+    let defaults = up::defaults(&args.data_dir, &args.run_dir, None);
+    runtime()?.block_on(down::down(args, |layout| up::config(&defaults, layout)))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {

@@ -17,6 +17,7 @@ use lith_core::deploy::{self, Job, TaskKey};
 use lith_core::job::JobSpec;
 use lith_core::name::{JobName, NodeName};
 use lith_core::place;
+use lith_core::task::Incarnation;
 use lith_store::{Store, StoreError, StoredJob, World, Write};
 use tokio::sync::{broadcast, watch};
 
@@ -106,7 +107,7 @@ impl Server {
             );
         }
         let current = world.jobs.get(&spec.name).map(|stored| &stored.job);
-        let plan = deploy::plan(current, spec);
+        let plan = deploy::plan(current, spec, next(&world));
         let answer = Plan {
             job: plan.job.spec.name.to_string(),
             version: plan.job.version,
@@ -171,7 +172,8 @@ impl Server {
         self.blocking(move |server| {
             let mut store = server.store();
             let stored = find(&mut store, &name)?;
-            let next = status::ask(&stored.job, &request, &server.observed.borrow())?;
+            let world = store.world().map_err(|error| database(&error))?;
+            let next = status::ask(&stored.job, &request, &server.observed.borrow(), next(&world))?;
             if next != stored.job {
                 let verb = match request.ask {
                     Ask::Stop => "stop",
@@ -327,6 +329,11 @@ fn database(error: &StoreError) -> Failure {
 
 fn job_event(job: &JobName, kind: &str, message: String) -> Event {
     Event { id: 0, time_ms: 0, job: Some(job.to_string()), task: None, kind: kind.to_owned(), message }
+}
+
+/// The incarnation of what changes now: no version, and so no incarnation, was ever given twice.
+fn next(world: &World) -> Incarnation {
+    Incarnation(world.version + 1)
 }
 
 /// Every task of a job, as a key.

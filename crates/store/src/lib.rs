@@ -64,6 +64,23 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// What to do next.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        use rusqlite_migration::{Error, MigrationDefinitionError};
+        match self {
+            Self::Migrate {
+                source: Error::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead),
+                ..
+            } => "a newer lith has changed it: start that version again",
+            Self::Open { .. } | Self::Migrate { .. } | Self::Statement { .. } | Self::Row { .. } => {
+                "restore the file from a backup, then start lith again"
+            }
+        }
+    }
+}
+
 /// A job with the times of its changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredJob {
@@ -82,8 +99,12 @@ pub struct World {
     pub jobs: BTreeMap<JobName, StoredJob>,
     /// Where each alloc is.
     pub allocs: BTreeMap<AllocId, NodeName>,
+    /// The version that each alloc was placed in: what tells it from a former one of the same name.
+    pub births: BTreeMap<AllocId, u64>,
     /// Grows with every write that changes what nodes should have.
     pub version: u64,
+    /// Random, from the creation of the database: tells this cluster from every other.
+    pub cluster: String,
 }
 
 /// One transaction's worth of changes.
@@ -129,8 +150,8 @@ impl Store {
     /// When the database fails or holds a row that cannot be understood.
     pub fn world(&mut self) -> Result<World, StoreError> {
         let transaction = self.connection.transaction().map_err(failed("begin to read"))?;
-        let version = read_version(&transaction)?;
-        let mut world = World { version, ..World::default() };
+        let (version, cluster) = (read_version(&transaction)?, read_cluster(&transaction)?);
+        let mut world = World { version, cluster, ..World::default() };
         load_jobs(&transaction, &mut world)?;
         load_allocs(&transaction, &mut world)?;
         Ok(world)
@@ -163,6 +184,17 @@ impl Store {
         let version = read_version(&transaction)?;
         transaction.commit().map_err(failed("commit"))?;
         Ok((version, events))
+    }
+
+    /// Makes the version greater than `version`, so that what follows is newer than what a node remembers.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn raise_version(&mut self, version: u64) -> Result<(), StoreError> {
+        self.connection
+            .execute("update cluster set version = max(version, ?1) + 1", [to_sql(version)])
+            .map(|_| ())
+            .map_err(failed("raise the version"))
     }
 
     /// The events after `id`, oldest first, at most [`EVENTS_BATCH_MAX`].
@@ -210,6 +242,12 @@ fn read_version(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
         .map_err(failed("read the version"))
 }
 
+fn read_cluster(transaction: &Transaction<'_>) -> Result<String, StoreError> {
+    transaction
+        .query_row("select name from cluster", [], |row| row.get(0))
+        .map_err(failed("read the cluster's name"))
+}
+
 fn load_jobs(transaction: &Transaction<'_>, world: &mut World) -> Result<(), StoreError> {
     let operation = failed("read the jobs");
     let mut statement = transaction
@@ -231,13 +269,16 @@ fn load_jobs(transaction: &Transaction<'_>, world: &mut World) -> Result<(), Sto
 
 fn load_allocs(transaction: &Transaction<'_>, world: &mut World) -> Result<(), StoreError> {
     let operation = failed("read the allocs");
-    let mut statement = transaction.prepare_cached("select id, node from alloc").map_err(&operation)?;
+    let mut statement = transaction.prepare_cached("select id, node, born from alloc").map_err(&operation)?;
     let mut rows = statement.query([]).map_err(&operation)?;
     while let Some(row) = rows.next().map_err(&operation)? {
         let (id, node): (String, String) = (row.get(0).map_err(&operation)?, row.get(1).map_err(&operation)?);
         let bad =
             |source| StoreError::Row { what: format!("alloc \"{id}\""), source: FormError::Name(source) };
-        world.allocs.insert(id.parse().map_err(bad)?, node.parse().map_err(bad)?);
+        let alloc: AllocId = id.parse().map_err(bad)?;
+        let born = row.get::<_, i64>(2).map_err(&operation)?.cast_unsigned();
+        world.births.insert(alloc.clone(), born);
+        world.allocs.insert(alloc, node.parse().map_err(bad)?);
     }
     Ok(())
 }
@@ -257,7 +298,8 @@ fn put_job(transaction: &Transaction<'_>, job: &Job, now: Time) -> Result<(), St
 fn write_placement(transaction: &Transaction<'_>, placement: &Placement) -> Result<(), StoreError> {
     let result = match placement {
         Placement::Place(alloc, node) => transaction.execute(
-            "insert or replace into alloc (id, node) values (?1, ?2)",
+            "insert or replace into alloc (id, node, born)
+             values (?1, ?2, (select version + 1 from cluster))",
             params![alloc.to_string(), node.as_str()],
         ),
         Placement::Remove(alloc) => {

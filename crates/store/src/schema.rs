@@ -7,9 +7,10 @@ pub(crate) fn migrations() -> Migrations<'static> {
     Migrations::new(vec![M::up(
         "create table cluster (
              id integer primary key check (id = 1),
-             version integer not null
+             version integer not null,
+             name text not null
          ) strict;
-         insert into cluster (id, version) values (1, 0);
+         insert into cluster (id, version, name) values (1, 0, lower(hex(randomblob(16))));
          create table job (
              name text primary key,
              version integer not null,
@@ -20,7 +21,8 @@ pub(crate) fn migrations() -> Migrations<'static> {
          ) strict;
          create table alloc (
              id text primary key,
-             node text not null
+             node text not null,
+             born integer not null
          ) strict;
          create table event (
              id integer primary key autoincrement,

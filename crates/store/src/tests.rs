@@ -6,6 +6,7 @@ use lith_core::deploy::plan;
 use lith_core::job::{
     Bytes, CpuMillis, GroupSpec, JobSpec, Publish, RestartPolicy, STOP_GRACE_DEFAULT, TaskSpec, Transport,
 };
+use lith_core::task::Incarnation;
 
 use super::*;
 
@@ -28,7 +29,7 @@ fn job(name: &str) -> Job {
     };
     let tasks = BTreeMap::from([("web".parse().unwrap(), task)]);
     let groups = BTreeMap::from([("main".parse().unwrap(), GroupSpec { count: 2, tasks })]);
-    plan(None, JobSpec { name: name.parse().unwrap(), groups }).job
+    plan(None, JobSpec { name: name.parse().unwrap(), groups }, Incarnation(1)).job
 }
 
 fn event(message: &str) -> Event {
@@ -48,9 +49,11 @@ fn what_is_written_is_there_after_opening_again() {
     let path = folder.path().join("lith.db");
     let alloc: AllocId = "shop.main.0".parse().unwrap();
     let node: NodeName = "odin".parse().unwrap();
+    let cluster;
     {
         let mut store = Store::open(&path).unwrap();
-        assert_eq!(store.world().unwrap(), World::default());
+        cluster = store.world().unwrap().cluster;
+        assert_eq!(store.world().unwrap(), World { cluster: cluster.clone(), ..World::default() });
         let placements = vec![Placement::Place(alloc.clone(), node.clone())];
         let write =
             Write { put: vec![job("shop")], placements, events: vec![event("one")], ..Write::default() };
@@ -61,6 +64,8 @@ fn what_is_written_is_there_after_opening_again() {
     let world = store.world().unwrap();
     assert_eq!(world.jobs.values().map(|stored| &stored.job).collect::<Vec<_>>(), [&job("shop")]);
     assert_eq!(world.allocs, BTreeMap::from([(alloc.clone(), node)]));
+    assert_eq!(world.births, BTreeMap::from([(alloc.clone(), 1)]));
+    assert_eq!(world.cluster, cluster, "the name of the cluster stays");
     let changed = Job { version: 2, ..job("shop") };
     store.write(&Write { put: vec![changed], ..Write::default() }, Time(9)).unwrap();
     let stored = store.world().unwrap().jobs.into_values().next().unwrap();
@@ -71,7 +76,12 @@ fn what_is_written_is_there_after_opening_again() {
         ..Write::default()
     };
     assert_eq!(store.write(&write, Time(10)).unwrap().0, 3);
-    assert_eq!(store.world().unwrap(), World { version: 3, ..World::default() });
+    assert_eq!(store.world().unwrap(), World { version: 3, cluster: cluster.clone(), ..World::default() });
+    store.raise_version(20).unwrap();
+    assert_eq!(store.world().unwrap().version, 21);
+    let other = Store::open(&folder.path().join("other.db")).unwrap().world().unwrap().cluster;
+    assert_ne!(other, cluster);
+    assert_eq!(other.len(), 32);
 }
 
 #[test]

@@ -27,6 +27,12 @@ fn asset(path: &str, remedy: &str) -> PathBuf {
     existing(target.join("test-assets").join(path), remedy)
 }
 
+/// A root file system with busybox under all its names, as a folder: what the test image `busybox` is made from.
+#[must_use]
+pub fn busybox_tree() -> PathBuf {
+    asset("images-cache/busybox-base.tree", "cargo xtask images")
+}
+
 /// The unpacked package of the guest kernel.
 #[must_use]
 pub fn kernel() -> PathBuf {

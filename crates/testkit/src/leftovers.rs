@@ -9,7 +9,12 @@ use crate::wait::eventually;
 /// How the folder of a world begins; the ID of the test's process follows.
 pub(crate) const FOLDER_PREFIX: &str = "lw-";
 /// Where control groups are, below the mount of each hierarchy.
-const CGROUPS: [&str; 3] = ["/sys/fs/cgroup/lith", "/sys/fs/cgroup/memory/lith", "/sys/fs/cgroup/pids/lith"];
+const CGROUPS: [&str; 4] = [
+    "/sys/fs/cgroup/lith",
+    "/sys/fs/cgroup/memory/lith",
+    "/sys/fs/cgroup/pids/lith",
+    "/sys/fs/cgroup/cpu/lith",
+];
 
 /// Everything there is of lith, a line each.
 pub(crate) fn list(folder: &Path, folders: &[&Path], host: &Namespace) -> Vec<String> {
@@ -53,8 +58,14 @@ fn mounts(folder: &Path) -> Vec<PathBuf> {
     points
 }
 
+/// What the names of control groups of an instance below `folder` hold: the end of the path of its data folder.
+pub(crate) fn group_part(folder: &Path) -> String {
+    let name = folder.file_name().expect("a world has a folder");
+    format!("-{}-", name.to_string_lossy())
+}
+
 fn cgroups(folder: &Path) -> Vec<PathBuf> {
-    let part = processes::group_part(folder);
+    let part = group_part(folder);
     let groups = CGROUPS.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
     let is_ours = |name: &str| name.contains(&part);
     groups.filter(|entry| entry.file_name().to_str().is_some_and(is_ours)).map(|entry| entry.path()).collect()
@@ -71,9 +82,12 @@ pub(crate) fn remove(folder: &Path) {
         // What cannot be unmounted makes the removal of the folder fail, which is then said.
         let _ = std::process::Command::new("umount").arg("--lazy").arg(point).status();
     }
-    for group in cgroups(folder) {
-        let _ = std::fs::remove_dir(group);
-    }
+    // A process that has ended leaves its group a moment later.
+    eventually("the control groups of a world to go", || {
+        let groups = cgroups(folder);
+        let failures = groups.iter().filter_map(|group| std::fs::remove_dir(group).err());
+        failures.map(|error| error.to_string()).reduce(|all, one| all + "; " + &one).map_or(Ok(()), Err)
+    });
     if let Err(error) = std::fs::remove_dir_all(folder)
         && error.kind() != std::io::ErrorKind::NotFound
     {

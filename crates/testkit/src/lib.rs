@@ -7,6 +7,7 @@
 
 pub mod assets;
 mod command;
+mod folder;
 mod leftovers;
 mod namespace;
 mod processes;
@@ -14,6 +15,7 @@ mod wait;
 mod world;
 
 pub use command::{Output, Running};
+pub use folder::Folder;
 pub use namespace::Namespace;
 pub use processes::Pid;
 pub use wait::{DEADLINE, eventually, eventually_within};

@@ -72,7 +72,8 @@ impl Namespace {
     }
 
     /// The ID of a process in this namespace, by which `ip` names it.
-    pub(crate) fn process(&self) -> u32 {
+    #[must_use]
+    pub fn process(&self) -> u32 {
         self.keeper.id()
     }
 }

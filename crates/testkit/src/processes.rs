@@ -5,6 +5,8 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
+use crate::leftovers;
+
 /// The ID of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pid(pub u32);
@@ -89,19 +91,13 @@ fn all() -> Vec<Pid> {
 /// that lives there.
 pub(crate) fn of_world(folder: &Path) -> Vec<Pid> {
     let below = format!("{}/", folder.display());
-    let name = group_part(folder);
+    let name = leftovers::group_part(folder);
     let is_ours = |pid: &Pid| {
         pid.arguments().iter().any(|argument| argument.contains(&below))
             || pid.read("cgroup").unwrap_or_default().lines().any(|group| is_group_of(group, &name))
     };
     let own = std::process::id();
     all().into_iter().filter(|pid| pid.0 != own && is_ours(pid) && pid.is_alive()).collect()
-}
-
-/// What the names of control groups of an instance below `folder` hold: the end of the path of its data folder.
-pub(crate) fn group_part(folder: &Path) -> String {
-    let name = folder.file_name().expect("a world has a folder");
-    format!("-{}-", name.to_string_lossy())
 }
 
 fn is_group_of(group: &str, part: &str) -> bool {

@@ -7,12 +7,12 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::command::{Output, Running};
+use crate::folder::Folder;
 use crate::namespace::Namespace;
 use crate::processes::{self, Pid};
 use crate::wait::{eventually, eventually_within};
@@ -27,19 +27,15 @@ pub const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 /// Where clouds answer questions about a machine; the neighbour has it too.
 pub const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
-/// Below this lies the folder of each world; short, for paths of sockets are.
-const FOLDERS: &str = "/tmp";
 /// Lines of the daemon's log that are shown when a test fails.
 const LOG_LINES_SHOWN: usize = 60;
 /// How long `lith up` may take to answer: it is a start of a program, on a machine that may be busy.
 const UP_DEADLINE: Duration = Duration::from_secs(60);
 
-static COUNT: AtomicU32 = AtomicU32::new(0);
-
 /// A world of a test. Dropping it removes everything, and fails the test if lith itself left something.
 #[derive(Debug)]
 pub struct World {
-    folder: PathBuf,
+    folder: Folder,
     /// The machine.
     pub host: Namespace,
     /// Another machine on its network.
@@ -56,13 +52,8 @@ impl World {
     /// A world in which lith does not run yet.
     #[must_use]
     pub fn prepare() -> Self {
-        leftovers::sweep(Path::new(FOLDERS));
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let folder =
-            Path::new(FOLDERS).join(format!("{}{}-{count}", leftovers::FOLDER_PREFIX, std::process::id()));
-        std::fs::create_dir(&folder)
-            .unwrap_or_else(|error| panic!("cannot make {}: {error}", folder.display()));
-        std::fs::create_dir(folder.join("home")).expect("the folder is new");
+        let folder = Folder::new();
+        std::fs::create_dir(folder.path().join("home")).expect("the folder is new");
         let (host, lan) = (Namespace::new(), Namespace::new());
         host.shell(&format!("ip link add lan0 type veth peer name lan0 netns {}", lan.process()));
         lan.shell(&format!(
@@ -74,7 +65,7 @@ impl World {
             "ip addr add {HOST}/24 dev lan0; ip link set lan0 up; ip route add default via {NEIGHBOUR}"
         ));
         lan.shell(&format!("ip route add 10.83.0.0/16 via {HOST}"));
-        let data_dir = folder.join("data");
+        let data_dir = folder.path().join("data");
         Self { folder, host, lan: Arc::new(lan), data_dir, etc: None, daemon: None, is_down: true }
     }
 
@@ -92,7 +83,7 @@ impl World {
     /// A path in the world's own folder.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
+        self.folder.path().join(name)
     }
 
     fn run_dir(&self) -> PathBuf {
@@ -102,7 +93,7 @@ impl World {
     /// The command line with these arguments, to be run in [`World::host`].
     pub fn lith_command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = Command::new(assets::lith());
-        command.args(arguments).current_dir(&self.folder);
+        command.args(arguments).current_dir(self.folder.path());
         command.env("LITH_DATA_DIR", &self.data_dir).env("LITH_RUN_DIR", self.run_dir());
         command.env("HOME", self.path("home")).env_remove("NO_COLOR").env("COLUMNS", "100");
         command
@@ -137,16 +128,22 @@ impl World {
                 None => wrapped.env_remove(key),
             };
         }
-        wrapped.current_dir(&self.folder);
+        wrapped.current_dir(self.folder.path());
         wrapped
     }
 
     /// Starts the daemon and waits until it answers.
     pub fn up(&mut self) {
+        self.up_with(&[]);
+    }
+
+    /// The same with further arguments.
+    pub fn up_with(&mut self, arguments: &[&str]) {
         assert!(self.daemon.is_none(), "it runs already");
         let log = self.log_path();
         let log = File::options().create(true).append(true).open(log).expect("the folder is ours");
         let mut command = self.up_command();
+        command.args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut child = self.host.run(|| command.spawn()).expect("lith starts");
         eventually_within(UP_DEADLINE, "an answer of `lith up`", || {
@@ -290,14 +287,14 @@ impl World {
     /// Every living process of lith in this world.
     #[must_use]
     pub fn processes(&self) -> Vec<Pid> {
-        processes::of_world(&self.folder)
+        processes::of_world(self.folder.path())
     }
 
     /// What there is of lith in this world, a line each; nothing after `lith down --purge`.
     #[must_use]
     pub fn leftovers(&self) -> Vec<String> {
         let folders = [self.data_dir.as_path(), &self.run_dir()];
-        leftovers::list(&self.folder, &folders, &self.host)
+        leftovers::list(self.folder.path(), &folders, &self.host)
     }
 
     /// A text in which the paths of this world are replaced by names, for comparison.
@@ -305,7 +302,7 @@ impl World {
     pub fn plain(&self, text: &str) -> String {
         text.replace(&*self.data_dir.to_string_lossy(), "DATA")
             .replace(&*self.run_dir().to_string_lossy(), "RUN")
-            .replace(&*self.folder.to_string_lossy(), "WORLD")
+            .replace(&*self.folder.path().to_string_lossy(), "WORLD")
     }
 
     /// What a person should know who looks for the cause of a failed test.
@@ -342,7 +339,6 @@ impl Drop for World {
             self.show_log();
         }
         let left = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.end()));
-        leftovers::remove(&self.folder);
         match left {
             Ok(left) if left.is_empty() || is_failed => {}
             Ok(left) => panic!("lith left behind:\n{}", left.join("\n")),

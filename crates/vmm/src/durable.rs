@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Replaces `path` by a file of `mode` that holds `content`. A reader sees the old or the new content, never a mixture,
@@ -37,6 +37,8 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 
 fn write_synced(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+    // Opening obeys the umask, which is whoever's shell started this.
+    file.set_permissions(std::fs::Permissions::from_mode(mode))?;
     file.write_all(content)?;
     file.sync_all()
 }

@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use initramfs::{BootFiles, prepare};
+pub use initramfs::{BootFiles, prepare, sweep};
 
 /// Where kernels of installed packages and modules live below a root, in the order of preference.
 const MODULE_FOLDERS: [&str; 2] = ["lib/modules", "usr/lib/modules"];
@@ -68,6 +68,9 @@ impl KernelError {
     /// What to do next.
     pub fn hint(&self) -> Option<String> {
         match self {
+            KernelError::NotFound { searched } if searched.first().is_some_and(|path| path.is_file()) => {
+                Some("give the folder of an unpacked kernel package: guests need the modules, too".to_owned())
+            }
             KernelError::NotFound { searched } => Some(format!(
                 "unpack a kernel package (Debian: linux-image-cloud-amd64) into {}",
                 searched
@@ -212,5 +215,8 @@ mod tests {
         let error = find(&[PathBuf::from("/nowhere/kernel")]).unwrap_err();
         assert_eq!(error.to_string(), "no guest kernel in /nowhere/kernel");
         assert!(error.hint().unwrap().contains("/nowhere/kernel"));
+        let image = tempfile::NamedTempFile::new().unwrap();
+        let error = find(&[image.path().to_owned()]).unwrap_err();
+        assert!(error.hint().unwrap().starts_with("give the folder of an unpacked kernel package"));
     }
 }

@@ -91,6 +91,41 @@ pub struct Machine {
     pub complaints: OwnedFd,
 }
 
+/// An open TAP device. VMMs differ in which of both they take.
+#[derive(Debug)]
+pub struct Tap {
+    /// Its name on the host.
+    pub name: String,
+    /// The device itself.
+    pub descriptor: OwnedFd,
+}
+
+/// An installed VMM, as it is written into a supervisor's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Vmm {
+    /// QEMU.
+    Qemu(qemu::Qemu),
+}
+
+impl Vmm {
+    /// How it is driven.
+    #[must_use]
+    pub fn driver(&self) -> &dyn Driver {
+        match self {
+            Vmm::Qemu(qemu) => qemu,
+        }
+    }
+}
+
+impl fmt::Display for Vmm {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Vmm::Qemu(qemu) => write!(formatter, "QEMU {}", qemu.version),
+        }
+    }
+}
+
 /// A kind of VMM.
 pub trait Driver {
     /// Its name, as people know it.
@@ -99,12 +134,12 @@ pub trait Driver {
     /// What it needs on top of the guest's memory, bytes: for the ceiling of the control group.
     fn overhead_bytes(&self) -> u64;
 
-    /// Starts a machine in its jail. `tap` is the open TAP device of the network interface that `spec` declares. The
-    /// machine ends with the calling thread.
+    /// Starts a machine in its jail. `tap` belongs to the network interface that `spec` declares. The machine ends with
+    /// the calling thread.
     ///
     /// # Errors
     /// A file cannot be opened, or the jail cannot be made. That the guest boots is not waited for.
-    fn start(&self, spec: &MachineSpec, tap: Option<OwnedFd>) -> Result<Machine, MachineError>;
+    fn start(&self, spec: &MachineSpec, tap: Option<Tap>) -> Result<Machine, MachineError>;
 }
 
 /// Why a machine was not started.

@@ -17,17 +17,15 @@ mod sys;
 
 use crate::kernel::BootFiles;
 use crate::log::Rotation;
-use crate::machine::qemu::Qemu;
-use crate::machine::{Accelerator, Drive, MachineError, MachineSpec, UID_BASE};
+use crate::machine::{Accelerator, Drive, MachineSpec, UID_BASE, Vmm};
 use lith_guest::messages::BootConfig;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 pub use client::{Client, ClientError, Piece, Session, SessionReader, SessionWriter, Watch};
-pub use launch::{inherited_tap, launch};
+pub use launch::{complaint, launch, main};
 pub use life::{Ending, TaskState};
-pub use record::{ExitRecord, Found, find, forget};
+pub use record::{ExitRecord, Found, find, forget, kill};
 
 /// Slots are numbered from 1 to this; user IDs and addresses follow from them.
 pub const SLOT_MAX: u16 = 4000;
@@ -45,9 +43,7 @@ pub struct ShimConfig {
     /// 107 bytes.
     pub run_dir: PathBuf,
     /// The VMM.
-    pub qemu: PathBuf,
-    /// Its version.
-    pub qemu_version: String,
+    pub vmm: Vmm,
     /// Guest kernel release.
     pub kernel_version: String,
     /// Guest kernel image.
@@ -60,6 +56,8 @@ pub struct ShimConfig {
     pub tsc_khz: Option<u64>,
     /// Virtual processors.
     pub vcpus: u8,
+    /// Ceiling on processor time, thousandths of a processor.
+    pub cpu_millis: u32,
     /// Guest memory, MiB.
     pub memory_mib: u32,
     /// The image's root file system, EROFS; never written.
@@ -68,8 +66,12 @@ pub struct ShimConfig {
     pub scratch: PathBuf,
     /// What the guest is told. Its time and its seed are filled in by the supervisor, at the last moment.
     pub boot: BootConfig,
+    /// Name of the TAP device that is handed over open, when the guest has a network.
+    pub tap: Option<String>,
     /// How long the guest may take to start its process, milliseconds.
     pub boot_deadline_ms: u64,
+    /// How long the process may take to stop by itself when the host goes down, milliseconds.
+    pub stop_grace_ms: u64,
     /// How much of the log is kept.
     pub log: Rotation,
 }
@@ -149,10 +151,6 @@ impl ShimConfig {
         Err(ShimError::Config { problem })
     }
 
-    fn driver(&self) -> Qemu {
-        Qemu { program: self.qemu.clone(), version: self.qemu_version.clone() }
-    }
-
     fn machine(&self, jail_root: &Path, cgroups: Vec<PathBuf>) -> MachineSpec {
         let drive = |path: &Path, read_only, serial: &str| Drive {
             path: path.to_owned(),
@@ -185,26 +183,4 @@ impl ShimConfig {
 /// The socket in a task's run folder.
 pub fn socket_in(run_dir: &Path) -> PathBuf {
     run_dir.join("shim.sock")
-}
-
-/// Runs one boot of a task to its end, on the calling thread, which must be the process' main one: the machine dies
-/// with it. `tap` is the open TAP device when the guest has a network.
-///
-/// # Errors
-/// The supervisor itself could not work. A machine that does not start is an ending, recorded like any other.
-pub fn run(config: ShimConfig, tap: Option<OwnedFd>) -> Result<ExitRecord, ShimError> {
-    config.check()?;
-    supervisor::run(config, tap)
-}
-
-/// A machine error with its causes as one sentence, for the record.
-fn sentence(error: &MachineError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -1,6 +1,10 @@
 //! `lith down`: what is left of lith on the machine, and what of others.
 
-use lith_testkit::World;
+use std::path::Path;
+
+use lith_testkit::{Output, World};
+
+use crate::hide::without;
 
 const JOB: &str =
     "\njob: leaver\ntasks:\n  web: { image: \"hello:1\", memory: 96M, publish: [\"8080:80\"] }\n";
@@ -41,5 +45,74 @@ fn nothing_is_left_and_nothing_of_others_is_touched() {
     assert_eq!(state(&world), before);
     world.host.shell("ip link delete lithium");
     // Nothing is there: nothing to do.
+    world.down_purge();
+}
+
+/// `lith down --purge` of a person who has the wrong folder in mind.
+fn purge(world: &World, data: &Path) -> Output {
+    let words = ["down", "--purge", "--yes", "--data-dir"];
+    let mut command = world.lith_command(&words);
+    command.arg(data);
+    world.host.finish(command, b"")
+}
+
+#[test]
+fn a_wrong_folder_is_not_deleted() {
+    let mut world = World::start(&[]);
+    let other = world.path("other");
+    std::fs::create_dir_all(other.join("node")).unwrap();
+    std::fs::write(other.join("lith.lock"), "").unwrap();
+    // The daemon at the socket has other data than those that would be deleted.
+    let refused = purge(&world, &other);
+    let words = "error: the daemon at RUN/lith.sock has its data in DATA, not in WORLD/other [E0003]\n\
+                 hint: stop that one with `lith down --data-dir DATA`\n";
+    assert_eq!((refused.code, world.plain(&refused.stderr).as_str()), (1, words));
+    assert!(other.join("node").exists() && world.daemon().unwrap().is_alive());
+    // A daemon that listens elsewhere.
+    let mut elsewhere = world.lith_command(&["down", "--purge", "--yes", "--run-dir", "/nowhere"]);
+    elsewhere.arg("--data-dir").arg(&world.data_dir);
+    let refused = world.host.finish(elsewhere, b"");
+    assert!(
+        refused.code == 1 && refused.stderr.contains("give `lith down` the same `--run-dir`"),
+        "{refused}"
+    );
+    world.kill_daemon();
+    // Nobody answers, and the folder is none of lith's.
+    let photos = world.path("home");
+    std::fs::write(photos.join("photo"), "").unwrap();
+    let refused = purge(&world, &photos);
+    let words = "error: WORLD/home is no data folder of lith: `lith up` never ran there [E0001]\n\
+                 hint: give `lith down` the same `--data-dir` (LITH_DATA_DIR) as `lith up`\n";
+    assert_eq!((refused.code, world.plain(&refused.stderr).as_str()), (1, words));
+    assert_eq!(std::fs::read_dir(&photos).unwrap().count(), 1, "nothing was made there either");
+    // Of the right one goes what lith made; a relative path means the same folder.
+    std::fs::write(world.data_dir.join("mine"), "").unwrap();
+    let done = purge(&world, Path::new("data"));
+    let words = "DATA stays: DATA/mine in it is not lith's\n";
+    assert_eq!((done.code, world.plain(&done.stderr).as_str()), (0, words));
+    assert_eq!(std::fs::read_dir(&world.data_dir).unwrap().count(), 1);
+    std::fs::remove_dir_all(&world.data_dir).unwrap();
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn what_cannot_be_removed_is_said() {
+    let mut world = World::start(&[]);
+    world.kill_daemon();
+    // With a daemon, which tells it on the way, and without one.
+    let daemon = world.host.start(without(&world, world.up_command(), &["/usr/sbin/nft"]));
+    let version = lith_testkit::eventually("an answer of `lith up`", || {
+        let output = world.lith(&["version"]);
+        if output.stdout.contains("node odin") { Ok(output) } else { Err(output) }
+    });
+    assert!(version.stdout.contains("process"), "{version}");
+    let check = |output: &Output| {
+        let start = "error: not everything was stopped: the network cannot be removed: ";
+        assert!(output.code == 1 && output.stderr.contains(start), "{output}");
+        assert!(output.stderr.ends_with("hint: install it: apt-get install nftables\n"), "{output}");
+    };
+    check(&world.lith(&["down"]));
+    check(&daemon.finish());
+    check(&world.host.finish(without(&world, world.lith_command(&["down"]), &["/usr/sbin/nft"]), b""));
     world.down_purge();
 }

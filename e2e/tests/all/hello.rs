@@ -1,26 +1,21 @@
 //! What a person does with the first task: deploy, look, log, exec, copy, stop, start, restart, remove.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use lith_testkit::{HOST, NEIGHBOUR, World, eventually};
 use serde_json::Value;
 
 use crate::client::{await_page, page};
 
-const JOB: &str = r#"
-job: hello
-tasks:
-  web:
-    image: hello:1
-    memory: 96M
-    publish: ["8080:80"]
-"#;
+const JOB: &str = include_str!("../../../examples/hello/job.yaml");
 const TITLE: &str = "<title>Hello from lith</title>";
 
 #[test]
 fn an_image_serves_its_page_and_is_looked_after() {
     let mut world = World::start(&["hello"]);
     deploy(&world);
+    jail(&world);
     pages(&world);
     logs(&world);
     exec(&world);
@@ -47,6 +42,25 @@ fn deploy(world: &World) {
     let again = world.deploy(JOB).ok();
     assert!(again.stdout.contains("stays as it is"), "{again}");
     assert_eq!(world.vmm("hello.main.0.web"), vmm);
+}
+
+/// What its machine is on this host. How the jail is made is tested with the machine itself; here, that it is the one of
+/// this task, and sees neither the network nor the data of the node.
+fn jail(world: &World) {
+    let vmm = world.vmm("hello.main.0.web").unwrap();
+    // Slot 1 of a new node, above every user ID that a system gives away.
+    let uid = 2_000_000_001;
+    assert_eq!(vmm.status("Uid").unwrap(), format!("{uid}\t{uid}\t{uid}\t{uid}"));
+    let daemon = world.daemon().unwrap();
+    for kind in ["mnt", "net", "pid", "ipc", "uts"] {
+        assert_ne!(vmm.namespace(kind).unwrap(), daemon.namespace(kind).unwrap(), "{kind}");
+    }
+    // Disks are handed over open; of the data folder it sees the kernel that it boots, under another name.
+    let mounts = vmm.read("mountinfo").unwrap();
+    let mut points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    assert!(points.all(|point| !Path::new(point).starts_with(&world.data_dir)), "{mounts}");
+    let groups = vmm.read("cgroup").unwrap();
+    assert!(groups.contains("/lith/hello.main.0.web"), "{groups}");
 }
 
 fn pages(world: &World) {

@@ -3,13 +3,19 @@
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod down;
 #[cfg(test)]
 mod hello;
 #[cfg(test)]
+mod hide;
+#[cfg(test)]
+mod identity;
+#[cfg(test)]
 mod isolation;
 #[cfg(test)]
-mod jail;
+mod packaging;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
@@ -18,5 +24,7 @@ mod registry;
 mod resilience;
 #[cfg(test)]
 mod servers;
+#[cfg(test)]
+mod steady;
 #[cfg(test)]
 mod words;

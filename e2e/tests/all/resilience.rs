@@ -30,6 +30,7 @@ fn what_dies_is_replaced_and_what_lives_is_left_alone() {
     supervisor_dies(&world);
     machine_dies(&world);
     power_is_cut(&mut world);
+    server_is_damaged(&mut world);
 }
 
 fn daemon_dies(world: &mut World) {
@@ -52,6 +53,8 @@ fn daemon_dies(world: &mut World) {
         world.kill_daemon();
         let refused = world.lith(&["ps"]);
         assert_eq!(refused.code, 1, "{refused}");
+        let refused = world.lith(&["up", "--node", "thor"]);
+        assert_eq!(refused.code, 1, "a task of a node with another name would be removed: {refused}");
         let before = log_bytes(world);
         eventually("the task to go on writing", || {
             let now = log_bytes(world);
@@ -126,4 +129,34 @@ fn power_is_cut(world: &mut World) {
 fn deploy_stopped(world: &World) {
     let _ = world.deploy("\njob: quiet\ntasks:\n  web: { image: \"hello:1\", memory: 96M }\n").ok();
     let _ = world.lith(&["stop", "quiet"]).ok();
+}
+
+/// A machine that went down, whose database did not survive it: everything runs again from the agent's own disk.
+fn server_is_damaged(world: &mut World) {
+    let (server, backup) = (world.data_dir.join("server"), world.path("backup"));
+    world.cut_power();
+    std::fs::rename(&server, &backup).unwrap();
+    std::fs::create_dir(&server).unwrap();
+    std::fs::write(server.join("lith.db"), "garbage").unwrap();
+    // Another boot of the host, as the kernel names it.
+    let note = world.data_dir.join("node/tasks").join(TASK).join("boot.json");
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let begun = std::fs::read_to_string(&note).unwrap();
+    assert!(begun.contains(boot_id.trim()), "{begun}");
+    std::fs::write(&note, begun.replace(boot_id.trim(), "another-boot")).unwrap();
+    world.up();
+    assert!(await_page(&world.lan, &format!("http://{HOST}:8080/")).contains("Hello"));
+    let refused = world.lith(&["ps"]);
+    let words = "error: the server cannot start: cannot open the database DATA/server/lith.db: \
+                 file is not a database: Error code 26: file is not a database [E0007]\n\
+                 hint: tasks go on without it; restore the file from a backup, then start lith again\n";
+    assert_eq!((refused.code, world.plain(&refused.stderr).as_str()), (1, words));
+    let shim = world.shim(TASK);
+    world.kill_daemon();
+    std::fs::remove_dir_all(&server).unwrap();
+    std::fs::rename(&backup, &server).unwrap();
+    world.up();
+    let task = world.await_task("steady", "ready as before", |task| task["is_ready"] == true);
+    assert_eq!(task["last_exit"], "went down with the node");
+    assert_eq!(world.shim(TASK), shim, "it went on all the time");
 }

@@ -1,4 +1,5 @@
-//! Real servers as images that no one adapted, spoken to by their own clients from another machine.
+//! Real servers as images that no one adapted, deployed with the job files that people copy, spoken to by their own
+//! clients from another machine.
 
 use std::net::SocketAddr;
 
@@ -7,20 +8,24 @@ use serde_json::json;
 
 use crate::client::{ask_udp, page};
 
+const BUSYBOX: &str = include_str!("../../../examples/busybox/job.yaml");
+const NGINX: &str = include_str!("../../../examples/nginx/job.yaml");
+const POSTGRES: &str = include_str!("../../../examples/postgres/job.yaml");
+const PYTHON: &str = include_str!("../../../examples/python/job.yaml");
+const REDIS: &str = include_str!("../../../examples/redis/job.yaml");
+
 /// Answers each datagram with where it came from.
 const ECHO: &str = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((\"0.0.0.0\", 5353))\n\
                     while True: d, a = s.recvfrom(2048); s.sendto(a[0].encode() + b\" \" + d, a)";
 
 #[test]
 fn nginx_and_a_python_app_serve() {
-    let world = World::start(&["nginx", "python"]);
+    let world = World::start(&["busybox", "nginx", "python"]);
     let echo = serde_json::to_string(ECHO).unwrap();
     let job = format!(
         r#"
-job: sites
+job: echo
 tasks:
-  nginx: {{ image: "nginx:1", memory: 128M, publish: ["8081:80"] }}
-  notes: {{ image: "python:1", memory: 192M, publish: ["8000:8000"] }}
   echo:
     image: python:1
     memory: 128M
@@ -28,14 +33,16 @@ tasks:
     publish: ["5353:5353/udp"]
 "#
     );
-    let _ = world.deploy(&job).ok();
+    for job in [BUSYBOX, NGINX, PYTHON, &job] {
+        let _ = world.deploy(job).ok();
+    }
+    logged(&world, "busybox", "alive");
     assert!(page(&world.lan, &format!("http://{HOST}:8081/")).contains("nginx"));
-    let log = world.lith(&["logs", "sites/nginx"]).ok().stdout;
-    assert!(log.contains(&NEIGHBOUR.to_string()), "nginx logs the client: {log}");
+    logged(&world, "nginx", &NEIGHBOUR.to_string());
 
     let notes = format!("http://{HOST}:8000");
     let whoami = world.lan.command("curl", &["-sS", &format!("{notes}/whoami")]).json();
-    let group = world.lith(&["exec", "sites/notes", "--", "getent", "group", "app"]).ok().stdout;
+    let group = world.lith(&["exec", "python", "--", "getent", "group", "app"]).ok().stdout;
     let gid: u32 = group.split(':').nth(2).unwrap().parse().unwrap();
     assert_eq!(whoami, json!({ "uid": 10001, "gid": gid, "cwd": "/app" }), "as the image says");
     let added = world.lan.command("curl", &["-sS", "-d", "buy milk", &format!("{notes}/notes")]).json();
@@ -46,7 +53,7 @@ tasks:
     let answer = ask_udp(&world.host, SocketAddr::from(([127, 0, 0, 1], 5353)), "ping");
     assert_eq!(answer, "169.254.83.1 ping");
 
-    let _ = world.lith(&["restart", "sites/notes"]).ok();
+    let _ = world.lith(&["restart", "python"]).ok();
     let kept = world.lan.command("curl", &["-sS", &format!("{notes}/notes")]).json();
     assert_eq!(kept, json!([{ "id": 1, "text": "buy milk" }]));
 }
@@ -54,18 +61,8 @@ tasks:
 #[test]
 fn redis_and_postgres_keep_what_they_were_told() {
     let world = World::start(&["redis", "postgres"]);
-    let job = r#"
-job: stores
-tasks:
-  cache: { image: "redis:1", memory: 128M, publish: ["6379:6379"] }
-  db:
-    image: postgres:1
-    memory: 256M
-    env: { POSTGRES_PASSWORD: secret }
-    publish: ["5432:5432"]
-    stop_grace: 60s
-"#;
-    let _ = world.deploy(job).ok();
+    let _ = world.deploy(REDIS).ok();
+    let _ = world.deploy(POSTGRES).ok();
     let redis = |words: &[&str]| {
         let host = HOST.to_string();
         world.lan.command("redis-cli", &[&["-h", &host], words].concat()).ok().stdout
@@ -80,15 +77,24 @@ tasks:
     });
     let _ = psql(&world, "create table trees (name text); insert into trees values ('oak'), ('fir')").ok();
 
-    let _ = world.lith(&["restart", "stores"]).ok();
+    let _ = world.lith(&["restart", "redis"]).ok();
+    let _ = world.lith(&["restart", "postgres"]).ok();
     assert_eq!(redis(&["get", "colour"]), "green\n");
     let trees = eventually("the database to take queries again", || {
         let output = psql(&world, "select name from trees order by name");
         if output.code == 0 { Ok(output.stdout) } else { Err(output) }
     });
     assert_eq!(trees, "fir\noak\n");
-    let log = world.lith(&["logs", "stores/db"]).ok().stdout;
-    assert!(log.contains("database system is shut down"), "it was stopped in peace: {log}");
+    // It was stopped in peace.
+    logged(&world, "postgres", "database system is shut down");
+}
+
+/// Waits until a text stands in a job's log: what a process writes is there a moment later.
+fn logged(world: &World, job: &str, text: &str) {
+    eventually(&format!("{text:?} in the log of {job}"), || {
+        let log = world.lith(&["logs", job]).ok();
+        if log.stdout.contains(text) { Ok(()) } else { Err(log) }
+    });
 }
 
 fn psql(world: &World, query: &str) -> Output {

@@ -1,5 +1,5 @@
 //! The same image under Docker, from Debian's `docker.io`, with a daemon of its own in folders of its own: what lith is
-//! measured against. An installed daemon is not touched.
+//! measured against. An installed daemon is not touched: this one has also its network, its mounts and its `/run`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,10 +15,20 @@ const RUNS: usize = 5;
 /// dockerd starts containerd before it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// What dockerd gets to end its containers and its containerd.
+const END_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Builds the image.
+pub(super) fn prepare(root: &Path) -> Result<()> {
+    image_archive(root, "hello").map(drop)
+}
+
 pub(super) fn measure(root: &Path) -> Result<Outcome> {
     for program in ["dockerd", "docker", "skopeo"] {
         if process::find(program).is_none() {
-            return Ok(Outcome::Skipped(format!("{program} is not installed: apt install docker.io skopeo")));
+            return Ok(Outcome::Skipped(format!(
+                "{program} is not installed; to compare: apt-get install docker.io skopeo"
+            )));
         }
     }
     let daemon = Daemon::start(&target_dir(root).join("bench-docker"))?;
@@ -68,8 +78,14 @@ impl Daemon {
     }
 
     fn docker(&self, arguments: &[&str]) -> Result<Vec<u8>> {
+        process::output(&mut self.command(arguments))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let host = format!("unix://{}", self.folder.join("socket").display());
-        process::output(Command::new("docker").args(arguments).env("DOCKER_HOST", host))
+        let mut command = Command::new("docker");
+        command.args(arguments).env("DOCKER_HOST", host);
+        command
     }
 
     fn load_hello(&self, archive: &Path) -> Result<()> {
@@ -85,13 +101,12 @@ impl Daemon {
 
     fn run_hello(&self) -> Result<f64> {
         let port = instance::free_port()?;
-        let start = Instant::now();
-        let id = self.docker(&["run", "--detach", "--publish", &format!("{port}:80"), "hello:1"])?;
-        let answered = instance::wait_for_page(port);
-        let seconds = start.elapsed().as_secs_f64();
-        self.docker(&["rm", "--force", String::from_utf8_lossy(&id).trim()])?;
-        answered?;
-        Ok(seconds)
+        let seconds = self.serve(
+            &["run", "--detach", "--name", "bench", "--publish", &format!("{port}:80"), "hello:1"],
+            port,
+        );
+        self.docker(&["rm", "--force", "bench"])?;
+        seconds
     }
 
     fn stack_hello(&self) -> Result<f64> {
@@ -102,14 +117,20 @@ impl Daemon {
         );
         std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
         let file = file.to_str().context("a path that is not UTF-8")?;
-        let start = Instant::now();
-        self.docker(&["stack", "deploy", "--resolve-image", "never", "--compose-file", file, "bench"])?;
-        let answered = instance::wait_for_page(port);
-        let seconds = start.elapsed().as_secs_f64();
+        let seconds = self
+            .serve(&["stack", "deploy", "--resolve-image", "never", "--compose-file", file, "bench"], port);
         self.docker(&["stack", "rm", "bench"])?;
         self.wait_for_empty()?;
-        answered?;
-        Ok(seconds)
+        seconds
+    }
+
+    /// Seconds from a command to the first answer; looked for while the command runs, as with lith.
+    fn serve(&self, arguments: &[&str], port: u16) -> Result<f64> {
+        let start = Instant::now();
+        let mut command = self.command(arguments);
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("cannot start docker")?;
+        instance::serving_s(start, &mut child, port)
     }
 
     /// A stack is removed in the background; the next run must not meet its rest.
@@ -130,10 +151,10 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // dockerd stops its containers and its containerd on SIGTERM; on SIGKILL it would leave them.
-        let _ = self.docker(&["swarm", "leave", "--force"]);
+        // dockerd stops its containers and its containerd on SIGTERM; what it leaves on SIGKILL ends with the world.
         let _ = process::output(Command::new("kill").arg(self.child.id().to_string()));
-        let _ = self.child.wait();
+        instance::end(&mut self.child, END_TIMEOUT);
+        // It fails while something is still mounted there: the next run starts by removing it.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

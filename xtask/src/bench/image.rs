@@ -14,16 +14,24 @@ use crate::{images, process, target_dir};
 const RUNS: usize = 3;
 const MEGABYTE: f64 = 1_000_000.0;
 
+/// Builds the measured program and the images.
+pub(super) fn prepare(root: &Path) -> Result<()> {
+    build_release(root, &["--package", "lith-image", "--example", "ingest"])?;
+    image_archive(root, "nginx")?;
+    images::large(root).map(drop)
+}
+
 pub(super) fn measure(root: &Path) -> Result<Outcome> {
     for peer in ["umoci", "mkfs.erofs"] {
         if process::find(peer).is_none() {
             return Ok(Outcome::Skipped(format!("{peer} is not installed: apt install umoci erofs-utils")));
         }
     }
-    build_release(root, &["--package", "lith-image", "--example", "ingest"])?;
     let ingest = target_dir(root).join("release/examples/ingest");
     let scratch = Scratch::create(&target_dir(root).join("bench-image"))?;
-    let layout = scratch.unpack("nginx", &image_archive(root, "nginx")?)?;
+    let (nginx, large) = (image_archive(root, "nginx")?, images::large(root)?);
+    let (nginx_mb, large_mb) = (size_mb(&nginx)?, size_mb(&large)?);
+    let layout = scratch.unpack("nginx", &nginx)?;
     let (mut ours, mut theirs, mut peaks) = (Vec::new(), Vec::new(), Vec::new());
     for run in 0..RUNS {
         // Alternating, so that a machine that gets slower does so for both.
@@ -33,15 +41,27 @@ pub(super) fn measure(root: &Path) -> Result<Outcome> {
         theirs.push(run_umoci(&layout, "nginx:1", &scratch.fresh("bundle")?)?);
         println!("run {}: lith {:.2} s, umoci and mkfs.erofs {:.2} s", run + 1, ours[run], theirs[run]);
     }
-    let large = scratch.unpack("large", &images::large(root)?)?;
+    let peak = median(peaks);
+    let large = scratch.unpack("large", &large)?;
     let (seconds, large_peak) = run_ingest(&ingest, &large, &scratch.fresh("store")?)?;
-    println!("ten times as big: {seconds:.2} s");
+    println!(
+        "{nginx_mb:.0} MB: {:.2} s, {peak:.1} MB of memory; {large_mb:.0} MB: {seconds:.2} s, {large_peak:.1} MB",
+        median(ours.clone())
+    );
     Ok(Outcome::Measured(vec![
         Figure { name: "image.load_s", value: median(ours.clone()) },
         Figure { name: "image.ratio_umoci", value: median(theirs) / median(ours) },
-        Figure { name: "image.peak_rss_mb", value: median(peaks) },
+        Figure { name: "image.size_mb", value: nginx_mb },
+        Figure { name: "image.peak_rss_mb", value: peak },
+        Figure { name: "image.large_size_mb", value: large_mb },
         Figure { name: "image.large_peak_rss_mb", value: large_peak },
+        Figure { name: "image.large_rss_ratio", value: large_peak / peak },
     ]))
+}
+
+fn size_mb(path: &Path) -> Result<f64> {
+    let metadata = path.metadata().with_context(|| format!("cannot look at {}", path.display()))?;
+    Ok(metadata.len() as f64 / MEGABYTE)
 }
 
 /// A folder that goes away with its owner.

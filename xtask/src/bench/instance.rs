@@ -14,8 +14,12 @@ use super::build_release;
 use super::processes::{self, Process};
 use crate::{assets, images, process, target_dir};
 
+/// Where the instance speaks; the folder is of the world of measuring, and goes with it.
+const RUN_DIR: &str = "/run/lith-bench";
 /// Far more than any start takes, even on a busy machine without virtualization.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// What `lith up` may take to end, or to be ended.
+const END_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two looks at something that is awaited; below what a person could notice in a figure.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -28,19 +32,20 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    /// Builds lith, starts it and waits until it answers.
+    /// Starts lith and waits until it answers.
     pub(super) fn start(root: &Path) -> Result<Self> {
-        refuse_neighbour()?;
-        build_release(root, &["--package", "lith-node", "--bin", "lith"])?;
         let program = target_dir(root).join("release/lith");
         let data = target_dir(root).join("bench-data");
-        let run = PathBuf::from(format!("/run/lith-bench-{}", std::process::id()));
+        let run = PathBuf::from(RUN_DIR);
+        // What a killed measurement left are control groups and this folder.
+        if data.exists() {
+            purge(&program, &data, &run);
+        }
         images::remove_tree(&data)?;
         for folder in [&data, &run] {
             std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
-        let kernel = assets::kernel(root)?;
-        process::output(Command::new("cp").arg("-al").arg(kernel).arg(data.join("kernel")))?;
+        process::output(Command::new("cp").arg("-al").arg(assets::kernel(root)?).arg(data.join("kernel")))?;
         let log = std::fs::File::create(data.join("up.log")).context("cannot create the log of lith up")?;
         let mut command = Command::new(&program);
         command.arg("up").arg("--data-dir").arg(&data).arg("--run-dir").arg(&run);
@@ -103,14 +108,7 @@ impl Instance {
         command.arg("deploy").arg(job).env("LITH_RUN_DIR", &self.run);
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("cannot start lith deploy")?;
-        let answered = wait_for_page(port);
-        let seconds = start.elapsed().as_secs_f64();
-        let status = child.wait().context("cannot wait for lith deploy")?;
-        answered?;
-        if !status.success() {
-            bail!("lith deploy failed with {status}");
-        }
-        Ok(seconds)
+        serving_s(start, &mut child, port)
     }
 
     fn wait_until<T>(&self, what: &str, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
@@ -128,34 +126,56 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        let mut down = Command::new(&self.program);
-        down.args(["down", "--purge", "--yes", "--data-dir"]).arg(&self.data).arg("--run-dir").arg(&self.run);
-        if let Err(error) = process::output(&mut down) {
-            println!("warning: {error:#}");
-        }
-        // Already gone if `down` did its work; a measurement must not leave a daemon behind in any case.
-        let _ = self.up.kill();
-        let _ = self.up.wait();
+        purge(&self.program, &self.data, &self.run);
+        end(&mut self.up, END_TIMEOUT);
         let _ = std::fs::remove_dir_all(&self.data);
         let _ = std::fs::remove_dir_all(&self.run);
     }
 }
 
-/// Two instances in one network namespace would fight for devices and rules.
-fn refuse_neighbour() -> Result<()> {
-    for entry in std::fs::read_dir("/sys/class/net").context("cannot list network devices")? {
-        let name = entry.context("cannot list network devices")?.file_name();
-        if name.to_string_lossy().strip_prefix("lith").is_some_and(|slot| slot.parse::<u16>().is_ok()) {
-            bail!("lith runs tasks on this machine already: stop them first (lith down, make demo-down)");
-        }
+/// Takes down all that an instance has.
+fn purge(program: &Path, data: &Path, run: &Path) {
+    let mut down = Command::new(program);
+    down.args(["down", "--purge", "--yes", "--data-dir"]).arg(data).arg("--run-dir").arg(run);
+    if let Err(error) = process::output(&mut down) {
+        println!("warning: {error:#}");
     }
-    Ok(())
+}
+
+/// Waits until a program that was asked to end has done so, and ends it by force after a while.
+pub(super) fn end(child: &mut Child, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
+        std::thread::sleep(POLL);
+    }
+    // Both fail only when it has ended and was waited for.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// Builds lith, its guest kernel and the image that it serves.
+pub(super) fn prepare(root: &Path) -> Result<()> {
+    build_release(root, &["--package", "lith-node", "--bin", "lith"])?;
+    super::image_archive(root, "hello")?;
+    assets::kernel(root).map(drop)
 }
 
 /// A port of this machine that nobody uses now.
 pub(super) fn free_port() -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot bind a port")?;
     Ok(listener.local_addr().context("a bound port without a number")?.port())
+}
+
+/// Seconds from the start to the page, while the command that brings it runs; its end is waited for afterwards.
+pub(super) fn serving_s(start: Instant, child: &mut Child, port: u16) -> Result<f64> {
+    let answered = wait_for_page(port);
+    let seconds = start.elapsed().as_secs_f64();
+    let status = child.wait().context("cannot wait for the command")?;
+    if !status.success() {
+        bail!("the command that brings the page failed with {status}");
+    }
+    answered?;
+    Ok(seconds)
 }
 
 /// Asks for the page again and again until it comes.

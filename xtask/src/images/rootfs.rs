@@ -66,8 +66,11 @@ run() { env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root DEBIAN_FRONTEND=non
 if [ -n "$3" ]; then
     printf '#!/bin/sh\nexit 101\n' >"$1/usr/sbin/policy-rc.d"
     chmod 755 "$1/usr/sbin/policy-rc.d"
-    run "$1" "apt-get -qq -o Dpkg::Use-Pty=0 -o APT::Keep-Downloaded-Packages=true -o APT::Sandbox::User=root \
-        -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o Dpkg::Options::=--force-unsafe-io install -y --no-install-recommends $3 >/dev/null"
+    apt="apt-get -qq -o Dpkg::Use-Pty=0 -o APT::Keep-Downloaded-Packages=true -o APT::Sandbox::User=root \
+        -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o Dpkg::Options::=--force-unsafe-io"
+    install="$apt install -y --no-install-recommends $3 >/dev/null"
+    # The lists are as old as the base, and may name files that the archive no longer has.
+    run "$1" "$install" || { run "$1" "$apt update" && run "$1" "$install"; }
     rm "$1/usr/sbin/policy-rc.d"
 fi
 if [ -n "$4" ]; then

@@ -64,11 +64,13 @@ fn kinds(plan: &Plan) -> Vec<(&str, &ChangeKind)> {
 
 #[test]
 fn only_what_changed_restarts() {
-    let first = plan(None, job("shop", &[("db", task("postgres")), ("web", task("nginx:1"))]));
+    let first =
+        plan(None, job("shop", &[("db", task("postgres")), ("web", task("nginx:1"))]), Incarnation(1));
     assert!(first.changes.iter().all(|change| change.kind == ChangeKind::Create { count: 1 }));
     let mut web = task("nginx:2");
     web.env.insert("A".to_owned(), "1".to_owned());
-    let second = plan(Some(&first.job), job("shop", &[("db", task("postgres")), ("web", web)]));
+    let second =
+        plan(Some(&first.job), job("shop", &[("db", task("postgres")), ("web", web)]), Incarnation(5));
     assert_eq!(
         kinds(&second),
         [("db", &ChangeKind::Keep), ("web", &ChangeKind::Restart { keys: vec!["image", "env"] })]
@@ -78,37 +80,39 @@ fn only_what_changed_restarts() {
     };
     assert_eq!(incarnation(&first, "db"), incarnation(&second, "db"));
     assert!(incarnation(&first, "web") < incarnation(&second, "web"));
-    let third = plan(Some(&second.job), job("shop", &[("db", task("postgres"))]));
+    let third = plan(Some(&second.job), job("shop", &[("db", task("postgres"))]), Incarnation(6));
     assert_eq!(kinds(&third), [("db", &ChangeKind::Keep), ("web", &ChangeKind::Remove)]);
 }
 
 #[test]
 fn deploying_starts_what_was_stopped() {
-    let first = plan(None, job("shop", &[("web", task("nginx"))])).job;
-    let stopped = ask(&first, Ask::Stop, &first.desires.keys().cloned().collect());
+    let first = plan(None, job("shop", &[("web", task("nginx"))]), Incarnation(1)).job;
+    let stopped = ask(&first, Ask::Stop, &first.desires.keys().cloned().collect(), Incarnation(2));
     assert!(stopped.desires.values().all(|desire| !desire.run));
-    assert_eq!(ask(&stopped, Ask::Stop, &first.desires.keys().cloned().collect()), stopped);
-    let again = plan(Some(&stopped), first.spec.clone());
+    assert_eq!(ask(&stopped, Ask::Stop, &first.desires.keys().cloned().collect(), Incarnation(3)), stopped);
+    let again = plan(Some(&stopped), first.spec.clone(), Incarnation(3));
     assert_eq!(kinds(&again), [("web", &ChangeKind::Start)]);
-    assert!(again.job.desires.values().all(|desire| desire.run));
+    // A new one, for a task that had finished before it was stopped would stay so.
+    let started = Desire { incarnation: Incarnation(3), run: true };
+    assert!(again.job.desires.values().all(|desire| *desire == started));
 }
 
 #[test]
 fn restart_makes_a_new_incarnation_and_start_does_not() {
-    let job = plan(None, job("shop", &[("web", task("nginx"))])).job;
+    let job = plan(None, job("shop", &[("web", task("nginx"))]), Incarnation(1)).job;
     let keys = job.desires.keys().cloned().collect();
-    assert_eq!(ask(&job, Ask::Start, &keys), job);
-    let restarted = ask(&job, Ask::Restart, &keys);
+    assert_eq!(ask(&job, Ask::Start, &keys, Incarnation(7)), job);
+    let restarted = ask(&job, Ask::Restart, &keys, Incarnation(7));
     assert!(restarted.version > job.version);
-    assert!(restarted.desires.values().all(|desire| desire.incarnation == Incarnation(restarted.version)));
-    assert_eq!(ask(&job, Ask::Restart, &BTreeSet::new()), job);
+    assert!(restarted.desires.values().all(|desire| desire.incarnation == Incarnation(7)));
+    assert_eq!(ask(&job, Ask::Restart, &BTreeSet::new(), Incarnation(7)), job);
 }
 
 #[test]
 fn a_published_port_has_one_holder() {
     let mut web = task("nginx");
     web.publish = vec![publish(8080)];
-    let first = plan(None, job("first", &[("web", web.clone())])).job;
+    let first = plan(None, job("first", &[("web", web.clone())]), Incarnation(1)).job;
     let second = job("second", &[("proxy", web)]);
     let taken = ports_taken(&second, [&first]);
     assert_eq!(
@@ -121,16 +125,17 @@ fn a_published_port_has_one_holder() {
 proptest! {
     #[test]
     fn deploying_twice_equals_once(first in arbitrary_job(), second in arbitrary_job()) {
-        let deployed = plan(Some(&plan(None, first).job), second.clone()).job;
-        let again = plan(Some(&deployed), second);
+        let first = plan(None, first, Incarnation(1)).job;
+        let deployed = plan(Some(&first), second.clone(), Incarnation(2)).job;
+        let again = plan(Some(&deployed), second, Incarnation(3));
         prop_assert!(again.is_empty(), "{:?}", again.changes);
         prop_assert_eq!(again.job, deployed);
     }
 
     #[test]
     fn incarnations_never_go_back(first in arbitrary_job(), second in arbitrary_job()) {
-        let before = plan(None, first).job;
-        let after = plan(Some(&before), second).job;
+        let before = plan(None, first, Incarnation(1)).job;
+        let after = plan(Some(&before), second, Incarnation(2)).job;
         for (key, desire) in &after.desires {
             if let Some(earlier) = before.desires.get(key) {
                 prop_assert!(desire.incarnation >= earlier.incarnation);

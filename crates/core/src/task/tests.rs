@@ -57,12 +57,30 @@ fn policies() {
         (on_failure(Some(1)), Exit::Code(1), false),
         (on_failure(Some(1)), Exit::Code(0), true),
         (on_failure(Some(0)), Exit::NodeRestarted, false),
+        // A port that is taken is not the app's doing: the node goes on trying.
+        (with(RestartPolicy::Never), Exit::NotStarted("taken".to_owned()), false),
+        (on_failure(Some(0)), Exit::NotStarted("taken".to_owned()), false),
     ];
     for (wanted, exit, is_finished) in cases {
         let next = step(&begun(), Some(&wanted), &Image::Present, &exited(1, exit.clone()), NOW);
         assert_eq!(next.history.is_finished, is_finished, "{wanted:?} {exit:?}");
         assert_eq!(next.actions, vec![Action::ForgetExit]);
     }
+}
+
+#[test]
+fn what_the_node_could_not_begin_is_no_restart_and_no_failure_of_the_app() {
+    let once = Wanted { restart: RestartPolicy::OnFailure { retries_max: Some(1) }, ..wanted(1) };
+    let ended = |history: &History, boot, exit| {
+        step(history, Some(&once), &Image::Present, &exited(boot, exit), NOW).history
+    };
+    let mut history = begun();
+    for boot in 1..5 {
+        history = ended(&History { boot, ..history }, boot, Exit::NotStarted("taken".to_owned()));
+    }
+    assert_eq!((history.restarts, history.failures, history.is_finished), (0, 4, false));
+    let failed = ended(&History { boot: 5, ..history }, 5, Exit::Code(1));
+    assert_eq!((failed.restarts, failed.failures, failed.is_finished), (1, 1, false));
 }
 
 #[test]
@@ -103,6 +121,28 @@ fn a_change_stops_then_starts_without_delay() {
     let next = step(&next.history, Some(&wanted(2)), &Image::Present, &exited(1, Exit::Signal(15)), NOW);
     let next = step(&next.history, Some(&wanted(2)), &Image::Present, &Process::Absent, NOW);
     assert_eq!(next.actions, vec![Action::Start { incarnation: Incarnation(2), boot: 2 }]);
+}
+
+#[test]
+fn a_former_version_runs_until_the_image_of_the_next_is_here() {
+    let look = |history: &History, image: &Image| step(history, Some(&wanted(2)), image, &running(1), NOW);
+    let first = look(&begun(), &Image::Missing);
+    assert_eq!((first.phase, first.actions), (Phase::Fetching, vec![Action::Fetch]));
+    let second = look(&first.history, &Image::Fetching);
+    assert_eq!((second.phase, second.actions), (Phase::Fetching, vec![]));
+    let third = look(&second.history, &Image::Failed("no such tag".to_owned()));
+    assert_eq!((third.phase, third.actions), (Phase::Waiting, vec![Action::ForgetFetch]));
+    assert_eq!(third.why.unwrap(), "still runs its former version: no such tag");
+    let fourth = look(&third.history, &Image::Missing);
+    assert_eq!((fourth.phase, fourth.actions, fourth.wake_at), (Phase::Waiting, vec![], third.wake_at));
+    // Taken back: nothing has happened.
+    let back = step(&fourth.history, Some(&wanted(1)), &Image::Missing, &running(1), NOW);
+    assert_eq!((back.phase, back.actions), (Phase::Running, vec![]));
+    let fifth = look(&fourth.history, &Image::Present);
+    assert_eq!(fifth.actions, vec![Action::Stop]);
+    // What is not to run at all needs no image.
+    let stop = Wanted { run: false, ..wanted(2) };
+    assert_eq!(step(&begun(), Some(&stop), &Image::Missing, &running(1), NOW).actions, vec![Action::Stop]);
 }
 
 #[test]
@@ -175,7 +215,7 @@ impl Node {
                 self.process = Process::Booting { incarnation: *incarnation };
             }
             Action::Stop => self.process = Process::Stopping,
-            Action::Kill => self.exit(Exit::SupervisorDied),
+            Action::Kill => self.exit(Exit::SupervisorDied(None)),
             Action::ForgetExit => self.process = Process::Absent,
             Action::Remove => self.is_gone = true,
         }

@@ -295,7 +295,10 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
+        let output = Command::new("umount").arg(&self.0).output();
+        let is_done = output.as_ref().is_ok_and(|output| output.status.success());
+        // A second panic would end the program, and with it the other tests.
+        assert!(is_done || std::thread::panicking(), "umount {}: {output:?}", self.0.display());
     }
 }
 

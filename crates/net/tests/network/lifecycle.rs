@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::time::Instant;
 
 use lith_core::job::{Publish, Transport};
+use lith_net::doctor::{Severity, examine};
 use lith_net::ruleset::script;
 use lith_net::watch::{Disturbance, Watch};
 use lith_net::{Guest, GuestNetwork, Network, NetworkError, NetworkState, TapError, tap};
@@ -204,4 +205,11 @@ fn hundreds_of_guests() {
     let start = Instant::now();
     world.remove_all();
     println!("remove {GUESTS} guests: {:?}", start.elapsed());
+}
+
+#[test]
+fn this_machine_is_fit() {
+    for finding in examine(GuestNetwork::default()) {
+        assert_ne!(finding.severity, Severity::Failure, "{finding:?}");
+    }
 }

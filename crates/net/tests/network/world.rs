@@ -6,17 +6,17 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::ops::Deref;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lith_core::job::{Publish, Transport};
 use lith_core::slot::Slot;
 use lith_net::{Guest, Network, NetworkState, address, tap};
+use lith_testkit::eventually;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tempfile::TempDir;
 
 /// How long what should happen may take.
@@ -32,58 +32,27 @@ pub(crate) const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 /// Whose network it is.
 const OWNER: &str = "/var/lib/lith";
 
-/// A network namespace, kept by a process that ends when this is dropped.
-pub(crate) struct Namespace {
-    handle: OwnedFd,
-    keeper: Child,
-    stdin: Option<ChildStdin>,
+/// A network namespace, and who speaks in it.
+pub(crate) struct Namespace(lith_testkit::Namespace);
+
+impl Deref for Namespace {
+    type Target = lith_testkit::Namespace;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 impl Namespace {
     pub(crate) fn new() -> Self {
-        let mut keeper = Command::new("unshare")
-            .args(["--net", "sh", "-c", "ip link set lo up && echo ready && exec cat"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n");
-        let handle = std::fs::File::open(format!("/proc/{}/ns/net", keeper.id())).unwrap().into();
-        let stdin = keeper.stdin.take();
-        Self { handle, keeper, stdin }
-    }
-
-    /// Runs something on a thread in this namespace. Sockets made there belong to it for ever.
-    pub(crate) fn run<T: Send>(&self, action: impl FnOnce() -> T + Send) -> T {
-        let inside = || {
-            move_into_link_name_space(self.handle.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-            action()
-        };
-        thread::scope(|scope| {
-            scope.spawn(inside).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-    }
-
-    /// Runs a shell command, which must succeed, and gives its output.
-    pub(crate) fn shell(&self, command: &str) -> String {
-        let output = self.run(|| Command::new("sh").args(["-ec", command]).output().unwrap());
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{command}: {said}");
-        String::from_utf8(output.stdout).unwrap()
+        Self(lith_testkit::Namespace::new())
     }
 
     fn await_link(&self, device: &str) {
-        let deadline = Instant::now() + SOON;
-        while !self.shell(&format!("ip -br link show {device}")).contains(" UP ") {
-            assert!(Instant::now() < deadline, "{device} is still down");
-        }
-    }
-
-    /// The id of a process in this namespace, by which `ip` names it.
-    fn process(&self) -> u32 {
-        self.keeper.id()
+        eventually(&format!("{device} to be up"), || {
+            let link = self.shell(&format!("ip -br link show {device}"));
+            if link.contains(" UP ") { Ok(()) } else { Err(link) }
+        });
     }
 
     pub(crate) fn udp(&self, at: &str) -> UdpSocket {
@@ -119,13 +88,6 @@ impl Namespace {
                 _ = socket.send_to(format!("{name} {} {text}", client.ip()).as_bytes(), client);
             }
         });
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        drop(self.stdin.take());
-        _ = self.keeper.wait();
     }
 }
 
@@ -170,8 +132,10 @@ impl World {
     pub(crate) fn new() -> Self {
         let (host, lan) = (Namespace::new(), Namespace::new());
         host.shell(&format!("ip link add lan0 type veth peer name lan0 netns {}", lan.process()));
+        // Without IPv6 on the cable: the kernel gives it addresses in its own time, amid the comparing of traces.
         host.shell(&format!(
-            "ip addr add {HOST}/24 dev lan0; ip link set lan0 up; ip route add default via {NEIGHBOUR}"
+            "sysctl -qw net.ipv6.conf.lan0.disable_ipv6=1; ip addr add {HOST}/24 dev lan0; ip link set lan0 up; \
+             ip route add default via {NEIGHBOUR}"
         ));
         lan.shell(&format!(
             "ip addr add {NEIGHBOUR}/24 dev lan0; ip addr add {FAR}/32 dev lo; ip link set lan0 up; \

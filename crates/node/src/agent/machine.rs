@@ -1,5 +1,6 @@
 //! What a task's machine is made of: VMM, kernel, disks, and what the guest is told.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use lith_core::job::TaskSpec;
@@ -11,6 +12,7 @@ use lith_net::GuestNetwork;
 use lith_net::address;
 use lith_vmm::kernel::{self, BootFiles};
 use lith_vmm::log::Rotation;
+use lith_vmm::machine::Vmm;
 use lith_vmm::machine::accelerator::{self, Verdict};
 use lith_vmm::machine::qemu::Qemu;
 use lith_vmm::shim::ShimConfig;
@@ -32,7 +34,7 @@ const SCRATCH_SERIAL: &str = "scratch";
 /// What all machines of this node share.
 #[derive(Debug, Clone)]
 struct Common {
-    qemu: Qemu,
+    vmm: Vmm,
     boot: BootFiles,
     verdict: Verdict,
 }
@@ -67,35 +69,33 @@ impl Machines {
         let scratch_path = task_dir.join("scratch.img");
         std::fs::create_dir_all(&task_dir)
             .map_err(|error| format!("its folder {} cannot be made: {error}", task_dir.display()))?;
-        scratch::create(&scratch_path, SCRATCH_BYTES).map_err(|error| chain(&error))?;
-        let Common { qemu, boot, verdict } = self.common()?;
+        scratch::create(&scratch_path, SCRATCH_BYTES)
+            .map_err(|error| with_hint(chain(&error), error.hint()))?;
+        let Common { vmm, boot, verdict } = self.common()?;
         let memory_mib = u32::try_from(spec.memory.mebibytes()).map_err(|_| "its memory is too large")?;
         let vcpus = spec.cpus.virtual_cpus().min(host_cpus());
         Ok(ShimConfig {
-            name: self.name(id),
+            name: name(&self.layout, id),
             slot: slot.number(),
             task_dir,
             run_dir: self.layout.running(slot),
-            qemu: qemu.program,
-            qemu_version: qemu.version,
+            vmm,
             kernel_version: boot.version,
             kernel: boot.kernel,
             initramfs: boot.initramfs,
             accelerator: verdict.accelerator,
             tsc_khz: verdict.tsc_khz,
             vcpus: u8::try_from(vcpus).unwrap_or(u8::MAX),
+            cpu_millis: spec.cpus.0,
             memory_mib,
             root_image: image.path.clone(),
             scratch: scratch_path,
             boot: boot_config(id, slot, spec, image, network),
+            tap: Some(address::tap_name(slot)),
             boot_deadline_ms: BOOT_DEADLINE_MS,
+            stop_grace_ms: u64::try_from(spec.stop_grace.as_millis()).unwrap_or(u64::MAX),
             log: Rotation::default(),
         })
-    }
-
-    /// The name of a task's machine and control group, unique on the machine.
-    fn name(&self, id: &TaskId) -> String {
-        format!("{id}{}", self.layout.instance())
     }
 
     /// VMM, kernel and verdict: found once, and looked for again after each failure.
@@ -105,7 +105,7 @@ impl Machines {
         }
         let common = prepare(&self.layout, &self.kernels)?;
         tracing::info!(
-            qemu = %common.qemu.version,
+            vmm = %common.vmm,
             kernel = %common.boot.version,
             accelerator = %common.verdict.accelerator,
             why = %common.verdict.reason,
@@ -119,32 +119,40 @@ impl Machines {
     ///
     /// # Errors
     /// When a file cannot be removed.
-    pub(crate) fn remove(&self, id: &TaskId, slot: Slot) -> std::io::Result<()> {
-        if let Err(error) = jail::cgroup::remove(&self.name(id)) {
-            tracing::warn!(task = %id, error = %chain(&error), "a control group was not removed");
-        }
+    pub(crate) fn remove(&self, id: &TaskId, slot: Slot) -> io::Result<()> {
+        jail::cgroup::remove(&name(&self.layout, id)).map_err(|error| io::Error::other(chain(&error)))?;
         remove_folder(&self.layout.running(slot))?;
         remove_folder(&self.layout.task(id))
     }
 }
 
-fn prepare(layout: &Layout, kernels: &[PathBuf]) -> Result<Common, String> {
-    let with_hint = |error: String, hint: Option<String>| match hint {
+/// The name of a task's machine and control group, unique on the machine.
+pub(crate) fn name(layout: &Layout, id: &TaskId) -> String {
+    format!("{id}{}", layout.instance())
+}
+
+/// A sentence about a failure with what to do about it.
+pub(crate) fn with_hint(error: String, hint: Option<String>) -> String {
+    match hint {
         Some(hint) => format!("{error} ({hint})"),
         None => error,
-    };
+    }
+}
+
+fn prepare(layout: &Layout, kernels: &[PathBuf]) -> Result<Common, String> {
     let qemu = Qemu::find().map_err(|error| with_hint(chain(&error), error.hint()))?;
     let kernel = kernel::find(kernels).map_err(|error| with_hint(chain(&error), error.hint()))?;
     let boot =
         kernel::prepare(&kernel, &layout.boot()).map_err(|error| with_hint(chain(&error), error.hint()))?;
     let verdict = accelerator::choose(&qemu, &boot, &layout.boot())
         .map_err(|error| with_hint(chain(&error), error.hint()))?;
-    Ok(Common { qemu, boot, verdict })
+    kernel::sweep(&boot, &layout.boot());
+    Ok(Common { vmm: Vmm::Qemu(qemu), boot, verdict })
 }
 
-fn remove_folder(path: &Path) -> std::io::Result<()> {
+fn remove_folder(path: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
 }

@@ -1,14 +1,18 @@
 //! The node's ports that tasks publish, held so that no other program takes them meanwhile.
 //!
 //! Traffic to them never reaches these sockets: the packet filter leads it to the guest. They are bound for the sake of
-//! a clear refusal, in both directions: lith learns that a port is taken, and other programs learn it of lith's.
+//! a clear refusal, in both directions: lith learns that a port is taken, and other programs learn it of lith's. They
+//! do not listen, so that a client who comes when no guest is behind them is refused at once.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::os::fd::OwnedFd;
 
 use lith_core::job::{Publish, Transport};
 use lith_core::name::TaskId;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 /// The ports held for tasks.
 #[derive(Debug, Default)]
@@ -25,28 +29,44 @@ struct Held {
 
 #[derive(Debug)]
 enum Socket {
-    Tcp { _listener: TcpListener },
-    Udp { _socket: UdpSocket },
+    Bound {
+        _socket: OwnedFd,
+    },
+    /// Connections of a former owner linger in the kernel for a minute, which only a listener is let past.
+    Listening {
+        _listener: TcpListener,
+    },
 }
 
 impl Ports {
-    /// Holds exactly `publishes` for the task.
+    /// Holds `publishes` for the task, and nothing else.
     ///
     /// # Errors
-    /// A sentence naming the port that another program has. Nothing is held for the task then.
+    /// A sentence naming a port that another program has; the others are held.
     pub(crate) fn hold(&mut self, id: &TaskId, publishes: &[Publish]) -> Result<(), String> {
         let mut before = self.held.remove(id).unwrap_or_default();
         let mut held = Vec::new();
+        let mut result = Ok(());
         for publish in publishes {
             if let Some(index) = before.iter().position(|held| held.publish == *publish) {
                 held.push(before.swap_remove(index));
                 continue;
             }
-            let socket = bind(publish).map_err(|error| sentence(publish, &error))?;
-            held.push(Held { publish: *publish, _socket: socket });
+            match bind(publish) {
+                Ok(socket) => held.push(Held { publish: *publish, _socket: socket }),
+                Err(error) => result = Err(sentence(publish, &error)),
+            }
         }
         self.held.insert(id.clone(), held);
-        Ok(())
+        result
+    }
+
+    /// Another task that holds one of `publishes`, and which.
+    pub(crate) fn holder(&self, id: &TaskId, publishes: &[Publish]) -> Option<(Publish, &TaskId)> {
+        let others = self.held.iter().filter(|(holder, _)| *holder != id);
+        let mut theirs =
+            others.flat_map(|(holder, held)| held.iter().map(move |held| (held.publish, holder)));
+        theirs.find(|(publish, _)| publishes.iter().any(|wanted| wanted.collides_with(publish)))
     }
 
     /// Lets go of all that is held for the task.
@@ -56,11 +76,19 @@ impl Ports {
 }
 
 fn bind(publish: &Publish) -> io::Result<Socket> {
-    let address = (publish.address.unwrap_or(Ipv4Addr::UNSPECIFIED), publish.host_port);
-    Ok(match publish.transport {
-        Transport::Tcp => Socket::Tcp { _listener: TcpListener::bind(address)? },
-        Transport::Udp => Socket::Udp { _socket: UdpSocket::bind(address)? },
-    })
+    let address = SocketAddrV4::new(publish.address.unwrap_or(Ipv4Addr::UNSPECIFIED), publish.host_port);
+    let kind = match publish.transport {
+        Transport::Tcp => SocketType::STREAM,
+        Transport::Udp => SocketType::DGRAM,
+    };
+    let socket = socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)?;
+    match rustix::net::bind(&socket, &address) {
+        Ok(()) => Ok(Socket::Bound { _socket: socket }),
+        Err(Errno::ADDRINUSE) if publish.transport == Transport::Tcp => {
+            Ok(Socket::Listening { _listener: TcpListener::bind(address)? })
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn sentence(publish: &Publish, error: &io::Error) -> String {
@@ -78,27 +106,32 @@ fn sentence(publish: &Publish, error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpStream;
 
     #[test]
     fn a_taken_port_is_named_and_a_held_one_is_refused_to_others() {
         let id: TaskId = "shop.main.0.web".parse().unwrap();
-        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        // An address of its own, so that no other program takes the port while it is free.
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let address = Ipv4Addr::new(127, 83, high, low);
+        let other = TcpListener::bind((address, 0)).unwrap();
         let port = other.local_addr().unwrap().port();
-        let publish = Publish {
-            address: Some(Ipv4Addr::LOCALHOST),
-            host_port: port,
-            guest_port: 80,
-            transport: Transport::Tcp,
-        };
+        let publish =
+            Publish { address: Some(address), host_port: port, guest_port: 80, transport: Transport::Tcp };
         let mut ports = Ports::default();
         let error = ports.hold(&id, &[publish]).unwrap_err();
         assert_eq!(error, format!("port {port}/tcp of this machine is taken by another program"));
         drop(other);
         ports.hold(&id, &[publish]).unwrap();
         ports.hold(&id, &[publish]).unwrap();
-        assert!(TcpListener::bind(("127.0.0.1", port)).is_err());
+        assert!(TcpListener::bind((address, port)).is_err());
+        let refused = TcpStream::connect((address, port)).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused, "nobody waits in vain");
+        let second: TaskId = "shop.main.0.second".parse().unwrap();
+        assert_eq!(ports.holder(&second, &[publish]), Some((publish, &id)));
+        assert_eq!(ports.holder(&id, &[publish]), None);
         ports.release(&id);
-        TcpListener::bind(("127.0.0.1", port)).unwrap();
+        TcpListener::bind((address, port)).unwrap();
         let elsewhere = Publish { address: Some(Ipv4Addr::new(192, 0, 2, 77)), ..publish };
         let error = ports.hold(&id, &[elsewhere]).unwrap_err();
         assert!(error.contains("which is no address of this machine"), "{error}");

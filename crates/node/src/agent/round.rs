@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use lith_api::agent::{AllocTask, Desired, Observed};
+use lith_api::agent::{Alloc, AllocTask, Desired, Observed};
 use lith_api::task::TaskStatus;
 use lith_core::job::{Publish, RestartPolicy, STOP_GRACE_DEFAULT, TaskSpec};
 use lith_core::name::{AllocId, TaskId};
@@ -14,14 +15,21 @@ use lith_core::task::{
 use lith_core::time::Time;
 use lith_net::{Guest, NetworkState};
 
-use super::Agent;
+use super::machine::with_hint;
 use super::state::{self, PinnedImage, Record, StateError};
+use super::supervise::Boot;
+use super::{Agent, RESYNC_INTERVAL, RETRY_INTERVAL};
 use crate::chain::chain;
 use crate::clock;
+
+/// Between looks at whether a port has become free: the end of the task that has it wakes the agent anyway.
+const HOLDER_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A task that the node should have, ready to run.
 #[derive(Debug, Clone)]
 struct Declared {
+    /// Which alloc of its name it belongs to.
+    born: u64,
     spec: TaskSpec,
     wanted: Wanted,
 }
@@ -34,6 +42,19 @@ struct Turn {
     declared: Option<Declared>,
     process: Process,
     step: Step,
+    /// What is offered of it on the node: of a machine that lives, what it was started with, whatever is declared by
+    /// now, so that its clients stay with it until it has ended.
+    publish: Vec<Publish>,
+}
+
+impl Turn {
+    /// Puts the start off, until what is in its way has gone.
+    fn put_off(&mut self, why: String) {
+        self.step.actions.clear();
+        self.step.phase = Phase::Waiting;
+        self.step.why = Some(why);
+        self.step.wake_at = Some(clock::now().after(HOLDER_INTERVAL));
+    }
 }
 
 impl Agent {
@@ -44,36 +65,58 @@ impl Agent {
         let now = clock::now();
         let before = self.records.clone();
         let mut turns = self.decide(plan, now);
-        if self.records != before {
-            self.records.save(&self.config.layout)?;
-            self.publish_slots();
-        }
+        let living = turns.iter().filter(|turn| is_alive(&turn.process));
+        self.living = living.map(|turn| turn.id.clone()).collect();
+        self.is_unsaved |= self.records != before;
+        let saved = self.save();
         self.hold_ports(&mut turns);
         self.apply_network(&mut turns);
         let wake_at = turns.iter().filter_map(|turn| turn.step.wake_at).min();
-        let mut has_failed = false;
+        let mut wakes: Vec<Time> = wake_at.into_iter().collect();
         for turn in &turns {
             for action in &turn.step.actions {
+                // What is not remembered must not be acted upon, but for what ends a machine: a full disk does not
+                // keep a task from being stopped.
+                if saved.is_err() && !matches!(action, Action::Stop | Action::Kill) {
+                    continue;
+                }
                 if let Err(exit) = self.act(turn, action) {
                     tracing::warn!(task = %turn.id, error = %exit, "an action failed");
                     self.failed.insert(turn.id.clone(), exit);
-                    has_failed = true;
+                    wakes.push(now);
+                }
+                if *action == Action::Remove {
+                    // What is declared anew under its name comes next; what could not be removed is tried again.
+                    let is_gone = !self.records.tasks.contains_key(&turn.id);
+                    wakes.push(if is_gone { now } else { now.after(RETRY_INTERVAL) });
                 }
             }
         }
         self.tell(&turns);
-        Ok(if has_failed { Some(now) } else { wake_at })
+        saved?;
+        Ok(wakes.into_iter().min())
     }
 
-    /// Puts what the server wants on disk before anything is done about it. An older word than the one kept is not
-    /// followed: it would come from a server that was restored from a copy, and a person has to decide then.
+    /// Writes what is to be remembered, if it is not on disk yet.
+    fn save(&mut self) -> Result<(), StateError> {
+        if self.is_unsaved {
+            self.records.save(&self.config.layout)?;
+            self.is_unsaved = false;
+            self.publish_slots();
+        }
+        Ok(())
+    }
+
+    /// Puts what the server wants on disk before anything is done about it. The word of a database that does not know this
+    /// node's tasks is not followed: it would remove them. A person has to decide then.
     fn keep_desired(&mut self) -> Result<(), StateError> {
         let latest = Arc::clone(&self.desired.borrow_and_update());
-        if latest.version < self.kept.version {
+        let is_followed = self.kept.is_followed_by(&latest.cluster, latest.version);
+        if !is_followed && !self.config.trusts_database {
             tracing::warn!(
                 kept = self.kept.version,
                 got = latest.version,
-                "the server went back in time; ignored"
+                "the server's database is not the one that this node follows; ignored"
             );
             return Ok(());
         }
@@ -89,30 +132,41 @@ impl Agent {
         let mut turns = Vec::new();
         for id in known {
             let declared = plan.tasks.remove(&id);
+            let born = declared.as_ref().map_or(0, |declared| declared.born);
+            let preferred = self.supervisors.slot(&id);
+            let Some(record) = self.records.entry(&id, born, preferred) else {
+                tracing::error!(task = %id, "no slot is free: the node has too many tasks");
+                continue;
+            };
+            // What a removed alloc of the same name has left goes first, whole; then the new one begins with nothing.
+            let declared = declared.filter(|declared| declared.born == record.born);
+            let is_former = declared.is_none() && born != 0;
             let process = self.process(&id);
             if let Process::Exited(ExitReport { boot, exit, .. }) = &process {
                 tracing::info!(task = %id, boot, %exit, "a boot has ended");
             }
-            let Some(record) = self.records.entry(&id) else {
-                tracing::error!(task = %id, "no slot is free: the node has too many tasks");
-                continue;
-            };
+            let Some(record) = self.records.tasks.get_mut(&id) else { continue };
             let image = match &declared {
-                Some(declared) if declared.wanted.run && process == Process::Absent => {
+                Some(declared) if needs_image(&process, &declared.wanted) => {
                     look_at_image(&self.images, record, declared)
                 }
                 _ => Image::Missing,
             };
             let step = match &declared {
                 Some(declared) => step(&record.history, Some(&declared.wanted), &image, &process, now),
-                None if plan.is_whole => step(&record.history, None, &image, &process, now),
+                None if plan.is_whole || is_former => step(&record.history, None, &image, &process, now),
                 None if self.is_draining => {
                     step(&record.history, Some(&stopped(&record.history)), &image, &process, now)
                 }
                 None => left_alone(&record.history, &process),
             };
             record.history = step.history.clone();
-            turns.push(Turn { id, slot: record.slot, declared, process, step });
+            let publish = match &declared {
+                _ if is_alive(&process) => self.supervisors.published(&id),
+                Some(declared) if is_starting(&step) => declared.spec.publish.clone(),
+                _ => vec![],
+            };
+            turns.push(Turn { id, slot: record.slot, declared, process, step, publish });
         }
         turns
     }
@@ -124,30 +178,31 @@ impl Agent {
             return Process::Exited(ExitReport {
                 boot: record.history.boot,
                 incarnation: record.history.incarnation.unwrap_or(Incarnation(0)),
-                ran: std::time::Duration::ZERO,
+                ran: Duration::ZERO,
                 exit: exit.clone(),
             });
         }
-        self.supervisors.look(id, record.slot)
+        self.supervisors.look(id)
     }
 
-    /// Holds the published ports of what runs or starts. A start that cannot have its ports is called off.
+    /// Holds the published ports of what runs or starts. A start that cannot have its ports is put off while another
+    /// task still has them, and called off when another program has.
     fn hold_ports(&mut self, turns: &mut [Turn]) {
-        for turn in turns {
-            let starts = is_starting(&turn.step);
-            if !starts && !is_alive(&turn.process) {
-                self.ports.release(&turn.id);
-                continue;
+        for turn in turns.iter().filter(|turn| turn.publish.is_empty()) {
+            self.ports.release(&turn.id);
+        }
+        for turn in turns.iter().filter(|turn| is_alive(&turn.process)) {
+            if let Err(why) = self.ports.hold(&turn.id, &turn.publish) {
+                tracing::warn!(task = %turn.id, error = %why, "a port of a running task is not held");
             }
-            let Some(publishes) = turn.declared.as_ref().map(|declared| &declared.spec.publish) else {
-                continue;
-            };
-            match self.ports.hold(&turn.id, publishes) {
-                Ok(()) => {}
-                Err(why) if starts => self.call_off(turn, why),
-                Err(why) => {
-                    tracing::warn!(task = %turn.id, error = %why, "a port of a running task is not held")
-                }
+        }
+        for turn in turns.iter_mut().filter(|turn| is_starting(&turn.step)) {
+            if let Some((publish, holder)) = self.ports.holder(&turn.id, &turn.publish) {
+                let (port, transport) = (publish.host_port, publish.transport);
+                turn.put_off(format!("waits for port {port}/{transport}, which {holder} still has"));
+            } else if let Err(why) = self.ports.hold(&turn.id, &turn.publish) {
+                self.ports.release(&turn.id);
+                self.call_off(turn, why);
             }
         }
     }
@@ -160,17 +215,14 @@ impl Agent {
 
     /// Makes TAPs and rules those of what runs or starts. When that fails, nothing starts.
     fn apply_network(&mut self, turns: &mut [Turn]) {
-        let guests =
-            turns.iter().filter(|turn| is_alive(&turn.process) || is_starting(&turn.step)).map(|turn| {
-                let publishes: Vec<Publish> = turn
-                    .declared
-                    .as_ref()
-                    .filter(|declared| declared.wanted.run)
-                    .map_or(vec![], |declared| declared.spec.publish.clone());
-                Guest { slot: turn.slot, publishes }
-            });
+        let guests = turns
+            .iter()
+            .filter(|turn| is_alive(&turn.process) || is_starting(&turn.step))
+            .map(|turn| Guest { slot: turn.slot, publishes: turn.publish.clone() });
         let state = NetworkState { network: self.config.network, guests: guests.collect() };
-        if self.in_force.as_ref() == Some(&state) {
+        let is_due = self.network_watch.take_disturbance()
+            || self.network_looked_at.is_none_or(|at| at.elapsed() >= RESYNC_INTERVAL);
+        if self.in_force.as_ref() == Some(&state) && (state.guests.is_empty() || !is_due) {
             return;
         }
         // Without guests nothing of ours stays on the host, not even an empty table.
@@ -180,11 +232,15 @@ impl Agent {
             self.network.apply(&state)
         };
         match changed {
-            Ok(()) => self.in_force = Some(state),
+            Ok(()) => {
+                self.in_force = Some(state);
+                self.network_looked_at = Some(Instant::now());
+            }
             Err(error) => {
-                let why = format!("the network cannot be set up: {}", chain(&error));
+                let why = with_hint(format!("the network cannot be set up: {}", chain(&error)), error.hint());
                 tracing::error!(error = %why, "the network was not changed");
                 self.in_force = None;
+                self.network_error = Some(error);
                 for turn in turns.iter_mut().filter(|turn| is_starting(&turn.step)) {
                     self.call_off(turn, why.clone());
                 }
@@ -211,9 +267,9 @@ impl Agent {
             }
             Action::Stop => {
                 let grace = turn.step.history.stop_grace.unwrap_or(STOP_GRACE_DEFAULT);
-                self.supervisors.stop(&turn.id, turn.slot, grace);
+                self.supervisors.stop(&turn.id, grace);
             }
-            Action::Kill => self.supervisors.kill(&turn.id, turn.slot),
+            Action::Kill => self.supervisors.kill(&turn.id),
             Action::ForgetExit => {
                 self.failed.remove(&turn.id);
                 if let Err(error) = self.supervisors.forget_exit(&turn.id) {
@@ -232,18 +288,20 @@ impl Agent {
         incarnation: Incarnation,
         boot: u64,
     ) -> Result<(), String> {
-        let layout = &self.config.layout;
         let record = self.records.tasks.get_mut(&turn.id).ok_or("it is not known")?;
         let choose = |images: &crate::images::Images| image_of(images, record, declared);
         let image = self.images.pin(&turn.id, choose).ok_or("its image is gone")?;
         let pinned = PinnedImage { incarnation: incarnation.0, digest: image.digest.to_string() };
         if record.image.as_ref() != Some(&pinned) {
             record.image = Some(pinned);
-            self.records.save(layout).map_err(|error| chain(&error))?;
+            self.is_unsaved = true;
+            self.save().map_err(|error| chain(&error))?;
         }
-        let config =
-            self.machines.config(&turn.id, turn.slot, &declared.spec, &image, self.config.network)?;
-        self.supervisors.start(&turn.id, turn.slot, incarnation, boot, &config)?;
+        let network = self.config.network;
+        let config = self.machines.config(&turn.id, turn.slot, &declared.spec, &image, network)?;
+        let publish = &turn.publish;
+        let boot_of = Boot { id: &turn.id, slot: turn.slot, incarnation, boot, network, publish };
+        self.supervisors.start(&boot_of, &config)?;
         tracing::info!(task = %turn.id, slot = %turn.slot, image = %image.digest, boot, "started a supervisor");
         Ok(())
     }
@@ -255,10 +313,10 @@ impl Agent {
                 self.supervisors.forget(&turn.id);
                 self.ports.release(&turn.id);
                 self.images.unpin(&turn.id);
-                if let Err(error) = self.records.save(&self.config.layout) {
+                self.is_unsaved = true;
+                if let Err(error) = self.save() {
                     tracing::error!(error = %chain(&error), "a removed task is still remembered");
                 }
-                self.publish_slots();
                 tracing::info!(task = %turn.id, "removed everything of a task");
             }
             Err(error) => tracing::error!(task = %turn.id, %error, "a task's files cannot be removed"),
@@ -363,7 +421,7 @@ impl Declarations {
         for (alloc, task) in
             desired.allocs.iter().flat_map(|alloc| alloc.tasks.iter().map(move |task| (alloc, task)))
         {
-            match declare(&alloc.id, task, is_draining) {
+            match declare(alloc, task, is_draining) {
                 Ok((id, task)) => {
                     tasks.insert(id, task);
                 }
@@ -399,8 +457,9 @@ fn left_alone(history: &History, process: &Process) -> Step {
     Step { history: history.clone(), actions: vec![], phase, why, wake_at: None }
 }
 
-fn declare(alloc: &str, task: &AllocTask, is_draining: bool) -> Result<(TaskId, Declared), String> {
-    let alloc: AllocId = alloc.parse().map_err(|error| chain(&error))?;
+fn declare(alloc: &Alloc, task: &AllocTask, is_draining: bool) -> Result<(TaskId, Declared), String> {
+    let Alloc { id, born, tasks: _ } = alloc;
+    let (alloc, born): (AllocId, u64) = (id.parse().map_err(|error| chain(&error))?, *born);
     let name = task.name.parse().map_err(|error: lith_core::name::NameError| chain(&error))?;
     let spec = task.spec.parse(&task.name).map_err(|error| chain(&error))?;
     let wanted = Wanted {
@@ -409,7 +468,19 @@ fn declare(alloc: &str, task: &AllocTask, is_draining: bool) -> Result<(TaskId, 
         restart: spec.restart,
         stop_grace: spec.stop_grace,
     };
-    Ok((TaskId { alloc, task: name }, Declared { spec, wanted }))
+    Ok((TaskId { alloc, task: name }, Declared { born, spec, wanted }))
+}
+
+/// Whether it matters that the image of the wanted version is here: before a start, and before what runs is stopped for
+/// another version.
+fn needs_image(process: &Process, wanted: &Wanted) -> bool {
+    let is_other = |running: &Incarnation| *running != wanted.incarnation;
+    wanted.run
+        && match process {
+            Process::Absent => true,
+            Process::Booting { incarnation } | Process::Running { incarnation, .. } => is_other(incarnation),
+            Process::Stopping | Process::Exited(_) => false,
+        }
 }
 
 fn is_alive(process: &Process) -> bool {
@@ -452,7 +523,6 @@ fn look_at_image(images: &crate::images::Images, record: &Record, declared: &Dec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lith_api::agent::Alloc;
     use lith_api::job::TaskSpec as WireSpec;
 
     fn desired(memory_bytes: u64) -> Desired {
@@ -472,8 +542,8 @@ mod tests {
             stop_grace_ms: 1000,
         };
         let task = AllocTask { name: "web".to_owned(), spec, incarnation: 1, run: true };
-        let alloc = Alloc { id: "shop.main.0".to_owned(), tasks: vec![task] };
-        Desired { version: 1, allocs: vec![alloc] }
+        let alloc = Alloc { id: "shop.main.0".to_owned(), born: 1, tasks: vec![task] };
+        Desired { cluster: "one".to_owned(), version: 1, allocs: vec![alloc] }
     }
 
     #[test]

@@ -25,6 +25,8 @@ const FORM: u32 = 1;
 pub(crate) struct Record {
     /// Its number on this node.
     pub(crate) slot: Slot,
+    /// Which alloc of its name it belongs to.
+    pub(crate) born: u64,
     /// Its life so far.
     pub(crate) history: History,
     /// The image that its incarnation runs: a restart must not bring another one.
@@ -99,6 +101,7 @@ struct Form1 {
 #[derive(Serialize, Deserialize)]
 struct Record1 {
     slot: u16,
+    born: u64,
     image: Option<PinnedImage>,
     incarnation: Option<u64>,
     boot: u64,
@@ -120,7 +123,7 @@ enum Exit1 {
     OutOfMemory,
     Failed(String),
     MachineDied(String),
-    SupervisorDied,
+    SupervisorDied(Option<String>),
     NodeRestarted,
     NotStarted(String),
 }
@@ -147,7 +150,7 @@ impl Records {
                 continue;
             };
             let history = record.history();
-            records.tasks.insert(id, Record { slot, history, image: record.image });
+            records.tasks.insert(id, Record { slot, born: record.born, history, image: record.image });
         }
         Ok(records)
     }
@@ -159,13 +162,16 @@ impl Records {
         write_json(&layout.records(), &Form1 { form: FORM, last_slot, tasks: tasks.collect() })
     }
 
-    /// The record of a task, made if it is new; `None` when every slot is taken.
-    pub(crate) fn entry(&mut self, id: &TaskId) -> Option<&mut Record> {
+    /// The record of a task, made if it is new; `None` when every slot is taken. `preferred` is the slot that the task
+    /// is known to have though nothing of it is remembered.
+    pub(crate) fn entry(&mut self, id: &TaskId, born: u64, preferred: Option<Slot>) -> Option<&mut Record> {
         if !self.tasks.contains_key(id) {
             let taken: BTreeSet<Slot> = self.tasks.values().map(|record| record.slot).collect();
-            let slot = Slot::next_free(&taken, self.last_slot)?;
-            self.last_slot = Some(slot);
-            self.tasks.insert(id.clone(), Record { slot, history: History::default(), image: None });
+            let slot = match preferred.filter(|slot| !taken.contains(slot)) {
+                Some(slot) => slot,
+                None => *self.last_slot.insert(Slot::next_free(&taken, self.last_slot)?),
+            };
+            self.tasks.insert(id.clone(), Record { slot, born, history: History::default(), image: None });
         }
         self.tasks.get_mut(id)
     }
@@ -212,6 +218,7 @@ impl From<&Record> for Record1 {
         } = &record.history;
         Self {
             slot: record.slot.number(),
+            born: record.born,
             image: record.image.clone(),
             incarnation: incarnation.map(|incarnation| incarnation.0),
             boot: *boot,
@@ -252,7 +259,7 @@ impl From<&Exit> for Exit1 {
             Exit::OutOfMemory => Self::OutOfMemory,
             Exit::Failed(why) => Self::Failed(why.clone()),
             Exit::MachineDied(why) => Self::MachineDied(why.clone()),
-            Exit::SupervisorDied => Self::SupervisorDied,
+            Exit::SupervisorDied(why) => Self::SupervisorDied(why.clone()),
             Exit::NodeRestarted => Self::NodeRestarted,
             Exit::NotStarted(why) => Self::NotStarted(why.clone()),
         }
@@ -267,7 +274,7 @@ impl From<&Exit1> for Exit {
             Exit1::OutOfMemory => Self::OutOfMemory,
             Exit1::Failed(why) => Self::Failed(why.clone()),
             Exit1::MachineDied(why) => Self::MachineDied(why.clone()),
-            Exit1::SupervisorDied => Self::SupervisorDied,
+            Exit1::SupervisorDied(why) => Self::SupervisorDied(why.clone()),
             Exit1::NodeRestarted => Self::NodeRestarted,
             Exit1::NotStarted(why) => Self::NotStarted(why.clone()),
         }
@@ -291,13 +298,13 @@ mod tests {
             Exit::OutOfMemory,
             Exit::Failed("a".to_owned()),
             Exit::MachineDied("b".to_owned()),
-            Exit::SupervisorDied,
+            Exit::SupervisorDied(Some("no room".to_owned())),
             Exit::NodeRestarted,
             Exit::NotStarted("c".to_owned()),
         ];
         for (index, exit) in exits.into_iter().enumerate() {
             let id = format!("shop.main.{index}.web").parse().unwrap();
-            let record = records.entry(&id).unwrap();
+            let record = records.entry(&id, 7, None).unwrap();
             record.image = Some(PinnedImage { incarnation: 2, digest: "sha256:0".to_owned() });
             record.history = History {
                 incarnation: Some(Incarnation(2)),
@@ -314,6 +321,12 @@ mod tests {
         }
         records.save(&layout).unwrap();
         assert_eq!(Records::load(&layout).unwrap(), records);
+        // A task that runs in a slot keeps it, also when what was remembered of it is lost.
+        let preferred = Slot::new(77);
+        let id = "shop.main.0.cache".parse().unwrap();
+        assert_eq!(records.entry(&id, 1, preferred).unwrap().slot.number(), 77);
+        let other = "shop.main.0.db".parse().unwrap();
+        assert_ne!(records.entry(&other, 1, preferred).unwrap().slot.number(), 77);
     }
 
     #[test]

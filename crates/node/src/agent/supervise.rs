@@ -1,50 +1,78 @@
 //! Supervisors: started, found again, watched, stopped.
 //!
 //! What is on disk and in the kernel's locks is the truth; watching a supervisor's socket only says more and sooner.
-//! `boot.json` in a task's folder says which boot was begun: without a supervisor and without its report, it tells that
-//! both were lost.
+//! `boot.json` in a task's folder says which boot was begun, and with what: without a supervisor and without its report,
+//! it tells that both were lost; with one, it tells what the machine was promised, whatever is declared by now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use lith_core::job::Publish;
 use lith_core::name::TaskId;
 use lith_core::slot::Slot;
 use lith_core::task::{Exit, ExitReport, Incarnation, Process};
 use lith_core::time::Time;
+use lith_guest::signal::Signal;
+use lith_net::GuestNetwork;
 use lith_vmm::durable;
+use lith_vmm::jail::cgroup;
 use lith_vmm::shim::{self, Client, Ending, ExitRecord, Found, ShimConfig, TaskState};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
+use super::machine::{self, with_hint};
 use super::{ready, wake::Waker};
 use crate::chain::chain;
 use crate::layout::Layout;
 
 /// Between attempts to connect to a supervisor that holds its lock but does not listen yet, or ends.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(20);
-/// Attempts to reach a supervisor that was just launched: five seconds, for a machine on which many start at once.
-const LAUNCH_ATTEMPTS: u32 = 250;
+/// Attempts at that pace: five seconds, for a machine on which many start at once.
+const QUICK_ATTEMPTS: u32 = 250;
+/// Afterwards: something is wrong, and a person may be repairing it.
+const PATIENT_INTERVAL: Duration = Duration::from_secs(1);
+/// The kernel takes some milliseconds to end a killed VMM.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// This very program, also when its file was replaced meanwhile: the name that the kernel knows then leads nowhere.
+const OWN_PROGRAM: &str = "/proc/self/exe";
 /// Says which boot was begun.
 const BOOT_FILE: &str = "boot.json";
 
 /// Which boot was begun, in a task's folder.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Begun {
     incarnation: u64,
     boot: u64,
     /// The boot of the host, as the kernel names it.
     host_boot: String,
+    slot: u16,
+    /// Base of the range that the guest's address is from; none when it is not known.
+    network: Option<Ipv4Addr>,
+    /// Where its supervisor listens.
+    run_dir: PathBuf,
+    /// What is offered of it on the node, as the job file writes it.
+    publish: Vec<String>,
 }
 
-impl Begun {
-    /// A boot of which only is known that it was begun.
-    fn unknown() -> Self {
-        Self { incarnation: 0, boot: 0, host_boot: String::new() }
-    }
+/// What a boot is begun with.
+#[derive(Debug)]
+pub(crate) struct Boot<'a> {
+    /// The task.
+    pub(crate) id: &'a TaskId,
+    /// Its slot.
+    pub(crate) slot: Slot,
+    /// The version to run.
+    pub(crate) incarnation: Incarnation,
+    /// The number of the boot.
+    pub(crate) boot: u64,
+    /// The range that its address is from.
+    pub(crate) network: GuestNetwork,
+    /// What is offered of it on the node.
+    pub(crate) publish: &'a [Publish],
 }
 
 /// What the watcher of a supervisor has learnt.
@@ -90,8 +118,10 @@ pub(crate) struct Supervisors {
     waker: Waker,
     runtime: Handle,
     host_boot: String,
-    /// Children of this process: they must be waited for, and while one lives it may not hold its lock yet.
+    /// Children of this process: they must be waited for.
     children: BTreeMap<TaskId, std::process::Child>,
+    /// Those that were asked once to end their machine at once.
+    condemned: BTreeSet<TaskId>,
     watched: BTreeMap<TaskId, Watched>,
     probed: BTreeMap<TaskId, Probed>,
 }
@@ -105,35 +135,32 @@ impl Supervisors {
             runtime,
             host_boot: host_boot.trim().to_owned(),
             children: BTreeMap::new(),
+            condemned: BTreeSet::new(),
             watched: BTreeMap::new(),
             probed: BTreeMap::new(),
         }
     }
 
     /// The task's supervisor and machine, as they are now.
-    pub(crate) fn look(&mut self, id: &TaskId, slot: Slot) -> Process {
+    pub(crate) fn look(&mut self, id: &TaskId) -> Process {
         let task_dir = self.layout.task(id);
-        let has_child = self.reap(id);
-        let begun = match read_begun(&task_dir) {
-            Ok(Some(begun)) => begun,
-            Ok(None) => return Process::Absent,
-            Err(error) => {
-                // Without it nothing is known of the boot but that it was begun.
-                tracing::error!(task = %id, %error, "the note of a boot cannot be read");
-                Begun::unknown()
-            }
-        };
-        match shim::find(&task_dir, &self.layout.running(slot)) {
-            Ok(Found::Running(client)) => self.watch(id, client, &begun),
-            // It has not taken its lock yet, or is about to end.
-            Ok(Found::Nothing) if has_child => {
-                let client = self.client(slot);
-                self.watch(id, client, &begun)
-            }
+        self.reap(id);
+        let begun = self.begun(id);
+        let run_dir = begun.as_ref().map_or_else(PathBuf::new, |begun| begun.run_dir.clone());
+        match shim::find(&task_dir, &run_dir) {
+            // A supervisor without a note runs nothing that anybody wants, and is stopped.
+            Ok(Found::Running(client)) => self.watch(id, client, &begun.unwrap_or_default()),
             Ok(found) => {
                 self.watched.remove(id);
                 self.probed.remove(id);
-                Process::Exited(self.report(&begun, found))
+                self.condemned.remove(id);
+                let Some(begun) = begun else { return Process::Absent };
+                // Its disks are free only when the VMM is gone, too.
+                if cgroup::end_members(&machine::name(&self.layout, id)) {
+                    self.look_again();
+                    return Process::Stopping;
+                }
+                Process::Exited(self.report(&task_dir, &begun, found))
             }
             Err(error) => {
                 tracing::error!(task = %id, error = %chain(&error), "a supervisor cannot be looked at");
@@ -142,15 +169,48 @@ impl Supervisors {
         }
     }
 
-    /// Whether a child of this process lives for the task.
-    fn reap(&mut self, id: &TaskId) -> bool {
-        let Some(child) = self.children.get_mut(id) else { return false };
-        match child.try_wait() {
-            Ok(None) => true,
-            Ok(Some(_)) | Err(_) => {
-                self.children.remove(id);
-                false
+    /// The range that the address of a living machine is from.
+    pub(crate) fn network_in_use(&self, id: &TaskId) -> Option<GuestNetwork> {
+        let begun = self.begun(id)?;
+        let is_alive = matches!(shim::find(&self.layout.task(id), &begun.run_dir), Ok(Found::Running(_)));
+        begun.network.filter(|_| is_alive).and_then(GuestNetwork::new)
+    }
+
+    /// What is known of the boot that was begun last, until its end is part of the history.
+    fn begun(&self, id: &TaskId) -> Option<Begun> {
+        match read_begun(&self.layout.task(id)) {
+            Ok(begun) => begun,
+            Err(error) => {
+                // Then nothing is known of the boot but that it was begun.
+                tracing::error!(task = %id, %error, "the note of a boot cannot be read");
+                Some(Begun::default())
             }
+        }
+    }
+
+    /// The slot of a boot that was begun, if one was.
+    pub(crate) fn slot(&self, id: &TaskId) -> Option<Slot> {
+        Slot::new(self.begun(id)?.slot)
+    }
+
+    /// What is offered on the node of a boot that was begun.
+    pub(crate) fn published(&self, id: &TaskId) -> Vec<Publish> {
+        let publish = self.begun(id).map_or_else(Vec::new, |begun| begun.publish);
+        publish.iter().filter_map(|text| lith_api::job::parse_publish(text).ok()).collect()
+    }
+
+    fn look_again(&self) {
+        let waker = self.waker.clone();
+        self.runtime.spawn(async move {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            waker.wake();
+        });
+    }
+
+    fn reap(&mut self, id: &TaskId) {
+        let has_ended = self.children.get_mut(id).is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
+        if has_ended {
+            self.children.remove(id);
         }
     }
 
@@ -175,11 +235,11 @@ impl Supervisors {
         }
     }
 
-    fn report(&self, begun: &Begun, found: Found) -> ExitReport {
+    fn report(&self, task_dir: &Path, begun: &Begun, found: Found) -> ExitReport {
         let (ran, exit) = match found {
             Found::Exited(record) => (ran(&record), exit_of(&record)),
             Found::Running(_) | Found::Nothing if begun.host_boot == self.host_boot => {
-                (Duration::ZERO, Exit::SupervisorDied)
+                (Duration::ZERO, Exit::SupervisorDied(shim::complaint(task_dir)))
             }
             Found::Running(_) | Found::Nothing => (Duration::ZERO, Exit::NodeRestarted),
         };
@@ -190,30 +250,32 @@ impl Supervisors {
     ///
     /// # Errors
     /// A sentence that says why there is none.
-    pub(crate) fn start(
-        &mut self,
-        id: &TaskId,
-        slot: Slot,
-        incarnation: Incarnation,
-        boot: u64,
-        config: &ShimConfig,
-    ) -> Result<(), String> {
-        let begun = Begun { incarnation: incarnation.0, boot, host_boot: self.host_boot.clone() };
+    pub(crate) fn start(&mut self, boot: &Boot<'_>, config: &ShimConfig) -> Result<(), String> {
+        let begun = Begun {
+            incarnation: boot.incarnation.0,
+            boot: boot.boot,
+            host_boot: self.host_boot.clone(),
+            slot: boot.slot.number(),
+            network: Some(boot.network.base()),
+            run_dir: config.run_dir.clone(),
+            publish: boot.publish.iter().map(ToString::to_string).collect(),
+        };
         let json = serde_json::to_vec(&begun).expect("numbers and text always encode");
-        let task_dir = self.layout.task(id);
+        let task_dir = self.layout.task(boot.id);
         // First: with the new note beside it, the record of the boot before would be taken for this one's.
         shim::forget(&task_dir).map_err(|error| chain(&error))?;
         let path = task_dir.join(BOOT_FILE);
         durable::write(&path, &json, 0o600)
             .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
-        let started = lith_net::tap::open(slot).map_err(|error| chain(&error)).and_then(|tap| {
-            let program = std::env::current_exe().map_err(|error| format!("lith is not found: {error}"))?;
-            shim::launch(&program, &[crate::shim::SUBCOMMAND], config, Some(tap))
-                .map_err(|error| chain(&error))
-        });
+        let started = lith_net::tap::open(boot.slot)
+            .map_err(|error| with_hint(chain(&error), error.hint()))
+            .and_then(|tap| {
+                shim::launch(Path::new(OWN_PROGRAM), &[crate::shim::SUBCOMMAND], config, Some(tap))
+                    .map_err(|error| with_hint(chain(&error), error.hint()))
+            });
         match started {
             Ok(child) => {
-                self.children.insert(id.clone(), child);
+                self.children.insert(boot.id.clone(), child);
                 self.waker.wake();
                 Ok(())
             }
@@ -227,8 +289,8 @@ impl Supervisors {
     }
 
     /// Asks the supervisor to stop its task, by the signal that it was started with.
-    pub(crate) fn stop(&self, id: &TaskId, slot: Slot, grace: Duration) {
-        let client = self.client(slot);
+    pub(crate) fn stop(&self, id: &TaskId, grace: Duration) {
+        let client = self.client(id);
         let id = id.clone();
         self.runtime.spawn(async move {
             if let Err(error) = client.stop(None, grace).await {
@@ -237,13 +299,23 @@ impl Supervisors {
         });
     }
 
-    /// Asks the supervisor to end its machine at once. One that does not listen stays: the next step asks again.
-    pub(crate) fn kill(&mut self, id: &TaskId, slot: Slot) {
-        let client = self.client(slot);
+    /// Ends the machine at once: the first time by asking its supervisor, which then leaves a report; the next time by
+    /// ending the supervisor, with which its machine ends.
+    pub(crate) fn kill(&mut self, id: &TaskId) {
+        if !self.condemned.insert(id.clone()) {
+            match shim::kill(&self.layout.task(id)) {
+                Ok(was_there) => tracing::warn!(task = %id, was_there, "a supervisor was ended by force"),
+                Err(error) => {
+                    tracing::error!(task = %id, error = %chain(&error), "a supervisor cannot be ended");
+                }
+            }
+            return self.look_again();
+        }
+        let client = self.client(id);
         let id = id.clone();
         self.runtime.spawn(async move {
             if let Err(error) = client.kill().await {
-                tracing::error!(task = %id, error = %chain(&error), "a supervisor cannot be ended");
+                tracing::warn!(task = %id, error = %chain(&error), "a supervisor did not take the word to end");
             }
         });
     }
@@ -261,6 +333,7 @@ impl Supervisors {
         self.watched.remove(id);
         self.probed.remove(id);
         self.children.remove(id);
+        self.condemned.remove(id);
     }
 
     /// Whether a running task answers; asked for the first time, starts to find out.
@@ -290,32 +363,45 @@ impl Supervisors {
         Err(None)
     }
 
-    fn client(&self, slot: Slot) -> Client {
-        Client::new(shim::socket_in(&self.layout.running(slot)))
+    fn client(&self, id: &TaskId) -> Client {
+        let run_dir = self.begun(id).map_or_else(PathBuf::new, |begun| begun.run_dir);
+        Client::new(shim::socket_in(&run_dir))
     }
 }
 
 /// Follows a supervisor until it is gone, and wakes the agent at each change.
 async fn follow(client: Client, task_dir: PathBuf, seen: Arc<Mutex<Seen>>, waker: Waker) {
-    let run_dir = PathBuf::new();
-    let mut attempts_left = LAUNCH_ATTEMPTS;
-    loop {
-        if let Ok(mut watch) = client.watch().await {
-            attempts_left = 0;
-            while let Ok(Some(state)) = watch.next().await {
-                *lock(&seen) = Seen::State(state);
-                waker.wake();
+    let mut attempts = 0;
+    // Its lock says when it is gone; meanwhile it may not listen yet, or be about to end.
+    while matches!(shim::find(&task_dir, &task_dir), Ok(Found::Running(_))) {
+        match client.watch().await {
+            Ok(mut watch) => {
+                attempts = 0;
+                if let Err(error) = follow_states(&mut watch, &seen, &waker).await {
+                    tracing::warn!(folder = %task_dir.display(), error = %chain(&error), "a supervisor is not understood");
+                }
             }
+            Err(error) if attempts == QUICK_ATTEMPTS => {
+                tracing::warn!(folder = %task_dir.display(), error = %chain(&error), "a supervisor does not answer");
+            }
+            Err(_) => {}
         }
-        // Not listening yet, or ending: its lock says when it is gone.
-        let is_there = matches!(shim::find(&task_dir, &run_dir), Ok(Found::Running(_)));
-        if !is_there && attempts_left == 0 {
-            break;
-        }
-        attempts_left = attempts_left.saturating_sub(1);
-        tokio::time::sleep(CONNECT_INTERVAL).await;
+        attempts += 1;
+        tokio::time::sleep(if attempts < QUICK_ATTEMPTS { CONNECT_INTERVAL } else { PATIENT_INTERVAL }).await;
     }
     waker.wake();
+}
+
+async fn follow_states(
+    watch: &mut shim::Watch,
+    seen: &Mutex<Seen>,
+    waker: &Waker,
+) -> Result<(), shim::ClientError> {
+    while let Some(state) = watch.next().await? {
+        *lock(seen) = Seen::State(state);
+        waker.wake();
+    }
+    Ok(())
 }
 
 fn read_begun(task_dir: &Path) -> io::Result<Option<Begun>> {
@@ -332,11 +418,19 @@ fn ran(record: &ExitRecord) -> Duration {
     ran.and_then(|ran| Duration::try_from(ran).ok()).unwrap_or(Duration::ZERO)
 }
 
+/// A shell passes on as a code that its child was killed (POSIX: 128 and the signal's number).
+const CODE_KILLED: u8 = 137;
+
+/// A process that lived on though the kernel had killed one of its children for want of memory ended by itself.
 fn exit_of(record: &ExitRecord) -> Exit {
-    if record.oom_killed {
-        return Exit::OutOfMemory;
+    // Whatever it made of the word to stop: nobody wanted that, and it runs again with the node.
+    if record.went_down_with_host {
+        return Exit::NodeRestarted;
     }
     match &record.ending {
+        Ending::Signal { signal: Signal::KILL } | Ending::Code { code: CODE_KILLED } if record.oom_killed => {
+            Exit::OutOfMemory
+        }
         Ending::Code { code } => Exit::Code(i32::from(*code)),
         Ending::Signal { signal } => Exit::Signal(signal.0),
         Ending::VmmDied { message } => Exit::MachineDied(message.clone()),

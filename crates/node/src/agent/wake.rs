@@ -34,13 +34,18 @@ pub(crate) struct Wake {
     receiver: Receiver<()>,
     is_draining: Arc<AtomicBool>,
     /// Keeps the channel open, so that waiting never spins.
-    _sender: SyncSender<()>,
+    sender: SyncSender<()>,
 }
 
 impl Wake {
     /// Waits until woken, or for `time`.
     pub(crate) fn wait(&self, time: Duration) {
         let _ = self.receiver.recv_timeout(time);
+    }
+
+    /// Another end for waking.
+    pub(crate) fn waker(&self) -> Waker {
+        Waker { sender: self.sender.clone(), is_draining: Arc::clone(&self.is_draining) }
     }
 
     /// Whether everything is to be stopped.
@@ -54,5 +59,5 @@ pub(crate) fn pair() -> (Waker, Wake) {
     let (sender, receiver) = sync_channel(1);
     let is_draining = Arc::new(AtomicBool::new(false));
     let waker = Waker { sender: sender.clone(), is_draining: Arc::clone(&is_draining) };
-    (waker, Wake { receiver, is_draining, _sender: sender })
+    (waker, Wake { receiver, is_draining, sender })
 }

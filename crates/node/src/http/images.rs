@@ -198,7 +198,7 @@ async fn blocking<T: Send + 'static>(
     context: &Context,
     work: impl FnOnce(&Images, &BTreeSet<String>) -> Result<T, Failure> + Send + 'static,
 ) -> Result<Json<T>, Refusal> {
-    let (images, server) = (context.images.clone(), Arc::clone(&context.server));
+    let (images, server) = (context.images.clone(), Arc::clone(context.server()?));
     let result = tokio::task::spawn_blocking(move || work(&images, &server.wanted_images())).await;
     let result = result.unwrap_or_else(|error| {
         Err(Failure::new(Code::Internal, format!("the image store failed: {error}")))

@@ -14,7 +14,7 @@ use super::failure::{Body, Query, Refusal};
 /// Every job.
 #[utoipa::path(get, path = "/v1/jobs", responses((status = 200, body = [JobSummary])))]
 pub(crate) async fn list(State(context): State<Context>) -> Result<Json<Vec<JobSummary>>, Refusal> {
-    Ok(Json(context.server.jobs().await?))
+    Ok(Json(context.server()?.jobs().await?))
 }
 
 /// A job with its tasks.
@@ -24,7 +24,7 @@ pub(crate) async fn show(
     State(context): State<Context>,
     Path(job): Path<String>,
 ) -> Result<Json<JobDetail>, Refusal> {
-    Ok(Json(context.server.detail(job).await?))
+    Ok(Json(context.server()?.detail(job).await?))
 }
 
 /// How to deploy.
@@ -46,7 +46,7 @@ pub(crate) async fn deploy(
     Query(query): Query<DeployQuery>,
     Body(spec): Body<JobSpec>,
 ) -> Result<Json<Plan>, Refusal> {
-    Ok(Json(context.server.deploy(job, spec, query.dry_run).await?))
+    Ok(Json(context.server()?.deploy(job, spec, query.dry_run).await?))
 }
 
 /// Removes a job. Its tasks are stopped and removed afterwards; `GET /v1/tasks` shows when they are gone.
@@ -56,7 +56,7 @@ pub(crate) async fn remove(
     State(context): State<Context>,
     Path(job): Path<String>,
 ) -> Result<Json<JobSummary>, Refusal> {
-    Ok(Json(context.server.remove(job).await?))
+    Ok(Json(context.server()?.remove(job).await?))
 }
 
 /// Stops, starts or restarts a job or one of its tasks.
@@ -67,5 +67,5 @@ pub(crate) async fn ask(
     Path(job): Path<String>,
     Body(request): Body<AskRequest>,
 ) -> Result<Json<JobDetail>, Refusal> {
-    Ok(Json(context.server.ask(job, request).await?))
+    Ok(Json(context.server()?.ask(job, request).await?))
 }

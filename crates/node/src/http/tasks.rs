@@ -48,7 +48,7 @@ pub(crate) async fn list(
     State(context): State<Context>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Vec<TaskStatus>>, Refusal> {
-    Ok(Json(context.server.tasks(query.job).await?))
+    Ok(Json(context.server()?.tasks(query.job).await?))
 }
 
 /// A task's log as lines of JSON.

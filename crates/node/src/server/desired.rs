@@ -21,7 +21,8 @@ pub(crate) fn of(world: &World, node: &NodeName) -> Desired {
                 run: desire.run,
             })
         });
-        allocs.insert(id.to_string(), Alloc { id: id.to_string(), tasks: tasks.collect() });
+        let born = world.births.get(id).copied().unwrap_or_default();
+        allocs.insert(id.to_string(), Alloc { id: id.to_string(), born, tasks: tasks.collect() });
     }
-    Desired { version: world.version, allocs: allocs.into_values().collect() }
+    Desired { cluster: world.cluster.clone(), version: world.version, allocs: allocs.into_values().collect() }
 }

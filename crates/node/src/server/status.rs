@@ -9,6 +9,7 @@ use lith_api::task::{Ask, AskRequest, JobSummary, Phase, TaskStatus};
 use lith_core::deploy::{self, Desire, Job, TaskKey};
 use lith_core::job::TaskSpec;
 use lith_core::name::{AllocId, NodeName, TaskId, TaskName};
+use lith_core::task::Incarnation;
 use lith_store::{StoredJob, World};
 
 /// Every task that is wanted or still there, in order of id.
@@ -111,7 +112,12 @@ pub(crate) fn summary(stored: &StoredJob, observed: &Observed) -> JobSummary {
 }
 
 /// The job after what a person asked of it.
-pub(crate) fn ask(job: &Job, request: &AskRequest, observed: &Observed) -> Result<Job, Failure> {
+pub(crate) fn ask(
+    job: &Job,
+    request: &AskRequest,
+    observed: &Observed,
+    next: Incarnation,
+) -> Result<Job, Failure> {
     let keys: BTreeSet<TaskKey> = super::keys(job)
         .filter(|(_, task)| request.task.as_ref().is_none_or(|wanted| task.as_str() == wanted))
         .cloned()
@@ -124,13 +130,14 @@ pub(crate) fn ask(job: &Job, request: &AskRequest, observed: &Observed) -> Resul
         return Err(Failure::new(Code::NotFound, message).hint(format!("it has: {}", names.join(", "))));
     }
     Ok(match request.ask {
-        Ask::Stop => deploy::ask(job, deploy::Ask::Stop, &keys),
-        Ask::Restart => deploy::ask(job, deploy::Ask::Restart, &keys),
+        Ask::Stop => deploy::ask(job, deploy::Ask::Stop, &keys, next),
+        Ask::Restart => deploy::ask(job, deploy::Ask::Restart, &keys, next),
         Ask::Start => {
             // What has finished by its policy starts again only as a new incarnation.
             let (finished, others): (BTreeSet<_>, BTreeSet<_>) =
                 keys.into_iter().partition(|key| has_finished(job, key, observed));
-            deploy::ask(&deploy::ask(job, deploy::Ask::Start, &others), deploy::Ask::Restart, &finished)
+            let others = deploy::ask(job, deploy::Ask::Start, &others, next);
+            deploy::ask(&others, deploy::Ask::Restart, &finished, next)
         }
     })
 }

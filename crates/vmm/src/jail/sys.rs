@@ -3,12 +3,13 @@
 #![allow(unsafe_code)]
 
 use super::{FOLDER_MODE, JailError, NODE_MODE, Program, Step};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::{Pid, PidfdFlags, Rlimit, Signal, WaitId, WaitIdOptions};
 use std::ffi::{CString, c_char};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
@@ -103,7 +104,10 @@ struct Prepared {
     /// Room for their parked copies.
     parked: Vec<RawFd>,
     status: RawFd,
-    go: RawFd,
+    /// Closes when the supervisor is gone.
+    parent_read: RawFd,
+    /// The supervisor's end of it, of which the child has a copy that must go first.
+    parent_write: RawFd,
 }
 
 /// Starts `program` after doing `steps` in new namespaces.
@@ -111,10 +115,12 @@ pub(super) fn spawn(steps: &[Step], program: Program) -> Result<Process, JailErr
     let clone_error = |source: io::Error| JailError::Clone { source };
     let null = std::fs::File::open("/dev/null").map_err(clone_error)?;
     let (status_read, status_write) = io::pipe().map_err(clone_error)?;
-    let (go_read, mut go_write) = io::pipe().map_err(clone_error)?;
+    let (parent_read, parent_write) = io::pipe().map_err(clone_error)?;
     let mut sources = vec![null.as_raw_fd(), program.stdout.as_raw_fd(), program.stderr.as_raw_fd()];
     sources.extend(program.descriptors.iter().map(AsRawFd::as_raw_fd));
-    let mut prepared = prepare(&program, sources, status_write.as_raw_fd(), go_read.as_raw_fd())?;
+    let mut prepared = prepare(&program, sources)?;
+    prepared.status = status_write.as_raw_fd();
+    (prepared.parent_read, prepared.parent_write) = (parent_read.as_raw_fd(), parent_write.as_raw_fd());
 
     let flags = libc::c_long::from(NAMESPACES | libc::SIGCHLD);
     // SAFETY: a clone without CLONE_VM and with a null stack is a fork; the child runs `child`, which makes system
@@ -129,14 +135,14 @@ pub(super) fn spawn(steps: &[Step], program: Program) -> Result<Process, JailErr
     let pidfd =
         rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(|error| clone_error(error.into()))?;
     let process = Process { pid, pidfd, status: None };
-    drop((status_write, go_read));
-    // A child that failed before reading closed its end; its report says why.
-    let _ = go_write.write_all(&[1]);
+    drop(status_write);
     read_report(status_read, steps, &program)?;
+    // Open until the child has tied itself to this process: its end is how the child learns that it came too late.
+    drop((parent_read, parent_write));
     Ok(process)
 }
 
-fn prepare(program: &Program, sources: Vec<RawFd>, status: RawFd, go: RawFd) -> Result<Prepared, JailError> {
+fn prepare(program: &Program, sources: Vec<RawFd>) -> Result<Prepared, JailError> {
     let plan_error = |problem| JailError::Plan { program: program.path.clone(), problem };
     let path = super::c_string(program.path.as_os_str().as_bytes()).map_err(plan_error)?;
     let mut arguments = vec![path.clone()];
@@ -153,8 +159,9 @@ fn prepare(program: &Program, sources: Vec<RawFd>, status: RawFd, go: RawFd) -> 
         environment: vec![std::ptr::null()],
         sources,
         parked,
-        status,
-        go,
+        status: -1,
+        parent_read: -1,
+        parent_write: -1,
     })
 }
 
@@ -180,6 +187,10 @@ fn read_report(mut pipe: io::PipeReader, steps: &[Step], program: &Program) -> R
 /// The child, from clone to exec.
 fn child(steps: &[Step], prepared: &mut Prepared) -> ! {
     debug_assert_eq!(prepared.pointers.len(), prepared.arguments.len() + 1);
+    // SAFETY: close with an integer; it is this process's own copy, and nothing else here uses it.
+    unsafe { libc::close(prepared.parent_write) };
+    // The modes of the steps are what is meant: the jail's user must get through, whatever the supervisor's umask is.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     for (position, step) in steps.iter().enumerate() {
         if let Err(errno) = perform(step, prepared) {
             fail(prepared.status, u32::try_from(position).unwrap_or_default(), errno);
@@ -206,7 +217,7 @@ fn fail(status: RawFd, position: u32, errno: Errno) -> ! {
 
 fn perform(step: &Step, prepared: &mut Prepared) -> Result<(), Errno> {
     match step {
-        Step::DieWithParent => die_with_parent(prepared.go),
+        Step::DieWithParent => die_with_parent(prepared.parent_read),
         Step::JoinCgroup { procs } => {
             let file = rustix::fs::open(procs.as_c_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
             rustix::io::write(&file, b"0").map(drop)
@@ -245,18 +256,16 @@ fn perform(step: &Step, prepared: &mut Prepared) -> Result<(), Errno> {
     }
 }
 
-/// The parent may have died before the death signal was asked for: its word through the pipe proves that it had not,
-/// the end of the pipe that it had.
-fn die_with_parent(go: RawFd) -> Result<(), Errno> {
+/// The parent may have died before the death signal was asked for: then its end of the pipe has closed.
+fn die_with_parent(parent: RawFd) -> Result<(), Errno> {
     // A session of its own: keys pressed at the terminal of whoever started the supervisor are not for it.
     rustix::process::setsid()?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     // SAFETY: the pipe's read end is open in this process until exec.
-    let go = unsafe { BorrowedFd::borrow_raw(go) };
-    match rustix::io::read(go, &mut [0; 1])? {
-        1 => Ok(()),
-        _ => Err(Errno::SRCH),
-    }
+    let parent = unsafe { BorrowedFd::borrow_raw(parent) };
+    let mut look = [PollFd::from_borrowed_fd(parent, PollFlags::IN)];
+    rustix::event::poll(&mut look, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    if look[0].revents().is_empty() { Ok(()) } else { Err(Errno::SRCH) }
 }
 
 fn make_node(path: &CString, device: u64, uid: u32) -> Result<(), Errno> {

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// PID 1 of the guest, built by the build script for this machine's architecture.
 static LITH_INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/lith-init"));
@@ -29,6 +30,10 @@ const MODULES_REQUIRED: [&str; 9] = [
 ];
 /// Loaded where they exist: some kernels have the checksum that ext4 and erofs ask for by alias as a module of its own.
 const MODULES_OPTIONAL: [&str; 1] = ["crc32c_generic"];
+/// How the name of a folder begins in which boot files are being built.
+const BUILDING: &str = ".building";
+/// A build takes seconds.
+const BUILD_AGE_MAX: Duration = Duration::from_secs(3600);
 /// The format of the cached folder; a change of what is in it needs a new number.
 const FORMAT: &str = "1";
 
@@ -61,6 +66,26 @@ pub fn prepare(kernel: &Kernel, cache: &Path) -> Result<BootFiles, KernelError> 
     })
 }
 
+/// Removes what the folder `cache` holds beside `boot`: boot files of kernels before it, and what a build that was cut off
+/// left. Machines that run have theirs open. A file that cannot be removed is tried again at the next start.
+pub fn sweep(boot: &BootFiles, cache: &Path) {
+    let current = boot.kernel.parent();
+    let is_old = |path: &Path| {
+        let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+        modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > BUILD_AGE_MAX))
+    };
+    for entry in std::fs::read_dir(cache).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_building = entry.file_name().as_encoded_bytes().starts_with(BUILDING.as_bytes());
+        let is_complete = path.join("vmlinuz").is_file() && path.join("initramfs").is_file();
+        let goes = if is_building { is_old(&path) } else { is_complete && Some(path.as_path()) != current };
+        if goes {
+            // Room on the disk is all that it costs.
+            let _ = std::fs::remove_dir_all(path);
+        }
+    }
+}
+
 /// Identifies what the boot files are made from. The image is told apart by size and time, not by content: this runs at
 /// every start of a task.
 fn stamp(kernel: &Kernel) -> Result<String, KernelError> {
@@ -77,7 +102,7 @@ fn publish(kernel: &Kernel, cache: &Path, folder: &Path) -> Result<(), KernelErr
     let order = modules::load_order(&kernel.version, &kernel.modules, &MODULES_REQUIRED, &MODULES_OPTIONAL)?;
     std::fs::create_dir_all(cache).map_err(KernelError::file("write", cache))?;
     let building = tempfile::Builder::new()
-        .prefix(".building")
+        .prefix(BUILDING)
         .permissions(Permissions::from_mode(0o755))
         .tempdir_in(cache)
         .map_err(KernelError::file("write", cache))?;
@@ -150,6 +175,28 @@ mod tests {
             assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
         });
         assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_not_current_is_swept() {
+        let root = tempfile::tempdir().unwrap();
+        let kernel = kernel(root.path());
+        let cache = root.path().join("cache");
+        prepare(&kernel, &cache).unwrap();
+        // Another kernel, as after an upgrade of its package.
+        std::fs::write(&kernel.image, b"another image").unwrap();
+        let boot = prepare(&kernel, &cache).unwrap();
+        for name in [".building1", ".building2", "kept"] {
+            std::fs::create_dir(cache.join(name)).unwrap();
+        }
+        let long_ago = std::time::SystemTime::now() - BUILD_AGE_MAX * 2;
+        File::open(cache.join(".building1")).unwrap().set_modified(long_ago).unwrap();
+        sweep(&boot, &cache);
+        let mut names: Vec<_> =
+            std::fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        let current = boot.kernel.parent().unwrap().file_name().unwrap();
+        assert_eq!(names, [".building2".as_ref(), current, "kept".as_ref()]);
     }
 
     #[test]

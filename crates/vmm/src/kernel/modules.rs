@@ -285,12 +285,38 @@ pub(super) mod tests {
                 encoder.finish().unwrap()
             }
             "zst" => zstd::encode_all(content, 1).unwrap(),
-            "xz" => {
-                let mut encoded = Vec::new();
-                lzma_rs::xz_compress(&mut &content[..], &mut encoded).unwrap();
-                encoded
-            }
+            "xz" => xz(content, &["--check=crc32", "--lzma2=dict=1MiB"]),
             _ => content.to_vec(),
+        }
+    }
+
+    /// By the real program: its streams are what distributions ship.
+    fn xz(content: &[u8], options: &[&str]) -> Vec<u8> {
+        let mut command = std::process::Command::new("xz");
+        command.arg("--stdout").args(options);
+        let mut child =
+            command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let content = content.to_vec();
+        let writer = std::thread::spawn(move || input.write_all(&content).unwrap());
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap();
+        assert!(output.status.success());
+        output.stdout
+    }
+
+    #[test]
+    fn compressed_streams_of_the_real_program_are_read() {
+        // Half of it repeats, half does not, so that matches and literals are both met.
+        let noise = (0..200_000u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 13) as u8);
+        let content: Vec<u8> = noise.chain(b"relocation ".iter().copied().cycle().take(200_000)).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.ko.xz");
+        for options in [&["--check=crc32", "--lzma2=dict=1MiB"][..], &["-9"], &["-0", "--block-size=65536"]] {
+            let packed = xz(&content, options);
+            assert!(packed.len() < content.len(), "it is compressed");
+            std::fs::write(&path, packed).unwrap();
+            assert_eq!(read_module(&path).unwrap(), content, "{options:?}");
         }
     }
 

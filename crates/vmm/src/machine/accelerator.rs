@@ -3,17 +3,19 @@
 
 use super::qemu::Qemu;
 use super::{Accelerator, Driver, MachineError, MachineSpec, UID_BASE, sys};
+use crate::chain::chain;
 use crate::durable;
 use crate::kernel::BootFiles;
 use lith_guest::messages::{GuestMessage, from_json};
 use lith_guest::wire::{Body, Decoder, Role};
 use rustix::event::{PollFd, PollFlags, Timespec};
-use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A guest under working KVM says hello in less than a second; nested and on a busy machine, in a few.
 const PROBE_DEADLINE: Duration = Duration::from_secs(10);
+/// An emulated one does in two; here on a small and busy machine.
+const EMULATED_PROBE_DEADLINE: Duration = Duration::from_secs(60);
 /// Memory of the probe machine, MiB: what the smallest task gets.
 const PROBE_MEMORY_MIB: u32 = 128;
 /// Name of the file with the verdict.
@@ -36,26 +38,50 @@ pub struct Verdict {
 }
 
 /// The verdict for this machine: the one remembered in `folder` when nothing has changed since, else a new one, found
-/// by booting a probe machine with KVM.
+/// by booting a probe machine with KVM. Remembered is only what a probe proved: a device that is not there may be there
+/// at the next start, and a probe that took too long may only have met a busy moment.
 ///
 /// # Errors
 /// The verdict cannot be stored. That KVM does not work is a verdict, no error.
 pub fn choose(qemu: &Qemu, boot: &BootFiles, folder: &Path) -> Result<Verdict, MachineError> {
     let holds_for = format!("{} {} {}", qemu.version, boot.initramfs.display(), host_boot_id());
+    let verdict = |accelerator, reason| Verdict {
+        accelerator,
+        reason,
+        tsc_khz: sys::tsc_khz(),
+        holds_for: holds_for.clone(),
+    };
+    if let Err(reason) = look_for_kvm() {
+        return Ok(verdict(Accelerator::Tcg, reason));
+    }
     let path = folder.join(FILE);
     if let Some(verdict) = remembered(&path).filter(|verdict| verdict.holds_for == holds_for) {
         return Ok(verdict);
     }
     let store_error = |source| MachineError::Verdict { path: path.clone(), source };
     std::fs::create_dir_all(folder).map_err(store_error)?;
-    let (accelerator, reason) = match try_kvm(qemu, boot, folder) {
-        Ok(reason) => (Accelerator::Kvm, reason),
-        Err(reason) => (Accelerator::Tcg, reason),
+    let verdict = match probe(qemu, boot, folder, Accelerator::Kvm, PROBE_DEADLINE) {
+        Ok(took) => verdict(Accelerator::Kvm, booted(Accelerator::Kvm, took)),
+        Err(ProbeError { reason, is_late: true }) => return Ok(verdict(Accelerator::Tcg, reason)),
+        Err(ProbeError { reason, is_late: false }) => verdict(Accelerator::Tcg, reason),
     };
-    let verdict = Verdict { accelerator, reason, tsc_khz: sys::tsc_khz(), holds_for };
     let json = serde_json::to_vec_pretty(&verdict).map_err(|error| store_error(error.into()))?;
     durable::write(&path, &json, 0o644).map_err(store_error)?;
     Ok(verdict)
+}
+
+/// Whether probe machines boot with KVM and with emulation now, and why not; nothing is remembered.
+pub fn examine(qemu: &Qemu, boot: &BootFiles, folder: &Path) -> [Result<String, String>; 2] {
+    let try_out = |accelerator, deadline| {
+        let took = probe(qemu, boot, folder, accelerator, deadline).map_err(|error| error.reason)?;
+        Ok(booted(accelerator, took))
+    };
+    let kvm = look_for_kvm().and_then(|()| try_out(Accelerator::Kvm, PROBE_DEADLINE));
+    [kvm, try_out(Accelerator::Tcg, EMULATED_PROBE_DEADLINE)]
+}
+
+fn booted(accelerator: Accelerator, took: Duration) -> String {
+    format!("a probe machine booted with {accelerator} in {:.1} s", took.as_secs_f64())
 }
 
 /// A verdict that cannot be read is made anew.
@@ -68,16 +94,28 @@ fn host_boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
-/// The reason why KVM works, or why it does not.
-fn try_kvm(qemu: &Qemu, boot: &BootFiles, folder: &Path) -> Result<String, String> {
+/// Whether it is worth a probe.
+fn look_for_kvm() -> Result<(), String> {
     if !Path::new(KVM_DEVICE).exists() {
         return Err(format!("there is no {KVM_DEVICE}"));
     }
-    if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open(KVM_DEVICE) {
-        return Err(format!("{KVM_DEVICE} does not open: {error}"));
+    let opened = std::fs::OpenOptions::new().read(true).write(true).open(KVM_DEVICE);
+    opened.map(drop).map_err(|error| format!("{KVM_DEVICE} does not open: {error}"))
+}
+
+/// Why a probe machine did not boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeError {
+    /// A sentence.
+    pub reason: String,
+    /// It had not failed, but not come far enough either.
+    pub is_late: bool,
+}
+
+impl From<String> for ProbeError {
+    fn from(reason: String) -> Self {
+        Self { reason, is_late: false }
     }
-    probe(qemu, boot, folder, Accelerator::Kvm, PROBE_DEADLINE)
-        .map(|took| format!("a probe machine booted with KVM in {:.1} s", took.as_secs_f64()))
 }
 
 /// Boots a machine without disks and waits until its PID 1 says hello.
@@ -90,7 +128,7 @@ pub fn probe(
     folder: &Path,
     accelerator: Accelerator,
     deadline: Duration,
-) -> Result<Duration, String> {
+) -> Result<Duration, ProbeError> {
     let started = Instant::now();
     let jail_root =
         tempfile::tempdir_in(folder).map_err(|error| format!("no folder for a probe machine: {error}"))?;
@@ -125,10 +163,11 @@ pub fn probe(
         if let Ok(Some(status)) = machine.process.try_wait() {
             let count = rustix::io::read(&machine.complaints, &mut buffer).unwrap_or_default();
             let complaint = complaint(&buffer[..count.min(REASON_BYTES_MAX)]);
-            return Err(format!("a probe machine with {accelerator} ended with {status}{complaint}"));
+            return Err(format!("a probe machine with {accelerator} ended with {status}{complaint}").into());
         }
     }
-    Err(format!("a probe machine with {accelerator} did not boot within {} s", deadline.as_secs()))
+    let reason = format!("a probe machine with {accelerator} did not boot within {} s", deadline.as_secs());
+    Err(ProbeError { reason, is_late: true })
 }
 
 fn wait_for(machine: &super::Machine, left: Duration) -> Result<(), String> {
@@ -149,15 +188,4 @@ fn complaint(output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
     let line = text.lines().find(|line| line.contains("error:")).or(text.lines().next_back());
     line.map(|line| format!(": {}", lith_guest::messages::clean(line.trim()))).unwrap_or_default()
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

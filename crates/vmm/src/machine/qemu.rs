@@ -2,7 +2,7 @@
 //! that QEMU understands. Disks, network and channels are handed over as open descriptors, so the jail holds nothing
 //! of the task but them.
 
-use super::{Accelerator, Driver, Machine, MachineError, MachineSpec};
+use super::{Accelerator, Driver, Machine, MachineError, MachineSpec, Tap};
 use crate::jail::{self, Jail, Program};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::fmt::Write as _;
@@ -43,7 +43,7 @@ const DESCRIPTOR_FIRST: usize = 3;
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
 /// An installed QEMU.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Qemu {
     /// The program.
     pub program: PathBuf,
@@ -103,7 +103,7 @@ impl Driver for Qemu {
         OVERHEAD_BYTES + (TRANSLATION_MIB << 20)
     }
 
-    fn start(&self, spec: &MachineSpec, tap: Option<OwnedFd>) -> Result<Machine, MachineError> {
+    fn start(&self, spec: &MachineSpec, tap: Option<Tap>) -> Result<Machine, MachineError> {
         let channel_error = |source: io::Error| MachineError::Channel { name: spec.name.clone(), source };
         let (console_read, console_write) = io::pipe().map_err(channel_error)?;
         let (complaints_read, complaints_write) = io::pipe().map_err(channel_error)?;
@@ -129,7 +129,7 @@ impl Driver for Qemu {
             let problem = "a TAP device and a hardware address belong together".to_owned();
             return Err(MachineError::Spec { name: spec.name.clone(), problem });
         }
-        descriptors.extend(tap);
+        descriptors.extend(tap.map(|tap| tap.descriptor));
         let arguments =
             arguments(spec).map_err(|problem| MachineError::Spec { name: spec.name.clone(), problem })?;
         let program = Program {

@@ -1,23 +1,36 @@
 //! Starts a supervisor as a process of its own. Owns the convention between the two: the arguments are those given,
-//! then the configuration's path, then the number of the TAP descriptor when there is one.
+//! then the configuration's path, the number of the lock's descriptor, and that of the TAP's when there is one.
 
-use super::{ShimConfig, ShimError, sys};
+use super::record::Lock;
+use super::{ShimConfig, ShimError, supervisor, sys};
+use crate::chain::chain;
 use crate::durable;
 use std::fs::OpenOptions;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 
 const CONFIG: &str = "shim.json";
 /// What the supervisor itself has to say; truncated at each start, and it says little.
 const COMPLAINTS: &str = "shim.log";
+/// Of which so much is read: a sentence.
+const COMPLAINT_BYTES_MAX: u64 = 4096;
 
-/// Starts `program arguments… <configuration> [<TAP descriptor>]` as the supervisor of a task. It outlives the caller;
-/// while the caller lives, it must wait for the child, lest a zombie stays.
+/// What a supervisor gets from the agent beside its configuration.
+#[derive(Debug)]
+pub(super) struct Inherited {
+    pub(super) lock: Lock,
+    pub(super) tap: Option<OwnedFd>,
+}
+
+/// Starts `program arguments… <configuration> <lock> [<TAP>]` as the supervisor of a task. It outlives the caller;
+/// while the caller lives, it must wait for the child, lest a zombie stays. From the return of this function on, and
+/// until the supervisor is gone, [`find`](super::find) finds it.
 ///
 /// # Errors
-/// The folders or the configuration cannot be written, or the program cannot be started.
+/// The task has a supervisor, the folders or the configuration cannot be written, or the program cannot be started.
 pub fn launch(
     program: &Path,
     arguments: &[&str],
@@ -28,6 +41,7 @@ pub fn launch(
     for folder in [&config.task_dir, &config.run_dir] {
         std::fs::create_dir_all(folder).map_err(ShimError::file("make", folder))?;
     }
+    let lock = Lock::take(&config.name, &config.task_dir)?;
     let path = config.task_dir.join(CONFIG);
     let json =
         serde_json::to_vec(config).map_err(|error| ShimError::Config { problem: error.to_string() })?;
@@ -44,19 +58,54 @@ pub fn launch(
     let mut command = Command::new(program);
     command.args(arguments).arg(&path).current_dir("/").env_clear();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(complaints);
-    if let Some(tap) = &tap {
-        command.arg(tap.as_raw_fd().to_string());
-    }
-    sys::detach(&mut command, tap.as_ref().map(AsRawFd::as_raw_fd));
+    let mut descriptors = vec![lock.file().as_raw_fd()];
+    descriptors.extend(tap.as_ref().map(AsRawFd::as_raw_fd));
+    command.args(descriptors.iter().map(ToString::to_string));
+    sys::detach(&mut command, descriptors);
     command.spawn().map_err(ShimError::file("start", program))
 }
 
-/// Takes over the TAP device that [`launch`] handed to this process. Call it once, before anything else opens files.
-///
-/// # Errors
-/// No such descriptor is open.
-pub fn inherited_tap(descriptor: RawFd) -> Result<OwnedFd, ShimError> {
-    sys::adopt(descriptor).map_err(|error| ShimError::Config {
-        problem: format!("no TAP device was handed over as descriptor {descriptor}: {error}"),
-    })
+/// The whole of a supervisor's process: runs one boot of a task to its end, with the arguments that [`launch`] added. To
+/// be called once, on the main thread, before anything else opens files: the machine dies with that thread.
+#[must_use]
+pub fn main(arguments: &[String]) -> ExitCode {
+    match inherited(arguments).and_then(|(config, inherited)| supervisor::run(config, inherited)) {
+        // How the task ended is in its record; that the supervisor could do its work is all that this tells.
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Its standard error is a file of the task; nobody is left to tell when this fails.
+            let _ = std::io::stderr().write_all(format!("{}\n", chain(&error)).as_bytes());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The supervisor's end of [`launch`]: reads the configuration and takes over the descriptors that `arguments` name.
+fn inherited(arguments: &[String]) -> Result<(ShimConfig, Inherited), ShimError> {
+    let (path, lock, tap) = match arguments {
+        [path, lock] => (path, lock, None),
+        [path, lock, tap] => (path, lock, Some(tap)),
+        _ => return Err(ShimError::Config { problem: "a supervisor is started by lith itself".to_owned() }),
+    };
+    let lock = Lock::adopt(adopt(lock)?)?;
+    let tap = tap.map(|tap| adopt(tap)).transpose()?;
+    let config = ShimConfig::read(Path::new(path))?;
+    config.check()?;
+    Ok((config, Inherited { lock, tap }))
+}
+
+fn adopt(number: &str) -> Result<OwnedFd, ShimError> {
+    let failed = |why: String| ShimError::Config { problem: format!("descriptor {number}: {why}") };
+    let descriptor = number.parse().map_err(|_| failed("no number".to_owned()))?;
+    sys::adopt(descriptor).map_err(|error| failed(error.to_string()))
+}
+
+/// What a supervisor that left no record had to say last, if anything.
+#[must_use]
+pub fn complaint(task_dir: &Path) -> Option<String> {
+    let mut text = String::new();
+    let file = std::fs::File::open(task_dir.join(COMPLAINTS)).ok()?;
+    // A text that is cut in the middle of a character is as good as none.
+    file.take(COMPLAINT_BYTES_MAX).read_to_string(&mut text).ok()?;
+    text.lines().rev().find(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned())
 }

@@ -82,6 +82,8 @@ pub(super) enum Event {
     VmmEnded(String),
     /// Somebody asked to stop.
     Stop { signal: Option<Signal>, grace: Duration },
+    /// The host goes down and asks its processes to end.
+    HostStops { grace: Duration },
     /// Somebody asked to end the machine at once.
     Kill,
     /// A deadline may have passed.
@@ -114,6 +116,7 @@ pub(super) struct Life {
     deadline: Option<Duration>,
     boot_deadline: Duration,
     vmm_killed: bool,
+    went_down_with_host: bool,
 }
 
 impl Life {
@@ -128,6 +131,7 @@ impl Life {
             deadline: Some(boot_deadline),
             boot_deadline,
             vmm_killed: false,
+            went_down_with_host: false,
         }
     }
 
@@ -138,6 +142,11 @@ impl Life {
     /// When the process was started, if it ever was.
     pub(super) fn running_since(&self) -> Option<Timestamp> {
         self.running_since
+    }
+
+    /// Whether it ends because the host goes down, and for no reason of its own.
+    pub(super) fn went_down_with_host(&self) -> bool {
+        self.went_down_with_host
     }
 
     /// When to come back with [`Event::Tick`], at the latest.
@@ -162,6 +171,11 @@ impl Life {
             }
             Event::VmmEnded(why) => self.vmm_ended(why),
             Event::Stop { signal, grace } => self.stop(signal, grace, now),
+            Event::HostStops { grace } => {
+                let runs = matches!(self.state, TaskState::Booting | TaskState::Running { .. });
+                self.went_down_with_host |= runs && self.ending.is_none();
+                self.stop(None, grace, now)
+            }
             Event::Kill => {
                 self.end(Ending::Signal { signal: Signal::KILL });
                 self.kill()
@@ -388,6 +402,22 @@ mod tests {
         let actions = life.apply(Event::Stop { signal: None, grace: Duration::ZERO }, Duration::ZERO);
         assert!(life.deadline().unwrap() < first);
         assert_eq!(actions, [Action::SendStop { signal: None, grace: Duration::ZERO }]);
+    }
+
+    #[test]
+    fn only_what_would_have_run_on_ends_with_the_host() {
+        let check = |events: Vec<Event>, expect: bool| {
+            let mut life = Life::new(GRACE, Timestamp::UNIX_EPOCH);
+            for event in events.clone() {
+                life.apply(event, Duration::ZERO);
+            }
+            assert_eq!(life.went_down_with_host(), expect, "{events:?}");
+        };
+        let down = || Event::HostStops { grace: GRACE };
+        check(vec![hello(), started(), down(), exited(0), gone()], true);
+        check(vec![hello(), down(), gone()], true);
+        check(vec![hello(), started(), exited(1), down(), gone()], false);
+        check(vec![hello(), started(), stop(), down(), exited(0), gone()], false);
     }
 
     #[test]

@@ -5,8 +5,10 @@ use super::{Client, Ending, ShimError, socket_in};
 use crate::durable;
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal};
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -32,6 +34,9 @@ pub struct ExitRecord {
     pub running_since: Option<Timestamp>,
     /// When the machine was gone.
     pub ended_at: Timestamp,
+    /// Whether it ended because the host asked its processes to end: nobody wanted the task to stop.
+    #[serde(default)]
+    pub went_down_with_host: bool,
 }
 
 impl ExitRecord {
@@ -41,7 +46,14 @@ impl ExitRecord {
         running_since: Option<Timestamp>,
         ended_at: Timestamp,
     ) -> ExitRecord {
-        ExitRecord { version: VERSION, ending, oom_killed, running_since, ended_at }
+        ExitRecord {
+            version: VERSION,
+            ending,
+            oom_killed,
+            running_since,
+            ended_at,
+            went_down_with_host: false,
+        }
     }
 }
 
@@ -95,10 +107,12 @@ pub fn forget(task_dir: &Path) -> Result<(), ShimError> {
     }
 }
 
-/// Held while a supervisor runs; the kernel drops it with the process, however that ends.
+/// Held from before a supervisor is started until it is gone: the agent takes it and hands it over open, so that at no
+/// instant a supervisor that is about to run looks like one that has vanished. The kernel drops it with the last
+/// process that has it, however that ends.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -120,8 +134,43 @@ impl Lock {
                 Err(error) => return Err(ShimError::file("lock", &path)(error.into())),
             }
         }
+        // Until the supervisor says who it is, nobody shall be taken for it.
+        file.set_len(0).map_err(ShimError::file("empty", &path))?;
         forget(task_dir)?;
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
+    }
+
+    /// The lock as it was handed over to this process, which writes its number into it.
+    pub(super) fn adopt(descriptor: OwnedFd) -> Result<Lock, ShimError> {
+        let mut file = File::from(descriptor);
+        let written = file.write_all(std::process::id().to_string().as_bytes());
+        written
+            .map_err(|error| ShimError::Config { problem: format!("its lock cannot be written: {error}") })?;
+        Ok(Lock { file })
+    }
+
+    /// For handing it over.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+/// Ends a supervisor by force, and with it its machine. Whether there was one.
+///
+/// # Errors
+/// The lock exists but cannot be read, or names no process although it is held.
+pub fn kill(task_dir: &Path) -> Result<bool, ShimError> {
+    if !matches!(find(task_dir, task_dir)?, Found::Running(_)) {
+        return Ok(false);
+    }
+    let path = task_dir.join(LOCK);
+    let number = std::fs::read_to_string(&path).map_err(ShimError::file("read", &path))?;
+    let process = number.trim().parse().ok().and_then(Pid::from_raw);
+    let process = process
+        .ok_or_else(|| ShimError::file("read a process from", &path)(io::ErrorKind::InvalidData.into()))?;
+    match rustix::process::kill_process(process, Signal::KILL) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(true),
+        Err(error) => Err(ShimError::file("end the process in", &path)(error.into())),
     }
 }
 

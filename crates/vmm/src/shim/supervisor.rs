@@ -4,15 +4,17 @@
 
 use super::connection::{Connection, Purpose};
 use super::guest_link::GuestLink;
+use super::launch::Inherited;
 use super::life::{Action, Ending, Event, Life, TaskState};
 use super::protocol::{Answer, ShimRequest};
-use super::record::{self, ExitRecord, Lock};
-use super::{ShimConfig, ShimError, sentence};
+use super::record::{self, ExitRecord};
+use super::{ShimConfig, ShimError, sys};
+use crate::chain::chain;
 use crate::console::Console;
 use crate::jail::Process;
-use crate::jail::cgroup::Cgroup;
+use crate::jail::cgroup::{Cgroup, Limits};
 use crate::log::{LogError, LogStream, Writer};
-use crate::machine::{Driver, Machine, MachineError};
+use crate::machine::{Machine, MachineError, Tap};
 use jiff::Timestamp;
 use lith_guest::messages::{
     ExecControl, GuestMessage, HostMessage, Outcome, Seed, Stats, UnixTime, from_json,
@@ -43,11 +45,14 @@ const STATS_WAITING_MAX: usize = CONNECTIONS_MAX;
 const SEED_BYTES: usize = 64;
 
 /// Runs one boot to its end.
-pub(super) fn run(config: ShimConfig, tap: Option<OwnedFd>) -> Result<ExitRecord, ShimError> {
+pub(super) fn run(config: ShimConfig, inherited: Inherited) -> Result<ExitRecord, ShimError> {
+    let Inherited { lock: _lock, tap } = inherited;
+    // Before the VMM is started: it inherits that SIGTERM does nothing. A host that goes down sends it to every process,
+    // and a VMM that obeyed would take the guest's disks away from a process that has just begun to stop.
+    let terminations = sys::terminations().map_err(ShimError::file("listen on", Path::new("SIGTERM")))?;
     for folder in [&config.task_dir, &config.run_dir] {
         std::fs::create_dir_all(folder).map_err(ShimError::file("make", folder))?;
     }
-    let _lock = Lock::take(&config.name, &config.task_dir)?;
     let listener = listen(&config)?;
     let jail_root = config.run_dir.join("jail");
     std::fs::create_dir_all(&jail_root).map_err(ShimError::file("make", &jail_root))?;
@@ -55,11 +60,12 @@ pub(super) fn run(config: ShimConfig, tap: Option<OwnedFd>) -> Result<ExitRecord
     let mut cgroup = None;
     let outcome = match start(&config, &jail_root, &mut cgroup, tap) {
         Ok(machine) => {
-            let mut supervisor = Supervisor::new(&config, machine, listener, log, cgroup.clone());
+            let mut supervisor =
+                Supervisor::new(&config, machine, listener, terminations, log, cgroup.clone());
             supervisor.run()
         }
         Err(error) => {
-            let ending = Ending::BootFailed { message: sentence(&error) };
+            let ending = Ending::BootFailed { message: chain(&error) };
             let record = ExitRecord::new(ending, false, None, Timestamp::now());
             record::write(&record, &config.task_dir).map(|()| record)
         }
@@ -79,11 +85,15 @@ fn start(
     cgroup: &mut Option<Cgroup>,
     tap: Option<OwnedFd>,
 ) -> Result<Machine, MachineError> {
-    let driver = config.driver();
-    let ceiling = (u64::from(config.memory_mib) << 20) + driver.overhead_bytes();
-    let group = Cgroup::create(&config.name, ceiling)
+    let driver = config.vmm.driver();
+    let limits = Limits {
+        memory_bytes_max: (u64::from(config.memory_mib) << 20) + driver.overhead_bytes(),
+        cpu_millis_max: config.cpu_millis,
+    };
+    let group = Cgroup::create(&config.name, limits)
         .map_err(|source| MachineError::Jail { name: config.name.clone(), source })?;
     let procs = cgroup.insert(group).procs();
+    let tap = config.tap.clone().zip(tap).map(|(name, descriptor)| Tap { name, descriptor });
     driver.start(&config.machine(jail_root, procs), tap)
 }
 
@@ -116,6 +126,8 @@ struct Supervisor<'a> {
     complaint: String,
     log: Writer,
     listener: UnixListener,
+    /// Readable when the host asks this process to end.
+    terminations: OwnedFd,
     connections: BTreeMap<u64, Connection>,
     next_connection: u64,
     /// Who waits for figures, in the order of asking.
@@ -133,6 +145,7 @@ struct Ready {
     console: bool,
     complaints: bool,
     listener: bool,
+    terminations: bool,
     /// Each with whether its other end has closed.
     connections: Vec<(u64, bool)>,
 }
@@ -142,6 +155,7 @@ impl<'a> Supervisor<'a> {
         config: &'a ShimConfig,
         machine: Machine,
         listener: UnixListener,
+        terminations: OwnedFd,
         log: Writer,
         cgroup: Option<Cgroup>,
     ) -> Supervisor<'a> {
@@ -158,6 +172,7 @@ impl<'a> Supervisor<'a> {
             complaint: String::new(),
             log,
             listener,
+            terminations,
             connections: BTreeMap::new(),
             next_connection: 0,
             stats_waiting: VecDeque::new(),
@@ -172,7 +187,9 @@ impl<'a> Supervisor<'a> {
             if let TaskState::Exited { ending, oom_killed } = self.life.state().clone() {
                 // A log on a full disk says so itself.
                 let _ = self.log.finish(Timestamp::now());
-                let record = ExitRecord::new(ending, oom_killed, self.life.running_since(), Timestamp::now());
+                let mut record =
+                    ExitRecord::new(ending, oom_killed, self.life.running_since(), Timestamp::now());
+                record.went_down_with_host = self.life.went_down_with_host();
                 // Those who watch learn of the end only when the record is durable.
                 record::write(&record, &self.config.task_dir)?;
                 self.goodbye();
@@ -197,6 +214,11 @@ impl<'a> Supervisor<'a> {
         }
         if ready.listener {
             self.accept();
+        }
+        if ready.terminations {
+            // What is read says who sent it, which is of no interest.
+            let _ = rustix::io::read(&self.terminations, &mut *self.buffer);
+            self.apply(Event::HostStops { grace: Duration::from_millis(self.config.stop_grace_ms) });
         }
         for (id, is_hung_up) in &ready.connections {
             self.serve(*id, *is_hung_up);
@@ -235,6 +257,7 @@ impl<'a> Supervisor<'a> {
             add(pipe.as_ref().map_or(silent, AsFd::as_fd), pipe.is_some(), false);
         }
         add(silent, self.connections.len() < CONNECTIONS_MAX, false);
+        add(self.terminations.as_fd(), true, false);
         for connection in self.connections.values() {
             let input = connection.wants_input() && !self.link.is_congested();
             add(connection.fd(), input, connection.has_output());
@@ -251,10 +274,11 @@ impl<'a> Supervisor<'a> {
             console: is_ready(2) && self.console_pipe.is_some(),
             complaints: is_ready(3) && self.complaints.is_some(),
             listener: is_ready(4),
+            terminations: is_ready(5),
             connections: self
                 .connections
                 .keys()
-                .zip(&fds[5..])
+                .zip(&fds[6..])
                 .filter(|(_, fd)| !fd.revents().is_empty())
                 .map(|(id, fd)| (*id, fd.revents().intersects(PollFlags::HUP | PollFlags::ERR)))
                 .collect(),
@@ -340,7 +364,7 @@ impl<'a> Supervisor<'a> {
         let words =
             if self.complaint.is_empty() { self.console.last_words() } else { Some(self.complaint.clone()) };
         let words = words.map(|words| format!(": {words}")).unwrap_or_default();
-        format!("{} ended with {status}{words}", self.config.driver().name())
+        format!("{} ended with {status}{words}", self.config.vmm.driver().name())
     }
 
     fn read_guest(&mut self, reads_max: usize) {

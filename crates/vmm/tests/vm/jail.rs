@@ -68,5 +68,25 @@ async fn a_running_vmm_has_nothing_but_its_task() {
     assert_eq!(limit("Max file size"), Some((64 << 20).to_string().as_str()));
 
     let cgroup = std::fs::read_to_string(process.join("cgroup")).unwrap();
-    assert!(cgroup.contains(&format!("/lith/{}", world.config.name)), "{cgroup}");
+    let group = format!("lith/{}", world.config.name);
+    assert!(cgroup.contains(&format!("/{group}")), "{cgroup}");
+    // One processor, as the configuration says, of what the kernel counts in a tenth of a second.
+    let read = |path: String| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let new = read(format!("/sys/fs/cgroup/{group}/cpu.max"));
+    let old = read(format!("/sys/fs/cgroup/cpu/{group}/cpu.cfs_quota_us"));
+    assert!(new == "100000 100000" || old == "100000", "{new:?} {old:?}");
+}
+
+#[tokio::test]
+async fn whose_shell_it_was_makes_no_difference() {
+    // Every test is a process of its own, and what is started inherits this.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let folder = tempfile::tempdir().unwrap();
+    let kernel = lith_vmm::kernel::find(&[lith_testkit::assets::kernel()]).unwrap();
+    let boot = lith_vmm::kernel::prepare(&kernel, folder.path()).unwrap();
+    let change = |config: &mut lith_vmm::shim::ShimConfig| {
+        (config.kernel, config.initramfs) = (boot.kernel, boot.initramfs);
+    };
+    let mut world = World::start_with(script("echo ready; sleep 600"), change);
+    drop(world.running().await);
 }

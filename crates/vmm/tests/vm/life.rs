@@ -4,6 +4,7 @@ use crate::world::{World, gone, script, signal, until};
 use lith_guest::process::ImageConfig;
 use lith_guest::signal::Signal;
 use lith_vmm::shim::{self, ClientError, Ending, Found, TaskState};
+use std::path::Path;
 use std::time::Duration;
 
 /// A process that says when it is ready and then waits, answering to its signals.
@@ -86,12 +87,44 @@ async fn a_new_agent_finds_the_supervisor_and_a_second_one_refuses() {
     };
     let mut watch = client.watch().await.unwrap();
     assert!(matches!(watch.next().await.unwrap(), Some(TaskState::Running { .. })));
-    let second = shim::run(world.config.clone(), None).unwrap_err();
+    let program = Path::new(env!("CARGO_BIN_EXE_lith-shim"));
+    let second = shim::launch(program, &[], &world.config, None).unwrap_err();
     assert_eq!(second.to_string(), format!("task {} has a supervisor already", world.config.name));
     // The second one has left the first alone.
     assert!(client.stats().await.unwrap().memory_total_bytes > 0);
     client.signal(Signal::KILL).await.unwrap();
     assert_eq!(world.ending(&mut watch).await, Ending::Signal { signal: Signal::KILL });
+}
+
+#[tokio::test]
+async fn a_supervisor_that_does_not_answer_is_ended_by_force_with_its_machine() {
+    let mut world = World::start(script(SERVE));
+    drop(world.running().await);
+    let vmm = world.vmm();
+    signal(i32::try_from(world.shim.id()).unwrap(), libc::SIGSTOP);
+    assert!(shim::kill(&world.config.task_dir).unwrap());
+    world.shim.wait().unwrap();
+    while Path::new(&format!("/proc/{vmm}/exe")).exists() {
+        std::thread::yield_now();
+    }
+    assert!(!shim::kill(&world.config.task_dir).unwrap(), "nobody is left");
+    assert!(matches!(shim::find(&world.config.task_dir, &world.config.run_dir).unwrap(), Found::Nothing));
+}
+
+#[tokio::test]
+async fn a_host_that_goes_down_lets_the_task_stop_in_peace() {
+    let mut world = World::start(script(&format!("trap 'echo bye; sync; exit 0' TERM; {SERVE}")));
+    let mut watch = world.running().await;
+    world.logged("ready").await;
+    // As at a shutdown, where every process gets the signal: a VMM that obeyed would be a power cut.
+    signal(world.vmm(), libc::SIGTERM);
+    signal(i32::try_from(world.shim.id()).unwrap(), libc::SIGTERM);
+    assert_eq!(world.ending(&mut watch).await, Ending::Code { code: 0 });
+    world.logged("bye").await;
+    let Found::Exited(record) = shim::find(&world.config.task_dir, &world.config.run_dir).unwrap() else {
+        panic!("no record");
+    };
+    assert!(record.went_down_with_host, "nobody wanted it to stop");
 }
 
 #[tokio::test]

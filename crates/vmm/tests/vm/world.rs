@@ -1,10 +1,11 @@
-//! A task's own world: folders, a root image with busybox, a supervisor process. Owns their removal. It must not assert.
+//! A task's own world: folders, a root image with busybox, a supervisor process. Their removal is the testkit's.
 
 use lith_guest::messages::{BootConfig, Seed, UnixTime};
 use lith_guest::process::{ImageConfig, Overrides};
+use lith_testkit::{Folder, assets};
 use lith_vmm::log::{Query, Reader, Rotation};
-use lith_vmm::machine::Accelerator;
 use lith_vmm::machine::qemu::Qemu;
+use lith_vmm::machine::{Accelerator, Vmm};
 use lith_vmm::shim::{self, Client, Ending, Found, ShimConfig, TaskState, Watch};
 use lith_vmm::{kernel, scratch};
 use std::path::{Path, PathBuf};
@@ -18,10 +19,10 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
 static NEXT_SLOT: AtomicU16 = AtomicU16::new(1);
 
 pub(crate) struct World {
-    /// Removed with the world.
-    _folder: tempfile::TempDir,
     pub(crate) config: ShimConfig,
     pub(crate) shim: Child,
+    /// Removed with the world, and with it what may run there.
+    _folder: Folder,
 }
 
 /// A task that runs a shell script.
@@ -35,12 +36,12 @@ impl World {
     }
 
     pub(crate) fn start_with(image: ImageConfig, change: impl FnOnce(&mut ShimConfig)) -> World {
-        let folder = tempfile::Builder::new().prefix("lith-vm").tempdir().unwrap();
-        let mut config = config(folder.path(), image);
+        let folder = Folder::new();
+        let mut config = config(&folder, image);
         scratch::create(&config.scratch, 64 << 20).unwrap();
         change(&mut config);
         let shim = launch(&config);
-        World { _folder: folder, config, shim }
+        World { config, shim, _folder: folder }
     }
 
     /// A fresh supervisor for the same task, as after a restart.
@@ -150,13 +151,9 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        // Both fail only when it has ended and was waited for.
         let _ = self.shim.kill();
         let _ = self.shim.wait();
-        let started = Instant::now();
-        // The machine dies with its supervisor, but not in the same instant.
-        while lith_vmm::jail::cgroup::remove(&self.config.name).is_err() && started.elapsed() < DEADLINE {
-            std::thread::sleep(Duration::from_millis(10));
-        }
     }
 }
 
@@ -188,32 +185,28 @@ fn launch(config: &ShimConfig) -> Child {
     shim::launch(Path::new(env!("CARGO_BIN_EXE_lith-shim")), &[], config, None).unwrap()
 }
 
-fn assets() -> PathBuf {
-    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-assets/kernel");
-    std::env::var_os("LITH_TEST_KERNEL").map_or_else(default, PathBuf::from)
-}
-
-fn config(folder: &Path, image: ImageConfig) -> ShimConfig {
+fn config(folder: &Folder, image: ImageConfig) -> ShimConfig {
     let slot = NEXT_SLOT.fetch_add(1, Ordering::Relaxed);
     let qemu = Qemu::find().unwrap();
-    let kernel = kernel::find(&[assets()]).expect("a guest kernel; fetch it with: cargo xtask assets");
+    let kernel = kernel::find(&[assets::kernel()]).unwrap();
+
     let boot = kernel::prepare(&kernel, &Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot")).unwrap();
     ShimConfig {
-        name: format!("test-{}-{slot}", std::process::id()),
+        name: folder.group_name("task"),
         slot,
-        task_dir: folder.join("task"),
-        run_dir: folder.join("run"),
-        qemu: qemu.program,
-        qemu_version: qemu.version,
+        task_dir: folder.path().join("task"),
+        run_dir: folder.path().join("run"),
+        vmm: Vmm::Qemu(qemu),
         kernel_version: boot.version,
         kernel: boot.kernel,
         initramfs: boot.initramfs,
         accelerator: Accelerator::Tcg,
         tsc_khz: lith_vmm::machine::tsc_khz(),
         vcpus: 1,
+        cpu_millis: 1000,
         memory_mib: 128,
-        root_image: root_image(folder),
-        scratch: folder.join("scratch.ext4"),
+        root_image: root_image(folder.path()),
+        scratch: folder.path().join("scratch.ext4"),
         boot: BootConfig {
             hostname: "test".to_owned(),
             network: None,
@@ -227,26 +220,18 @@ fn config(folder: &Path, image: ImageConfig) -> ShimConfig {
             root_serial: "root".to_owned(),
             scratch_serial: "scratch".to_owned(),
         },
+        tap: None,
         boot_deadline_ms: u64::try_from(DEADLINE.as_millis()).unwrap(),
+        stop_grace_ms: 30_000,
         log: Rotation::default(),
     }
 }
 
 /// An image of one static program under many names.
 fn root_image(folder: &Path) -> PathBuf {
-    let root = folder.join("root");
-    for name in ["bin", "etc", "tmp"] {
-        std::fs::create_dir_all(root.join(name)).unwrap();
-    }
-    std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
-    for name in ["sh", "cat", "echo", "sleep", "ls", "id", "dd", "kill", "touch", "sync", "head", "true"] {
-        std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
-    }
-    std::fs::write(root.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n").unwrap();
-    std::fs::write(root.join("etc/group"), "root:x:0:\n").unwrap();
     let image = folder.join("root.erofs");
-    let output = Command::new("mkfs.erofs").args(["--quiet"]).arg(&image).arg(&root).output().unwrap();
+    let mut command = Command::new("mkfs.erofs");
+    let output = command.arg("--quiet").arg(&image).arg(assets::busybox_tree()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    std::fs::remove_dir_all(root).unwrap();
     image
 }
