@@ -30,7 +30,8 @@ tasks:
     );
     let _ = world.deploy(&job).ok();
     assert!(page(&world.lan, &format!("http://{HOST}:8081/")).contains("nginx"));
-    let log = world.lith(&["logs", "sites/nginx"]).ok().stdout;
+    let output = world.lith(&["logs", "sites/nginx"]).ok();
+    let log = output.stdout + &output.stderr;
     assert!(log.contains(&NEIGHBOUR.to_string()), "nginx logs the client: {log}");
 
     let notes = format!("http://{HOST}:8000");
@@ -87,7 +88,8 @@ tasks:
         if output.code == 0 { Ok(output.stdout) } else { Err(output) }
     });
     assert_eq!(trees, "fir\noak\n");
-    let log = world.lith(&["logs", "stores/db"]).ok().stdout;
+    let output = world.lith(&["logs", "stores/db"]).ok();
+    let log = output.stdout + &output.stderr;
     assert!(log.contains("database system is shut down"), "it was stopped in peace: {log}");
 }
 
