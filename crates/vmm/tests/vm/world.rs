@@ -223,7 +223,6 @@ fn config(folder: &Path, image: ImageConfig) -> ShimConfig {
             seed: Seed(Vec::new()),
             image,
             overrides: Overrides::default(),
-            ulimits: Vec::new(),
             root_serial: "root".to_owned(),
             scratch_serial: "scratch".to_owned(),
         },
