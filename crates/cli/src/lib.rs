@@ -29,6 +29,7 @@ mod raw;
 mod registry;
 mod run;
 mod size;
+mod stats;
 mod table;
 mod terminal;
 mod time;
