@@ -13,7 +13,7 @@ mod client;
 
 pub(crate) use client::{
     AskArgs, Command, CpArgs, DeployArgs, EventsArgs, ExecArgs, ImageCommand, JobCommand, LoginArgs,
-    LogsArgs, PsArgs, PullArgs, RegistryCommand, RmArgs, WaitArgs,
+    LogsArgs, PsArgs, PullArgs, RegistryCommand, RmArgs, StatsArgs, WaitArgs,
 };
 
 /// Where lith keeps what must survive a reboot.
