@@ -4,11 +4,11 @@
 //! file. Adding an optional field keeps version 1 readable; anything else needs a new version.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use lith_core::job as core;
-use lith_core::name::NameError;
+use lith_core::name::{NameError, TaskName};
+use lith_core::value;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -155,7 +155,9 @@ impl TryFrom<&JobSpec> for core::JobSpec {
             }
             groups.insert(parse_name("a group", name)?, core::GroupSpec { count: group.count, tasks });
         }
-        Ok(Self { name, groups })
+        let job = Self { name, groups };
+        check_published(&job)?;
+        Ok(job)
     }
 }
 
@@ -185,36 +187,81 @@ fn parse_task(name: &str, task: &TaskSpec) -> Result<core::TaskSpec, JobError> {
         |field: &'static str| move |why: String| JobError::Field { task: name.to_owned(), field, why };
     check_texts(task).map_err(|(name, why)| field(name)(why))?;
     let memory = in_range(core::Bytes(task.memory_bytes), core::MEMORY_MIN, core::MEMORY_MAX);
-    let cpus = in_range(core::CpuMillis(task.cpu_millis), core::CpuMillis(1), core::CPUS_MAX);
+    let cpus = in_range(core::CpuMillis(task.cpu_millis), core::CPUS_MIN, core::CPUS_MAX);
     let grace = Duration::from_millis(task.stop_grace_ms);
     if grace > core::STOP_GRACE_MAX {
         return Err(field("stop_grace")(format!("{grace:?} is longer than {:?}", core::STOP_GRACE_MAX)));
     }
+    for (name, text) in &task.env {
+        value::env::name(name).and_then(|()| value::env::value(name, text)).map_err(refused(field("env")))?;
+    }
+    let user = task.user.as_deref().map(value::user::parse).transpose();
+    let working_dir = task.working_dir.as_deref().map(value::path::absolute).transpose();
+    let stop_signal = task.stop_signal.as_deref().map(value::signal::parse).transpose();
     Ok(core::TaskSpec {
-        image: task.image.clone(),
+        image: value::image::parse(&task.image).map_err(refused(field("image")))?,
         entrypoint: task.entrypoint.clone(),
         command: task.command.clone(),
         env: task.env.clone(),
-        user: task.user.clone(),
-        working_dir: task.working_dir.clone(),
+        user: user.map_err(refused(field("user")))?,
+        working_dir: working_dir.map_err(refused(field("working_dir")))?,
         memory: memory.map_err(field("memory"))?,
         cpus: cpus.map_err(field("cpus"))?,
-        ports: task
-            .ports
-            .iter()
-            .map(|port| parse_port(port))
-            .collect::<Result<_, _>>()
-            .map_err(field("ports"))?,
-        publish: task
-            .publish
-            .iter()
-            .map(|publish| parse_publish(publish))
-            .collect::<Result<_, _>>()
-            .map_err(field("publish"))?,
-        restart: parse_restart(&task.restart).map_err(field("restart"))?,
-        stop_signal: task.stop_signal.clone(),
+        ports: parse_ports(&task.ports, value::port::port).map_err(field("ports"))?,
+        publish: parse_ports(&task.publish, value::port::publish).map_err(field("publish"))?,
+        restart: value::restart::parse(&task.restart).map_err(refused(field("restart")))?,
+        stop_signal: stop_signal.map_err(refused(field("stop_signal")))?,
         stop_grace: grace,
     })
+}
+
+/// A refused value as the refusal of its field.
+fn refused(field: impl Fn(String) -> JobError) -> impl Fn(value::Refusal) -> JobError {
+    move |refusal| field(sentence(refusal))
+}
+
+fn sentence(value::Refusal { message, hint }: value::Refusal) -> String {
+    match hint {
+        Some(hint) => format!("{message}: {hint}"),
+        None => message,
+    }
+}
+
+/// A list of ports in order and each once: as it is written must not make for a difference.
+fn parse_ports<T: Ord>(
+    texts: &[String],
+    parse: impl Fn(&str) -> Result<T, value::Refusal>,
+) -> Result<Vec<T>, String> {
+    if texts.len() > core::PORTS_MAX {
+        return Err(format!("{} ports are more than {}", texts.len(), core::PORTS_MAX));
+    }
+    let mut ports = texts.iter().map(|text| parse(text)).collect::<Result<Vec<T>, _>>().map_err(sentence)?;
+    ports.sort();
+    ports.dedup();
+    Ok(ports)
+}
+
+/// What holds across tasks: a port of the node leads to one place.
+fn check_published(job: &core::JobSpec) -> Result<(), JobError> {
+    let mut held: Vec<(&core::Publish, &TaskName)> = Vec::new();
+    for (group, task, spec) in job.tasks() {
+        let refused = |why: String| JobError::Field { task: task.to_string(), field: "publish", why };
+        let count = job.groups[group].count;
+        if let (Some(publish), 2..) = (spec.publish.first(), count) {
+            let port = publish.host_port;
+            return Err(refused(format!("port {port} of the node is wanted by each of {count} instances")));
+        }
+        for publish in &spec.publish {
+            if let Some((_, holder)) = held.iter().find(|(other, _)| other.collides_with(publish)) {
+                let (port, transport) = (publish.host_port, publish.transport);
+                let why =
+                    format!("port {port}/{transport} of the node is already published by task \"{holder}\"");
+                return Err(refused(why));
+            }
+            held.push((publish, task));
+        }
+    }
+    Ok(())
 }
 
 /// Everything that a guest or a program will be handed as text: bounded, and free of the byte that ends a C string.
@@ -234,9 +281,6 @@ fn check_texts(task: &TaskSpec) -> Result<(), (&'static str, String)> {
             return Err((name, "a text cannot contain a zero byte".to_owned()));
         }
     }
-    if let Some(key) = task.env.keys().find(|key| key.is_empty() || key.contains('=')) {
-        return Err(("env", format!("\"{key}\" cannot be the name of a variable")));
-    }
     Ok(())
 }
 
@@ -245,59 +289,6 @@ fn in_range<T: PartialOrd + std::fmt::Display>(value: T, least: T, most: T) -> R
         return Err(format!("{value} is not between {least} and {most}"));
     }
     Ok(value)
-}
-
-fn split_transport(text: &str) -> Result<(&str, core::Transport), String> {
-    match text.rsplit_once('/') {
-        None | Some((_, "tcp")) => Ok((text.strip_suffix("/tcp").unwrap_or(text), core::Transport::Tcp)),
-        Some((rest, "udp")) => Ok((rest, core::Transport::Udp)),
-        Some((_, other)) => Err(format!("\"{other}\" is neither tcp nor udp")),
-    }
-}
-
-fn parse_number(text: &str) -> Result<u16, String> {
-    match text.parse() {
-        Ok(number) if number > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(number),
-        _ => Err(format!("\"{text}\" is not a port between 1 and 65535")),
-    }
-}
-
-fn parse_port(text: &str) -> Result<core::Port, String> {
-    let (number, transport) = split_transport(text)?;
-    Ok(core::Port { number: parse_number(number)?, transport })
-}
-
-/// Reads a published port as it is written in job files and on the wire: `[address:]port:port[/udp]`.
-///
-/// # Errors
-/// A sentence that says what is wrong.
-pub fn parse_publish(text: &str) -> Result<core::Publish, String> {
-    let (rest, transport) = split_transport(text)?;
-    let parts: Vec<&str> = rest.split(':').collect();
-    let (address, host, guest) = match parts[..] {
-        [host, guest] => (None, host, guest),
-        [address, host, guest] => (Some(address), host, guest),
-        _ => return Err(format!("\"{text}\" is not of the form [address:]port:port[/udp]")),
-    };
-    let address = address
-        .map(|address| {
-            address.parse::<Ipv4Addr>().map_err(|_| format!("\"{address}\" is not an IPv4 address"))
-        })
-        .transpose()?;
-    let (host_port, guest_port) = (parse_number(host)?, parse_number(guest)?);
-    Ok(core::Publish { address, host_port, guest_port, transport })
-}
-
-fn parse_restart(text: &str) -> Result<core::RestartPolicy, String> {
-    match text {
-        "always" => Ok(core::RestartPolicy::Always),
-        "no" => Ok(core::RestartPolicy::Never),
-        "on-failure" => Ok(core::RestartPolicy::OnFailure { retries_max: None }),
-        _ => match text.strip_prefix("on-failure:").and_then(|retries| retries.parse().ok()) {
-            Some(retries) => Ok(core::RestartPolicy::OnFailure { retries_max: Some(retries) }),
-            None => Err(format!("\"{text}\" is none of always, on-failure, on-failure:N, no")),
-        },
-    }
 }
 
 #[cfg(test)]
@@ -334,26 +325,40 @@ mod tests {
         let text = |text: &str| vec![text.to_owned()];
         let cases = [
             (TaskSpec { memory_bytes: 1, ..task() }, "memory of task \"web\": 1B is not between 64M and 4T"),
-            (TaskSpec { cpu_millis: 0, ..task() }, "cpus of task \"web\": 0 is not between 0.001 and 64"),
+            (TaskSpec { cpu_millis: 0, ..task() }, "cpus of task \"web\": 0 is not between 0.01 and 64"),
             (
                 TaskSpec { ports: text("0"), ..task() },
-                "ports of task \"web\": \"0\" is not a port between 1 and 65535",
+                "ports of task \"web\": `0` is not a port: ports are 1 to 65535",
             ),
             (
                 TaskSpec { ports: text("80/sctp"), ..task() },
-                "ports of task \"web\": \"sctp\" is neither tcp nor udp",
+                "ports of task \"web\": `80/sctp` is not a port: write `/tcp` or `/udp` after the port",
             ),
             (
-                TaskSpec { publish: text("80"), ..task() },
-                "publish of task \"web\": \"80\" is not of the form [address:]port:port[/udp]",
+                TaskSpec { ports: vec!["80".to_owned(); 101], ..task() },
+                "ports of task \"web\": 101 ports are more than 100",
             ),
             (
                 TaskSpec { publish: text("::1:80:80"), ..task() },
-                "publish of task \"web\": \"::1:80:80\" is not of the form [address:]port:port[/udp]",
+                "publish of task \"web\": `::1:80:80` does not publish a port: addresses are IPv4 in this version",
+            ),
+            (
+                TaskSpec { publish: text("224.0.0.1:80:80"), ..task() },
+                "publish of task \"web\": `224.0.0.1` is no address of a node",
+            ),
+            (
+                TaskSpec { publish: vec!["80:81".to_owned(), "127.0.0.1:80:80".to_owned()], ..task() },
+                "publish of task \"web\": port 80/tcp of the node is already published by task \"web\"",
             ),
             (
                 TaskSpec { restart: "maybe".to_owned(), ..task() },
-                "restart of task \"web\": \"maybe\" is none of always, on-failure, on-failure:N, no",
+                "restart of task \"web\": `maybe` is not a restart policy: write `always`, `on-failure`, `on-failure:3` or \
+                 `no`",
+            ),
+            (
+                TaskSpec { restart: "on-failure:0".to_owned(), ..task() },
+                "restart of task \"web\": `on-failure:0` is not a restart policy: write `no` for no restart, \
+                 `on-failure` for no limit",
             ),
             (
                 TaskSpec { command: Some(text("a\0b")), ..task() },
@@ -361,30 +366,73 @@ mod tests {
             ),
             (
                 TaskSpec { env: BTreeMap::from([("A=B".to_owned(), String::new())]), ..task() },
-                "env of task \"web\": \"A=B\" cannot be the name of a variable",
+                "env of task \"web\": `A=B` is not the name of a variable: names hold no `=` and no spaces",
+            ),
+            (
+                TaskSpec { image: "Web:1".to_owned(), ..task() },
+                "image of task \"web\": `Web:1` is not an image reference: names are in lower case: did you mean `web:1`?",
+            ),
+            (
+                TaskSpec { user: Some("a b".to_owned()), ..task() },
+                "user of task \"web\": `a b` is not a user: write a name or number, and a group after a colon: \
+                 `www-data`, `1000:1000`",
+            ),
+            (
+                TaskSpec { working_dir: Some("srv".to_owned()), ..task() },
+                "working_dir of task \"web\": `srv` is not an absolute path: start it with `/`",
+            ),
+            (
+                TaskSpec { stop_signal: Some("SIGNO".to_owned()), ..task() },
+                "stop_signal of task \"web\": `SIGNO` is not a signal: write a name such as `SIGTERM` or `SIGRTMIN+3`, \
+                 or a number",
             ),
         ];
         for (task, expected) in cases {
             assert_eq!(core::JobSpec::try_from(&job(task)).unwrap_err().to_string(), expected);
         }
+    }
+
+    #[test]
+    fn refusals_name_what_holds_for_the_whole_job() {
+        let text = |text: &str| vec![text.to_owned()];
         let empty = JobSpec { groups: BTreeMap::new(), ..job(task()) };
         let error = core::JobSpec::try_from(&empty).unwrap_err().to_string();
         assert_eq!(error, "groups of the job: 0 is not between 1 and 100");
+        let mut wide = job(TaskSpec { publish: text("80"), ..task() });
+        wide.groups.values_mut().for_each(|group| group.count = 3);
+        let error = core::JobSpec::try_from(&wide).unwrap_err().to_string();
+        assert_eq!(error, "publish of task \"web\": port 80 of the node is wanted by each of 3 instances");
+    }
+
+    #[test]
+    fn the_order_of_ports_makes_no_difference() {
+        let parse = |ports: [&str; 3], publish: [&str; 3]| {
+            let texts = |texts: [&str; 3]| texts.map(str::to_owned).to_vec();
+            job_spec(TaskSpec { ports: texts(ports), publish: texts(publish), ..task() })
+        };
+        assert_eq!(
+            parse(["53/udp", "80", "80/tcp"], ["81:80", "0.0.0.0:80:80", "80"]),
+            parse(["80", "80", "53/udp"], ["80:80", "81:80", "81:80"])
+        );
+    }
+
+    fn job_spec(task: TaskSpec) -> core::JobSpec {
+        core::JobSpec::try_from(&job(task)).unwrap()
     }
 
     proptest! {
         #[test]
         fn round_trips(
             memory in core::MEMORY_MIN.0..core::MEMORY_MAX.0,
-            cpus in 1..core::CPUS_MAX.0,
+            cpus in core::CPUS_MIN.0..core::CPUS_MAX.0,
             port in 1u16..,
             udp in any::<bool>(),
-            address in proptest::option::of(any::<[u8; 4]>()),
+            address in proptest::option::of((1u8..200, any::<[u8; 3]>())),
             restart in prop_oneof![Just("always"), Just("no"), Just("on-failure"), Just("on-failure:7")],
             command in proptest::option::of(proptest::collection::vec("[^\0]{0,9}", 0..3)),
         ) {
             let end = if udp { "/udp" } else { "" };
-            let address = address.map_or(String::new(), |bytes| format!("{}:", Ipv4Addr::from(bytes)));
+            let address = address.map_or(String::new(), |(a, [b, c, d])| format!("{a}.{b}.{c}.{d}:"));
             let spec = job(TaskSpec {
                 memory_bytes: memory,
                 cpu_millis: cpus,

@@ -1,5 +1,6 @@
 //! What a person sees of tasks and jobs.
 
+use lith_core::deploy::Instances;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -98,6 +99,9 @@ pub struct TaskStatus {
     /// How it last ended, as a sentence without its subject.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<String>,
+    /// The node could not even begin its last attempt, and tries again: its image is out of reach, its port is taken.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_held_up: bool,
     /// Address of its guest on the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
@@ -220,9 +224,12 @@ impl From<&lith_core::deploy::Change> for Change {
         let (kind, text) = match &change.kind {
             Core::Create { count: 1 } => (ChangeKind::Create, "is created".to_owned()),
             Core::Create { count } => (ChangeKind::Create, format!("is created, {count} instances")),
-            Core::Restart { keys } => (ChangeKind::Restart, format!("restarts: {} changed", keys.join(", "))),
-            Core::Scale { from, to } => (ChangeKind::Scale, format!("goes from {from} to {to} instances")),
-            Core::Start => (ChangeKind::Start, "is started".to_owned()),
+            Core::Restart { keys, instances } => {
+                let text = format!("restarts: {} changed", keys.join(", "));
+                (ChangeKind::Restart, with_instances(&text, *instances))
+            }
+            Core::Scale(instances) => (ChangeKind::Scale, instances_text(*instances)),
+            Core::Start(instances) => (ChangeKind::Start, with_instances("is started", *instances)),
             Core::Keep => (ChangeKind::Keep, "stays as it is".to_owned()),
             Core::Remove => (ChangeKind::Remove, "is removed".to_owned()),
         };
@@ -230,11 +237,28 @@ impl From<&lith_core::deploy::Change> for Change {
     }
 }
 
+fn with_instances(text: &str, instances: Instances) -> String {
+    if instances.from == instances.to {
+        return text.to_owned();
+    }
+    format!("{text}; {}", instances_text(instances))
+}
+
+/// What is lost with an instance is said: nothing brings it back.
+fn instances_text(Instances { from, to }: Instances) -> String {
+    let removed = if to < from { ", the others are removed with their disks" } else { "" };
+    let noun = if to == 1 { "instance" } else { "instances" };
+    format!("goes from {from} to {to} {noun}{removed}")
+}
+
 /// Answer of `PUT /v1/jobs/{job}`: what it changes, or would change with `?dry_run=true`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Plan {
     /// The job.
     pub job: String,
+    /// The version that it is planned from, to be sent back as `?if_version=`; 0 when there is no such job yet.
+    #[serde(default)]
+    pub from_version: u64,
     /// Its version afterwards.
     pub version: u64,
     /// A line per task.
@@ -242,4 +266,40 @@ pub struct Plan {
     /// What a person should know before, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use lith_core::deploy;
+
+    use super::*;
+
+    #[test]
+    fn what_is_removed_is_said() {
+        let text = |kind: deploy::ChangeKind| {
+            let (group, task) = ("main".parse().unwrap(), "web".parse().unwrap());
+            Change::from(&deploy::Change { group, task, kind }).text
+        };
+        let fewer = Instances { from: 3, to: 1 };
+        let more = Instances { from: 1, to: 3 };
+        let keys = vec!["image", "env"];
+        for (kind, expected) in [
+            (
+                deploy::ChangeKind::Scale(fewer),
+                "goes from 3 to 1 instance, the others are removed with their disks",
+            ),
+            (deploy::ChangeKind::Scale(more), "goes from 1 to 3 instances"),
+            (
+                deploy::ChangeKind::Restart { keys: keys.clone(), instances: fewer },
+                "restarts: image, env changed; goes from 3 to 1 instance, the others are removed with their disks",
+            ),
+            (
+                deploy::ChangeKind::Restart { keys, instances: Instances { from: 1, to: 1 } },
+                "restarts: image, env changed",
+            ),
+            (deploy::ChangeKind::Start(more), "is started; goes from 1 to 3 instances"),
+        ] {
+            assert_eq!(text(kind), expected);
+        }
+    }
 }

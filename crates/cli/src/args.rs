@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::spinner::Talk;
+
 mod client;
 
 pub(crate) use client::{
     AskArgs, Command, CpArgs, DeployArgs, EventsArgs, ExecArgs, ImageCommand, JobCommand, LoginArgs,
-    LogsArgs, PsArgs, PullArgs, RegistryCommand, RmArgs, StatsArgs, WaitArgs,
+    LogsArgs, NameKind, PsArgs, PullArgs, RegistryCommand, RmArgs, StatsArgs, WaitArgs,
 };
 
 /// Where lith keeps what must survive a reboot.
@@ -38,6 +40,15 @@ pub enum Invocation {
     Doctor(DoctorArgs),
     /// Anything that only talks to the server; carried out by [`crate::run()`].
     Client(ClientCommand),
+}
+
+/// How much is said, and how it looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Manner {
+    /// No colours.
+    pub no_color: bool,
+    /// Whether progress is shown.
+    pub talk: Talk,
 }
 
 /// Arguments of `lith up`.
@@ -66,6 +77,9 @@ pub struct UpArgs {
     /// Return as soon as the server answers, and leave it running in the background.
     #[arg(short, long)]
     pub detach: bool,
+    /// Filled from the global flags.
+    #[arg(skip)]
+    pub manner: Manner,
     /// What to log, such as `info` or `warn,lith_net=debug`.
     #[arg(long, env = "LITH_LOG", hide_env_values = true, value_name = "FILTER")]
     pub log: Option<String>,
@@ -86,9 +100,9 @@ pub struct DownArgs {
     /// Do not ask before deleting.
     #[arg(short, long)]
     pub yes: bool,
-    /// Print no progress.
+    /// Filled from the global flags.
     #[arg(skip)]
-    pub quiet: bool,
+    pub manner: Manner,
 }
 
 /// Arguments of `lith doctor`.
@@ -106,9 +120,9 @@ pub struct DoctorArgs {
     /// Print JSON.
     #[arg(skip)]
     pub json: bool,
-    /// Print no progress.
+    /// Filled from the global flags.
     #[arg(skip)]
-    pub quiet: bool,
+    pub manner: Manner,
 }
 
 /// A command for the server.
@@ -144,6 +158,12 @@ impl Globals {
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         socket(&self.run_dir)
+    }
+
+    /// How much is said. What prints JSON is read by a program, for which progress is noise.
+    pub(crate) fn manner(&self) -> Manner {
+        let talk = if self.quiet || self.json { Talk::Quiet } else { Talk::Progress };
+        Manner { no_color: self.no_color, talk }
     }
 }
 
@@ -195,17 +215,12 @@ pub fn parse() -> Invocation {
 /// What clap has to say: help, version, or what is wrong.
 pub fn parse_from<I: IntoIterator<Item: Into<OsString> + Clone>>(line: I) -> Result<Invocation, clap::Error> {
     let Line { globals, command } = Line::try_parse_from(line)?;
+    let manner = globals.manner();
+    let Globals { run_dir, json, .. } = globals.clone();
     Ok(match command {
-        Top::Up(up) => Invocation::Up(UpArgs { run_dir: globals.run_dir, ..up }),
-        Top::Down(down) => {
-            Invocation::Down(DownArgs { run_dir: globals.run_dir, quiet: globals.quiet, ..down })
-        }
-        Top::Doctor(doctor) => Invocation::Doctor(DoctorArgs {
-            run_dir: globals.run_dir,
-            json: globals.json,
-            quiet: globals.quiet,
-            ..doctor
-        }),
+        Top::Up(up) => Invocation::Up(UpArgs { run_dir, manner, ..up }),
+        Top::Down(down) => Invocation::Down(DownArgs { run_dir, manner, ..down }),
+        Top::Doctor(doctor) => Invocation::Doctor(DoctorArgs { run_dir, json, manner, ..doctor }),
         Top::Client(command) => Invocation::Client(ClientCommand { globals, command }),
     })
 }
@@ -223,11 +238,11 @@ fn guest_network(text: &str) -> Result<Ipv4Addr, String> {
     if address.octets()[2..] != [0, 0] {
         return Err("guests get a /16 network: its address ends with .0.0".to_owned());
     }
-    let is_private = address.is_private() || (address.octets()[0] == 100 && address.octets()[1] & 0xc0 == 64);
-    if !is_private {
-        return Err("guests get private addresses: choose within 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 \
-                    or 100.64.0.0/10"
-            .to_owned());
+    if !address.is_private() {
+        return Err(
+            "guests get private addresses: choose within 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"
+                .to_owned(),
+        );
     }
     Ok(address)
 }

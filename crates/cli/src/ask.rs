@@ -11,7 +11,9 @@ use crate::args::{AskArgs, RmArgs, WaitArgs};
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit;
+use crate::list::with_suggestion;
 use crate::name::Name;
+use crate::spinner::Spinner;
 use crate::time::short;
 use crate::wait::{Wait, wait};
 use crate::watch::{Goal, ids};
@@ -24,7 +26,10 @@ pub(crate) async fn ask(context: &Context, ask: Ask, args: &AskArgs) -> Result<u
     let names = args.names.iter().map(|name| Name::parse(name)).collect::<Result<Vec<_>, _>>()?;
     let mut asked = Vec::new();
     for name in &names {
-        let before: JobDetail = context.client.get(&job_path(&name.job)).await?;
+        let before: JobDetail = match context.client.get(&job_path(&name.job)).await {
+            Ok(job) => job,
+            Err(failure) => return Err(with_suggestion(context, failure, &name.job).await.into()),
+        };
         let task = whole_task(name, &before, ask)?;
         let request = AskRequest { ask, task: task.clone() };
         let job: JobDetail = context.client.post(&format!("{}/ask", job_path(&name.job)), &request).await?;
@@ -127,20 +132,38 @@ pub(crate) async fn remove(context: &Context, args: &RmArgs) -> Result<u8, Error
             ),
         ));
     }
-    let mut removed = Vec::new();
+    let mut removed: Vec<JobSummary> = Vec::new();
+    // One that cannot be removed is no reason to keep the others.
+    let mut code = exit::DONE;
     for name in &names {
-        let job: JobSummary = context.client.delete(&job_path(&name.job)).await?;
-        removed.push(job);
+        match context.client.delete(&job_path(&name.job)).await {
+            Ok(job) => removed.push(job),
+            Err(failure) if failure.code == Code::Unreachable => return Err(failure.into()),
+            Err(failure) => {
+                let failure = with_suggestion(context, failure, &name.job).await;
+                code = code.max(context.report(&failure.into()));
+            }
+        }
     }
     for job in removed.iter().filter(|_| !args.wait.no_wait) {
+        let spinner = Spinner::new(context.talk(), &format!("removing job {}", job.name));
         tokio::select! {
-            gone = gone(context, &job.name, args.wait.timeout) => gone?,
+            gone = gone(context, &job.name, args.wait.timeout, &spinner) => match gone {
+                Ok(()) => {}
+                Err(Error::Failure(failure)) if failure.code != Code::Unreachable => {
+                    drop(spinner);
+                    code = code.max(context.report(&failure.into()));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            },
             _ = tokio::signal::ctrl_c() => {
                 return Err(Error::Interrupted(format!(
                     "stopped waiting; the removal goes on: `lith ps {}` shows it", job.name
                 )));
             }
         }
+        drop(spinner);
         if !context.json {
             context.say(&format!("job {} is removed", job.name));
         }
@@ -148,14 +171,16 @@ pub(crate) async fn remove(context: &Context, args: &RmArgs) -> Result<u8, Error
     if context.json {
         context.print_json(&removed)?;
     }
-    Ok(exit::DONE)
+    Ok(code)
 }
 
-async fn gone(context: &Context, job: &str, timeout: Duration) -> Result<(), Error> {
+async fn gone(context: &Context, job: &str, timeout: Duration, spinner: &Spinner) -> Result<(), Error> {
     let begin = Instant::now();
     loop {
         let tasks: Vec<TaskStatus> = context.client.get(&format!("/v1/tasks?job={}", escape(job))).await?;
         let Some(first) = tasks.first() else { return Ok(()) };
+        let elapsed = short(begin.elapsed());
+        spinner.say(&format!("removing job {job}: task {} is {}  ({elapsed})", first.task, first.phase));
         if begin.elapsed() >= timeout {
             let message = format!(
                 "job \"{job}\" is not removed after {}: task \"{}\" is still {}",

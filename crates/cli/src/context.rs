@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::args::Globals;
 use crate::error::Error;
+use crate::spinner::Talk;
 use crate::table::Table;
 use crate::terminal::Terminal;
 
@@ -39,6 +40,11 @@ impl Context {
         self.terminal.is_stderr && !self.quiet && !self.json
     }
 
+    /// The same for a line of progress.
+    pub(crate) fn talk(&self) -> Talk {
+        if self.is_watched() { Talk::Progress } else { Talk::Quiet }
+    }
+
     /// Prints data.
     pub(crate) fn print(&self, text: &str) -> Result<(), Error> {
         write_out(text.as_bytes())
@@ -59,6 +65,12 @@ impl Context {
     /// Prints a table.
     pub(crate) fn print_table(&self, table: &Table) -> Result<(), Error> {
         self.print(&table.render(self.terminal.width(), self.terminal.stdout))
+    }
+
+    /// Says why something did not succeed, when others go on; returns what it would make the command exit with.
+    pub(crate) fn report(&self, error: &Error) -> u8 {
+        say(error.text(self.terminal.stderr).trim_end());
+        error.exit_code()
     }
 
     /// Says that something was done. Talk, not data: on standard error, and not when quiet.

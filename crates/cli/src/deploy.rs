@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use lith_api::client::escape;
+use lith_api::error::Code;
 use lith_api::job::JobSpec;
 use lith_api::task::{JobDetail, Plan};
 use lith_spec::Reading;
@@ -15,11 +16,14 @@ use crate::context::{Context, say};
 use crate::error::Error;
 use crate::time::short;
 use crate::wait::{Wait, wait};
-use crate::watch::{Goal, ids};
+use crate::watch::{Goal, ids, is_done};
 use crate::{exit, plan, publish};
 
 /// Most of a job file that is read: far above what the reader accepts, so that it is the reader who refuses.
 const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// How often a deployment is planned: who is outrun so often by others should look at what they do.
+const PLANS_MAX: u32 = 3;
 
 /// Result of `deploy --json`.
 #[derive(Debug, Serialize)]
@@ -34,11 +38,7 @@ pub(crate) async fn deploy(context: &Context, args: &DeployArgs) -> Result<u8, E
     let begin = Instant::now();
     let spec = read_job(context, &args.file)?;
     let path = job_path(&spec);
-    let plan: Plan = context.client.put(&format!("{path}?dry_run=true"), &spec).await?;
-    if !context.json && !context.quiet {
-        context.print(&plan::text(&plan, context.terminal.stdout))?;
-    }
-    let plan: Plan = context.client.put(&format!("{path}?dry_run=false"), &spec).await?;
+    let plan = carry_out(context, &path, &spec).await?;
     if args.wait.no_wait {
         if context.json {
             context.print_json(&Deployed { plan: &plan, job: None })?;
@@ -59,9 +59,30 @@ pub(crate) async fn deploy(context: &Context, args: &DeployArgs) -> Result<u8, E
         context.print_json(&Deployed { plan: &plan, job: Some(&job) })?;
         return Ok(exit::DONE);
     }
-    context.say(&format!("job {} is ready ({})", spec.name, short(begin.elapsed())));
+    let state = if job.tasks.iter().all(is_done) { "has done its work" } else { "is ready" };
+    context.say(&format!("job {} {state} ({})", spec.name, short(begin.elapsed())));
     context.print(&links(&job))?;
     Ok(exit::DONE)
+}
+
+/// Shows the plan and carries out just that. When somebody else changes the job in between, it is planned and shown
+/// again.
+async fn carry_out(context: &Context, path: &str, spec: &JobSpec) -> Result<Plan, Error> {
+    let mut attempts = 0;
+    loop {
+        let plan: Plan = context.client.put(&format!("{path}?dry_run=true"), spec).await?;
+        if !context.json && !context.quiet {
+            context.print(&plan::text(&plan, context.terminal.stdout))?;
+        }
+        let carried = context.client.put(&format!("{path}?if_version={}", plan.from_version), spec).await;
+        attempts += 1;
+        match carried {
+            Err(failure) if failure.code == Code::Conflict && attempts < PLANS_MAX => {
+                context.say("the job has changed meanwhile: planned again");
+            }
+            carried => return Ok(carried?),
+        }
+    }
 }
 
 /// `lith plan`.
@@ -78,8 +99,8 @@ pub(crate) async fn plan(context: &Context, file: &Path) -> Result<u8, Error> {
 
 /// `lith check`.
 pub(crate) fn check(context: &Context, file: &Path) -> Result<u8, Error> {
-    let (name, text) = read_file(file)?;
-    let Reading { job, diagnostics } = lith_spec::check(&name, &text);
+    let (name, bytes) = read_file(file)?;
+    let Reading { job, diagnostics } = lith_spec::check_bytes(&name, &bytes);
     let is_valid = job.is_some();
     if context.json {
         let found = serde_json::json!({ "is_valid": is_valid, "diagnostics": diagnostics.list });
@@ -105,8 +126,8 @@ fn job_path(spec: &JobSpec) -> String {
 
 /// Reads a job file; warnings are said, errors are returned.
 fn read_job(context: &Context, file: &Path) -> Result<JobSpec, Error> {
-    let (name, text) = read_file(file)?;
-    let Reading { job, diagnostics } = lith_spec::check(&name, &text);
+    let (name, bytes) = read_file(file)?;
+    let Reading { job, diagnostics } = lith_spec::check_bytes(&name, &bytes);
     let Some(job) = job else { return Err(Error::File(Box::new(diagnostics))) };
     if !diagnostics.list.is_empty() {
         say(diagnostics.render(context.terminal.stderr.diagnostics()).trim_end());
@@ -114,8 +135,8 @@ fn read_job(context: &Context, file: &Path) -> Result<JobSpec, Error> {
     Ok(JobSpec::from(&job))
 }
 
-/// Name to show, and text. Bytes that are not UTF-8 are replaced: the reader shows where they stand.
-fn read_file(file: &Path) -> Result<(String, String), Error> {
+/// Name to show, and content.
+fn read_file(file: &Path) -> Result<(String, Vec<u8>), Error> {
     let local = |error: &std::io::Error| Error::local("read the job file", file, error);
     let mut bytes = Vec::new();
     if file == Path::new("-") {
@@ -124,11 +145,11 @@ fn read_file(file: &Path) -> Result<(String, String), Error> {
             .take(FILE_BYTES_MAX)
             .read_to_end(&mut bytes)
             .map_err(|error| local(&error))?;
-        return Ok(("standard input".to_owned(), String::from_utf8_lossy(&bytes).into_owned()));
+        return Ok(("standard input".to_owned(), bytes));
     }
     let opened = std::fs::File::open(file).map_err(|error| local(&error))?;
     opened.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(|error| local(&error))?;
-    Ok((file.display().to_string(), String::from_utf8_lossy(&bytes).into_owned()))
+    Ok((file.display().to_string(), bytes))
 }
 
 /// A line for each published port, once.

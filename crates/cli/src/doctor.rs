@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use lith_api::node::{Check, Verdict};
 
+use crate::args::Manner;
 use crate::context::{say, write_out};
 use crate::exit;
 use crate::terminal::{Paint, Terminal, printable};
@@ -18,8 +19,8 @@ pub enum Format {
 }
 
 /// Prints checks, and returns what `lith doctor` exits with: 1 when a check has failed.
-pub fn print_checks(checks: &[Check], format: Format) -> ExitCode {
-    let terminal = Terminal::ask(false);
+pub fn print_checks(checks: &[Check], format: Format, manner: Manner) -> ExitCode {
+    let terminal = Terminal::ask(manner.no_color);
     let printed = match format {
         Format::Json => {
             let text = serde_json::to_string_pretty(checks).expect("wire types always encode");

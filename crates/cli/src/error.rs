@@ -114,7 +114,7 @@ pub(crate) fn failure_text(failure: &Failure, log: &[String], paint: Paint) -> S
     let explain = || format!("`lith explain {code}` says more");
     let hint = failure.hint.clone().unwrap_or_else(explain);
     text.push_str(&format!("{} {hint}\n", paint.cyan("hint:")));
-    if let Some(request) = &failure.request {
+    if let Some(request) = failure.request.as_ref().filter(|_| code == Code::Internal) {
         text.push_str(&format!("the server's log has the cause under request {request}\n"));
     }
     text
@@ -130,8 +130,8 @@ mod tests {
             assert_eq!(Error::from(failure).text(Paint::PLAIN), expected);
         };
         check(
-            Failure::new(Code::NotFound, "job \"shop\" does not exist").hint("`lith job ls` lists them"),
-            "error: job \"shop\" does not exist [E0002]\nhint: `lith job ls` lists them\n",
+            Failure::new(Code::NotFound, "there is no job \"shop\"").hint("`lith job ls` lists them"),
+            "error: there is no job \"shop\" [E0002]\nhint: `lith job ls` lists them\n",
         );
         check(
             Failure {
@@ -140,6 +140,10 @@ mod tests {
             },
             "error: cannot read the database [E0009]\nhint: `lith explain E0009` says more\n\
              the server's log has the cause under request r7\n",
+        );
+        check(
+            Failure { request: Some("r8".to_owned()), ..Failure::new(Code::Invalid, "no").hint("yes") },
+            "error: no [E0001]\nhint: yes\n",
         );
     }
 

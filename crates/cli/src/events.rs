@@ -8,17 +8,25 @@ use crate::args::EventsArgs;
 use crate::context::Context;
 use crate::error::Error;
 use crate::terminal::{Paint, printable};
+use crate::time;
 
 /// Longest line of the stream that is held; an event is a few hundred bytes.
 const LINE_BYTES_MAX: usize = 1 << 20;
 
 /// `lith events`.
 pub(crate) async fn events(context: &Context, args: &EventsArgs) -> Result<u8, Error> {
-    let mut bytes = context.client.download("/v1/events").await?;
+    let since_ms = match (args.all, args.since) {
+        (true, _) => Some(0),
+        (false, since) => since.map(|since| since.to_ms(time::now_ms())),
+    };
+    let query = since_ms.map_or(String::new(), |since_ms| format!("?since_ms={since_ms}"));
+    let mut bytes = context.client.download(&format!("/v1/events{query}")).await?;
     let mut reader = Reader::default();
     while let Some(part) = bytes.next().await {
         for event in reader.take(&part?)? {
-            if args.job.as_ref().is_some_and(|job| event.job.as_ref() != Some(job)) {
+            // What concerns no job, such as that events are missing, concerns all.
+            let is_of_another = |job| event.job.as_ref().is_some_and(|of| of != job);
+            if args.job.as_ref().is_some_and(is_of_another) {
                 continue;
             }
             if context.json {

@@ -22,6 +22,7 @@ pub(crate) fn task(id: &str) -> TaskStatus {
         running_since_ms: Some(1000),
         restarts: 0,
         last_exit: None,
+        is_held_up: false,
         address: Some("10.83.0.1".to_owned()),
         publish: vec![],
     }

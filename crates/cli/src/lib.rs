@@ -7,6 +7,7 @@
 mod archive;
 pub mod args;
 mod ask;
+mod complete;
 mod context;
 mod cp;
 mod deploy;
@@ -39,9 +40,9 @@ mod wait;
 mod watch;
 
 pub use args::{
-    ClientCommand, DATA_DIR_DEFAULT, DoctorArgs, DownArgs, Globals, Invocation, RUN_DIR_DEFAULT, SOCKET_NAME,
-    UpArgs, command, parse, parse_from,
+    ClientCommand, DATA_DIR_DEFAULT, DoctorArgs, DownArgs, Globals, Invocation, Manner, RUN_DIR_DEFAULT,
+    SOCKET_NAME, UpArgs, command, parse, parse_from,
 };
 pub use doctor::{Format, print_checks};
-pub use run::{note, report, run};
+pub use run::{end_on_panic, note, report, run};
 pub use spinner::{Spinner, Talk};

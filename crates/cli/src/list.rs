@@ -72,12 +72,12 @@ pub(crate) async fn of_job(context: &Context, job: &str) -> Result<Vec<TaskStatu
     if !tasks.is_empty() {
         return Ok(tasks);
     }
-    let failure = Failure::new(Code::NotFound, format!("job \"{job}\" does not exist"));
+    let failure = Failure::new(Code::NotFound, format!("there is no job \"{job}\""));
     Err(with_suggestion(context, failure, job).await.into())
 }
 
 /// Adds what was probably meant to a failure that says that a job does not exist.
-async fn with_suggestion(context: &Context, failure: Failure, job: &str) -> Failure {
+pub(crate) async fn with_suggestion(context: &Context, failure: Failure, job: &str) -> Failure {
     if failure.code != Code::NotFound {
         return failure;
     }

@@ -64,7 +64,7 @@ mod tests {
     }
 
     fn plan(changes: Vec<Change>) -> Plan {
-        Plan { job: "shop".to_owned(), version: 3, changes, warnings: vec![] }
+        Plan { job: "shop".to_owned(), from_version: 2, version: 3, changes, warnings: vec![] }
     }
 
     #[test]

@@ -5,13 +5,14 @@ const HTTP_PORTS: [&str; 9] = ["80", "3000", "5000", "8000", "8008", "8080", "80
 const HTTPS_PORTS: [&str; 2] = ["443", "8443"];
 
 /// What to open for a published port such as `127.0.0.1:8080:80`: a link where the port speaks HTTP by custom,
-/// `localhost:5432` elsewhere.
+/// `127.0.0.1:5432` elsewhere.
 pub(crate) fn link(publish: &str) -> String {
     let (ports, transport) = publish.split_once('/').unwrap_or((publish, "tcp"));
     let parts: Vec<&str> = ports.split(':').collect();
     let (address, host, guest) = match parts[..] {
-        [host, guest] => ("localhost", host, guest),
-        ["0.0.0.0", host, guest] => ("localhost", host, guest),
+        // Not `localhost`: that is IPv6 first on many machines, and lith publishes on IPv4.
+        [host, guest] => ("127.0.0.1", host, guest),
+        ["0.0.0.0", host, guest] => ("127.0.0.1", host, guest),
         [address, host, guest] => (address, host, guest),
         _ => return publish.to_owned(),
     };
@@ -36,12 +37,12 @@ mod tests {
     #[test]
     fn links() {
         let check = |publish: &str, expected: &str| assert_eq!(link(publish), expected);
-        check("8080:80", "http://localhost:8080");
-        check("80:8080", "http://localhost");
-        check("0.0.0.0:81:80", "http://localhost:81");
+        check("8080:80", "http://127.0.0.1:8080");
+        check("80:8080", "http://127.0.0.1");
+        check("0.0.0.0:81:80", "http://127.0.0.1:81");
         check("127.0.0.1:8080:80", "http://127.0.0.1:8080");
-        check("443:443", "https://localhost");
-        check("5432:5432", "localhost:5432");
-        check("53:53/udp", "localhost:53/udp");
+        check("443:443", "https://127.0.0.1");
+        check("5432:5432", "127.0.0.1:5432");
+        check("53:53/udp", "127.0.0.1:53/udp");
     }
 }

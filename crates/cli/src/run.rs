@@ -6,11 +6,11 @@ use lith_api::error::{Code, Failure};
 use lith_api::node::Version;
 use lith_api::task::Ask;
 
-use crate::args::{ClientCommand, Command, JobCommand};
+use crate::args::{ClientCommand, Command, JobCommand, Manner};
 use crate::context::{Context, say};
 use crate::error::{Error, failure_text};
 use crate::terminal::Terminal;
-use crate::{ask, cp, deploy, events, exec, exit, explain, image, list, logs, registry, stats};
+use crate::{ask, complete, cp, deploy, events, exec, exit, explain, image, list, logs, registry, stats};
 
 /// Carries out a command for the server, with everything that it prints.
 #[must_use]
@@ -21,7 +21,8 @@ pub fn run(command: ClientCommand) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             let failure = Failure::new(Code::Machine, format!("cannot start: {error}"));
-            return report(&failure.hint("see whether the machine is out of memory or file descriptors"));
+            let failure = failure.hint("see whether the machine is out of memory or file descriptors");
+            return report(&failure, globals.manner());
         }
     };
     let outcome = runtime.block_on(execute(&context, command));
@@ -41,14 +42,36 @@ pub fn run(command: ClientCommand) -> ExitCode {
 
 /// Says a failure as every command does, and returns what to exit with.
 #[must_use]
-pub fn report(failure: &Failure) -> ExitCode {
-    say(failure_text(failure, &[], Terminal::ask(false).stderr).trim_end());
+pub fn report(failure: &Failure, manner: Manner) -> ExitCode {
+    say(failure_text(failure, &[], Terminal::ask(manner.no_color).stderr).trim_end());
     ExitCode::from(Error::from(failure.clone()).exit_code())
 }
 
 /// Says something that is neither data nor a failure.
 pub fn note(text: &str) {
     say(text);
+}
+
+/// From now on a panic, which is a fault of lith by definition, is said as one and ends the process with its exit code.
+/// For commands of a person; the daemon aborts, and what supervises it starts another.
+pub fn end_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        let text = panic.payload_as_str().unwrap_or("without a word");
+        let place = panic.location().map_or(String::new(), |place| format!(" at {place}"));
+        let hint = format!("report it with these words; `lith explain {}` says more", Code::Internal);
+        let failure = Failure::new(Code::Internal, format!("lith has failed{place}: {text}")).hint(hint);
+        say(failure_text(&failure, &[], Terminal::ask(false).stderr).trim_end());
+        end(exit::FAULT);
+    }));
+}
+
+/// Ends the process at once.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "after a panic there is no way back to main, and abort has no exit code"
+)]
+fn end(code: u8) -> ! {
+    std::process::exit(i32::from(code))
 }
 
 async fn execute(context: &Context, command: Command) -> Result<u8, Error> {
@@ -72,12 +95,8 @@ async fn execute(context: &Context, command: Command) -> Result<u8, Error> {
         Command::Events(args) => events::events(context, &args).await,
         Command::Version => version(context).await,
         Command::Explain { code } => explain::explain(context, &code),
-        Command::Completion { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut crate::args::command(), "lith", &mut script);
-            crate::context::write_out(&script)?;
-            Ok(exit::DONE)
-        }
+        Command::Completion { shell } => complete::script(shell),
+        Command::Names { kind } => complete::names(context, kind).await,
     }
 }
 

@@ -1,4 +1,4 @@
-//! One line that says what is waited for, for commands that are carried out outside of this crate. It decides nothing.
+//! One line that says what is waited for, on a terminal only. It decides nothing.
 
 use std::time::Duration;
 
@@ -13,9 +13,10 @@ const TICK: Duration = Duration::from_millis(120);
 const CHARS_MAX: usize = 76;
 
 /// Whether a person wants to see what is waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Talk {
     /// Where standard error is a terminal.
+    #[default]
     Progress,
     /// Nothing but data and errors.
     Quiet,
@@ -33,9 +34,8 @@ impl Spinner {
     pub fn new(talk: Talk, text: &str) -> Self {
         let is_watched = talk == Talk::Progress && Terminal::ask(false).is_stderr;
         let bar = is_watched.then(|| {
-            let style = ProgressStyle::with_template("{spinner} {msg}").expect("the template is valid");
-            let bar = ProgressBar::new_spinner().with_style(style);
-            bar.enable_steady_tick(TICK);
+            let bar = ProgressBar::new_spinner();
+            turn(&bar);
             bar
         });
         let spinner = Self { bar };
@@ -57,4 +57,10 @@ impl Drop for Spinner {
             bar.finish_and_clear();
         }
     }
+}
+
+/// Makes a bar one that turns beside its message.
+pub(crate) fn turn(bar: &ProgressBar) {
+    bar.set_style(ProgressStyle::with_template("{spinner} {msg}").expect("the template is valid"));
+    bar.enable_steady_tick(TICK);
 }

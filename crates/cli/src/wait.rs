@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use hyper::Method;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar};
 use lith_api::client::escape;
 use lith_api::error::{Code, Failure};
 use lith_api::log::LogLine;
@@ -14,11 +14,11 @@ use lith_api::task::{JobDetail, Phase, TaskStatus};
 
 use crate::context::Context;
 use crate::error::Error;
-use crate::name;
 use crate::table::cut;
 use crate::terminal::printable;
 use crate::time::short;
 use crate::watch::{Goal, Verdict, Watch, is_settled, reason, state};
+use crate::{name, spinner};
 
 /// Time between two looks at first: below what a person notices.
 const LOOK_FIRST: Duration = Duration::from_millis(100);
@@ -30,8 +30,6 @@ const LATER_AFTER: Duration = Duration::from_secs(20);
 const LINES_MAX: usize = 15;
 /// Lines of a failed task's log that are shown.
 const LOG_LINES: u64 = 10;
-/// Time between two pictures of a spinner.
-const TICK: Duration = Duration::from_millis(120);
 
 /// What is waited for, and how long.
 #[derive(Debug)]
@@ -68,14 +66,14 @@ async fn come_true(context: &Context, wait: &Wait<'_>, lines: &Lines) -> Result<
         lines.show(wait, &job.tasks, elapsed);
         match watch.look(elapsed, &wait.ids, &job.tasks) {
             Verdict::Done => return Ok(job),
-            Verdict::Failed { id } => return Err(not_ready(context, wait, &job.tasks, &id, None).await),
+            Verdict::Failed { id } => return Err(not_ready(context, wait, &job, &id, None).await),
             Verdict::Pending if elapsed >= wait.timeout => {
                 let is_open = |id: &&String| {
                     let status = job.tasks.iter().find(|status| status.id == **id);
                     status.is_none_or(|status| !is_settled(wait.goal, status))
                 };
                 let id = wait.ids.iter().find(is_open).expect("pending means that one is open");
-                return Err(not_ready(context, wait, &job.tasks, id, Some(wait.timeout)).await);
+                return Err(not_ready(context, wait, &job, id, Some(wait.timeout)).await);
             }
             Verdict::Pending => {}
         }
@@ -87,14 +85,15 @@ async fn come_true(context: &Context, wait: &Wait<'_>, lines: &Lines) -> Result<
 async fn not_ready(
     context: &Context,
     wait: &Wait<'_>,
-    tasks: &[TaskStatus],
+    job: &JobDetail,
     id: &str,
     after: Option<Duration>,
 ) -> Error {
+    let tasks = &job.tasks;
     let status = tasks.iter().find(|status| status.id == id);
     let label = status.map_or_else(|| id.to_owned(), |status| name::label(status, tasks));
     let log = match wait.goal {
-        Goal::Ready => last_lines(context, id).await,
+        Goal::Ready => last_lines(context, id, job.summary.updated_ms).await,
         Goal::Stopped => vec![],
     };
     Error::NotReady { failure: failure(wait, status, &label, after), log }
@@ -129,9 +128,10 @@ fn failure(wait: &Wait<'_>, status: Option<&TaskStatus>, label: &str, after: Opt
     Failure::new(Code::NotReady, message).hint(hint)
 }
 
-/// The end of a task's log. Whatever goes wrong here must not hide why the command failed.
-async fn last_lines(context: &Context, id: &str) -> Vec<String> {
-    let path = format!("/v1/tasks/{}/logs?tail={LOG_LINES}", escape(id));
+/// The end of a task's log since the job's last change: what a former version said explains nothing. Whatever goes wrong
+/// here must not hide why the command failed.
+async fn last_lines(context: &Context, id: &str, since_ms: u64) -> Vec<String> {
+    let path = format!("/v1/tasks/{}/logs?tail={LOG_LINES}&since_ms={since_ms}", escape(id));
     let Ok(mut lines) = context.client.lines::<LogLine>(Method::GET, &path, None::<&()>).await else {
         return vec![];
     };
@@ -159,10 +159,7 @@ impl Lines {
         for id in wait.ids.iter().take(LINES_MAX) {
             let bar = bars.entry(id.clone()).or_insert_with(|| {
                 let bar = screen.add(ProgressBar::new_spinner());
-                bar.set_style(
-                    ProgressStyle::with_template("{spinner} {msg}").expect("the template is valid"),
-                );
-                bar.enable_steady_tick(TICK);
+                spinner::turn(&bar);
                 bar
             });
             bar.set_message(line(wait, tasks, id, elapsed));

@@ -16,8 +16,8 @@ use lith_api::task::{JobDetail, Phase, TaskStatus};
 /// Time that a task may spend waiting after failures before we stop waiting for it: the delays of five failures. Apps
 /// that end because their database is not up yet get there within it.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The same while its image cannot be had: three attempts. Most often the name is wrong.
-const PATIENCE_IMAGE: Duration = Duration::from_secs(6);
+/// The same while the node cannot even begin: three attempts. Most often the name of the image is wrong.
+const PATIENCE_HELD_UP: Duration = Duration::from_secs(6);
 /// How an end with success reads on the wire.
 const SUCCESS: &str = "exited with code 0";
 
@@ -88,22 +88,25 @@ impl Watch {
         }
         let waited = self.waited.entry(status.id.clone()).or_default();
         *waited += since_last;
-        *waited >= if status.image_digest.is_none() { PATIENCE_IMAGE } else { PATIENCE }
+        *waited >= if status.is_held_up { PATIENCE_HELD_UP } else { PATIENCE }
     }
 }
 
 /// Whether this task is where it should be.
 pub(crate) fn is_settled(goal: Goal, status: &TaskStatus) -> bool {
     match goal {
-        Goal::Ready => {
-            let is_success = status.last_exit.as_deref() == Some(SUCCESS);
-            status.is_ready || (status.phase == Phase::Finished && is_success)
-        }
+        Goal::Ready => status.is_ready || is_done(status),
         Goal::Stopped => match status.phase {
             Phase::Stopped | Phase::Finished | Phase::Gone => true,
             Phase::Waiting | Phase::Fetching | Phase::Starting | Phase::Running | Phase::Stopping => false,
         },
     }
+}
+
+/// Whether the task has done its work and stays ended. One that publishes a port is there to answer: it is never done.
+pub(crate) fn is_done(status: &TaskStatus) -> bool {
+    let is_success = status.last_exit.as_deref() == Some(SUCCESS);
+    status.phase == Phase::Finished && is_success && status.publish.is_empty()
 }
 
 /// The identifiers of a job's tasks; only of task `only` when given.
@@ -182,6 +185,11 @@ mod tests {
     fn a_task_that_has_done_its_work_is_ready() {
         check(Goal::Ready, &[(0, status(Phase::Finished, Some("exited with code 0"), None))], &Verdict::Done);
         check(Goal::Ready, &[(0, status(Phase::Finished, Some("exited with code 1"), None))], &failed());
+        let server = TaskStatus {
+            publish: vec!["8080:80".to_owned()],
+            ..status(Phase::Finished, Some("exited with code 0"), None)
+        };
+        check(Goal::Ready, &[(0, server)], &failed());
     }
 
     #[test]
@@ -191,8 +199,13 @@ mod tests {
         check(Goal::Ready, &[(0, crashed.clone()), (31, crashed.clone())], &failed());
         let looks = [(0, crashed.clone()), (20, crashed.clone()), (90, starting), (95, crashed)];
         check(Goal::Ready, &looks, &Verdict::Pending);
-        let no_image = status(Phase::Waiting, Some("could not start: no such image"), None);
-        check(Goal::Ready, &[(0, no_image.clone()), (7, no_image)], &failed());
+        for digest in [None, Some("of the former version")] {
+            let no_image = status(Phase::Waiting, Some("could not start: no such image"), digest);
+            let no_image = TaskStatus { is_held_up: true, ..no_image };
+            check(Goal::Ready, &[(0, no_image.clone()), (7, no_image)], &failed());
+        }
+        let ill = status(Phase::Waiting, Some("could not start: no such user"), None);
+        check(Goal::Ready, &[(0, ill.clone()), (7, ill)], &Verdict::Pending);
     }
 
     #[test]

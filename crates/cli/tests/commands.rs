@@ -30,6 +30,10 @@ fn main() -> ExitCode {
             Err(error) => error.exit(),
         };
     }
+    if arguments.first().is_some_and(|first| first == "fault") {
+        lith_cli::end_on_panic();
+        panic!("the world is upside down");
+    }
     if arguments.iter().any(|argument| argument == "--list") {
         // A runner that asks first, as cargo-nextest does: this is one test, and none is ignored.
         let list =
@@ -37,13 +41,19 @@ fn main() -> ExitCode {
         std::io::stdout().write_all(list.as_bytes()).unwrap();
         return ExitCode::SUCCESS;
     }
-    let cases: [(&str, fn()); 9] = [
+    let cases: [(&str, fn()); 15] = [
         ("deploy says what it does and where the job is", deploy_succeeds),
+        ("deploy plans again when the job has changed meanwhile", deploy_is_outrun),
         ("deploy says why a task fails, with its last lines", deploy_fails),
         ("interrupting deploy ends the waiting only", deploy_is_interrupted),
         ("mistakes in the job file are shown in their place", job_file_is_wrong),
         ("without a server the hint says how to start one", no_server),
         ("failures of the server are passed on", server_refuses),
+        ("rm goes on after a name that is unknown", remove_goes_on),
+        ("waiting turns on a terminal, and is silent without", waiting_is_shown),
+        ("bash completes names that only the server knows", names_are_completed),
+        ("a fault of lith itself has its own exit code", fault_is_said),
+        ("what has done its work is not called ready", deploy_of_work),
         ("a reader that goes away is no failure", reader_goes_away),
         ("exec hands over streams and the exit code", exec_passes_all),
         ("cp takes an archive apart", copy_out),
@@ -57,24 +67,65 @@ fn main() -> ExitCode {
 
 fn deploy_succeeds() {
     let world = World::new(|request, stream| match request {
-        "PUT /v1/jobs/hello?dry_run=true" | "PUT /v1/jobs/hello?dry_run=false" => {
-            answer(stream, 200, &plan())
-        }
+        "PUT /v1/jobs/hello?dry_run=true" | "PUT /v1/jobs/hello?if_version=0" => answer(stream, 200, &plan()),
         "GET /v1/jobs/hello" => answer(stream, 200, &detail("running", true, &Value::Null)),
         other => panic!("{other}"),
     });
     let mut output = world.lith(&["deploy", "hello.yaml"]);
     let said = String::from_utf8(std::mem::take(&mut output.stderr)).unwrap();
-    let links = "job hello, version 1\n  + web  is created\n  web  http://localhost:8080\n";
+    let links = "job hello, version 1\n  + web  is created\n  web  http://127.0.0.1:8080\n";
     check(&output, 0, links, "");
     // How long it took depends on the machine.
     assert!(said.starts_with("job hello is ready (") && said.ends_with("s)\n"), "{said}");
 }
 
+fn deploy_is_outrun() {
+    let plans = std::sync::atomic::AtomicU32::new(0);
+    let world = World::new(move |request, stream| match request {
+        "PUT /v1/jobs/hello?dry_run=true" => {
+            let count = plans.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let mut plan = plan();
+            plan["from_version"] = count.into();
+            plan["version"] = (count + 1).into();
+            answer(stream, 200, &plan);
+        }
+        "PUT /v1/jobs/hello?if_version=0" | "PUT /v1/jobs/hello?if_version=2" => answer(
+            stream,
+            409,
+            &json!({ "code": "E0003", "message": "job \"hello\" has changed", "hint": "plan it again" }),
+        ),
+        "PUT /v1/jobs/hello?if_version=1" => answer(stream, 200, &plan()),
+        other => panic!("{other}"),
+    });
+    let shown = |version| format!("job hello, version {version}\n  + web  is created\n");
+    let again = "the job has changed meanwhile: planned again\n";
+    check(
+        &world.lith(&["deploy", "--no-wait", "hello.yaml"]),
+        0,
+        &format!("{}{}", shown(1), shown(2)),
+        &format!("{again}deployed; `lith ps hello` shows how it goes\n"),
+    );
+    // From here on somebody is always faster.
+    let world = World::new(move |request, stream| match request {
+        "PUT /v1/jobs/hello?dry_run=true" => answer(stream, 200, &crate::plan()),
+        _ => answer(
+            stream,
+            409,
+            &json!({ "code": "E0003", "message": "job \"hello\" has changed", "hint": "plan it again" }),
+        ),
+    });
+    check(
+        &world.lith(&["deploy", "--no-wait", "hello.yaml"]),
+        1,
+        &shown(1).repeat(3),
+        &format!("{again}{again}error: job \"hello\" has changed [E0003]\nhint: plan it again\n"),
+    );
+}
+
 fn deploy_fails() {
     let world = World::new(|request, stream| match request {
         "GET /v1/jobs/hello" => answer(stream, 200, &detail("finished", false, &json!("exited with code 1"))),
-        "GET /v1/tasks/hello.main.0.web/logs?tail=10" => {
+        "GET /v1/tasks/hello.main.0.web/logs?tail=10&since_ms=70" => {
             let line =
                 |text: &str| json!({ "time": "2026-01-01T00:00:00Z", "stream": "stderr", "text": text });
             let lines = format!("{}\n{}\n", line("reading config"), line("no such variable: DB"));
@@ -153,7 +204,7 @@ fn server_refuses() {
         "DELETE /v1/jobs/shop" => answer(
             stream,
             404,
-            &json!({ "code": "E0002", "message": "job \"shop\" does not exist", "hint": "`lith job ls` lists them" }),
+            &json!({ "code": "E0002", "message": "there is no job \"shop\"", "hint": "`lith job ls` lists what is there" }),
         ),
         _ => answer(
             stream,
@@ -165,7 +216,7 @@ fn server_refuses() {
         &world.lith(&["rm", "shop"]),
         1,
         "",
-        "error: job \"shop\" does not exist [E0002]\nhint: `lith job ls` lists them\n",
+        "error: there is no job \"shop\" [E0002]\nhint: `lith job ls` lists what is there\n",
     );
     check(
         &world.lith(&["image", "ls"]),
@@ -174,6 +225,129 @@ fn server_refuses() {
         "error: the database is gone [E0009]\nhint: `lith explain E0009` says more\n\
          the server's log has the cause under request r1\n",
     );
+}
+
+/// A server that removes the job `hello` after some looks, and has never heard of another.
+fn removing(looks: u32) -> World {
+    let asked = std::sync::atomic::AtomicU32::new(0);
+    World::new(move |request, stream| match request {
+        "GET /v1/jobs" => answer(
+            stream,
+            200,
+            &json!([{
+                "name": "hello", "version": 1, "wanted": 1, "ready": 1, "created_ms": 0, "updated_ms": 0
+            }]),
+        ),
+        "DELETE /v1/jobs/hello" => answer(stream, 200, &detail("running", true, &Value::Null)["summary"]),
+        "GET /v1/tasks?job=hello" => {
+            let count = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let left = if count < looks { json!([task("stopping", false, &Value::Null)]) } else { json!([]) };
+            answer(stream, 200, &left);
+        }
+        _ => answer(stream, 404, &json!({ "code": "E0002", "message": "there is no such job" })),
+    })
+}
+
+fn remove_goes_on() {
+    check(
+        &removing(0).lith(&["rm", "helo", "hello", "zzz"]),
+        1,
+        "",
+        "error: there is no such job [E0002]\nhint: did you mean `hello`?\n\
+         error: there is no such job [E0002]\nhint: `lith job ls` lists what is there\n\
+         job hello is removed\n",
+    );
+}
+
+fn waiting_is_shown() {
+    // So many looks that the line is drawn in between.
+    const LOOKS: u32 = 10;
+    let turning = "removing job hello: task web is stopping";
+    for (option, is_shown) in [("--no-color", true), ("--quiet", false), ("--json", false)] {
+        let world = removing(LOOKS);
+        let line = format!("{} lith rm hello {option}", std::env::current_exe().unwrap().display());
+        let mut command = Command::new("script");
+        command.args(["-qec", &line, "/dev/null"]).current_dir(world.path(""));
+        command.env("LITH_RUN_DIR", world.path("")).env("TERM", "xterm");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = finish(command.spawn().unwrap());
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{option}: {said}");
+        assert_eq!(said.contains(turning), is_shown, "{option}: {said}");
+    }
+    check(&removing(LOOKS).lith(&["rm", "hello"]), 0, "", "job hello is removed\n");
+}
+
+fn names_are_completed() {
+    let world = World::new(|request, stream| match request {
+        "GET /v1/jobs" => answer(
+            stream,
+            200,
+            &json!([{
+                "name": "hello", "version": 1, "wanted": 1, "ready": 1, "created_ms": 0, "updated_ms": 0
+            }]),
+        ),
+        "GET /v1/tasks" => answer(stream, 200, &json!([task("running", true, &Value::Null)])),
+        "GET /v1/images" => answer(
+            stream,
+            200,
+            &json!([{
+                "digest": "sha256:00", "names": ["nginx:1", "hello:1"], "size_bytes": 1, "platform": "linux/amd64",
+                "is_used": false
+            }]),
+        ),
+        other => panic!("{other}"),
+    });
+    let complete = |words: &str| {
+        let program = std::env::current_exe().unwrap();
+        let script = format!(
+            "lith() {{ '{}' lith \"$@\"; }}; source <(lith completion bash); COMP_WORDS=({words}); \
+             COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _lith_names lith \"${{COMP_WORDS[COMP_CWORD]}}\" \
+             \"${{COMP_WORDS[COMP_CWORD - 1]}}\"; echo \"${{COMPREPLY[*]}}\"",
+            program.display()
+        );
+        let mut command = Command::new("bash");
+        command.args(["--norc", "-c", &script]).env("LITH_RUN_DIR", world.path(""));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = finish(command.spawn().unwrap());
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{words}");
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    };
+    assert_eq!(complete("lith rm ''"), "hello");
+    assert_eq!(complete("lith job show h"), "hello");
+    assert_eq!(complete("lith logs -f ''"), "hello hello/web");
+    assert_eq!(complete("lith restart hello hello/"), "hello/web");
+    assert_eq!(complete("lith image rm ngi"), "nginx:1");
+    assert_eq!(complete("lith compl"), "completion");
+    assert!(complete("lith logs --ti").contains("--timestamps"));
+    assert_eq!(complete("lith __"), "", "what is hidden is not offered");
+}
+
+fn fault_is_said() {
+    let output = Command::new(std::env::current_exe().unwrap()).arg("fault").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(
+        said.starts_with("error: lith has failed at ")
+            && said.contains(": the world is upside down [E0009]\n"),
+        "{said}"
+    );
+    assert!(said.ends_with("hint: report it with these words; `lith explain E0009` says more\n"), "{said}");
+}
+
+fn deploy_of_work() {
+    let world = World::new(|request, stream| match request {
+        "GET /v1/jobs/hello" => {
+            let mut detail = detail("finished", false, &json!("exited with code 0"));
+            detail["tasks"][0]["publish"] = json!([]);
+            answer(stream, 200, &detail);
+        }
+        _ => answer(stream, 200, &plan()),
+    });
+    let output = world.lith(&["deploy", "hello.yaml"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.starts_with("job hello has done its work ("), "{said}");
 }
 
 fn reader_goes_away() {
@@ -279,7 +453,7 @@ fn detail(phase: &str, is_ready: bool, why: &Value) -> Value {
         "restart": "always", "stop_grace_ms": 10_000
     });
     json!({
-        "summary": { "name": "hello", "version": 1, "wanted": 1, "ready": 0, "created_ms": 0, "updated_ms": 0 },
+        "summary": { "name": "hello", "version": 1, "wanted": 1, "ready": 0, "created_ms": 0, "updated_ms": 70 },
         "spec": { "name": "hello", "groups": { "main": { "count": 1, "tasks": { "web": spec } } } },
         "tasks": [task(phase, is_ready, why)]
     })

@@ -57,20 +57,26 @@ pub enum ChangeKind {
     Restart {
         /// The keys of the file that differ.
         keys: Vec<&'static str>,
+        /// How the number of its instances changes with it.
+        instances: Instances,
     },
     /// Nothing of it changed, but the number of instances.
-    Scale {
-        /// Instances so far.
-        from: u32,
-        /// Instances from now on.
-        to: u32,
-    },
+    Scale(Instances),
     /// It was stopped by a person; deploying starts it.
-    Start,
+    Start(Instances),
     /// It goes on as it is.
     Keep,
     /// It is not declared any more: stopped, and what it had is removed.
     Remove,
+}
+
+/// The number of instances of a task, before and after. What is above the new number is removed with its disks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instances {
+    /// So far.
+    pub from: u32,
+    /// From now on.
+    pub to: u32,
 }
 
 /// What a deployment does.
@@ -127,9 +133,8 @@ pub fn plan(current: Option<&Job>, spec: JobSpec, next: Incarnation) -> Plan {
         let kind = change_kind(before, declared, count);
         let incarnation = match (&kind, before) {
             // What was stopped may have finished before: only a new incarnation runs again.
-            (ChangeKind::Create { .. } | ChangeKind::Restart { .. } | ChangeKind::Start, _) | (_, None) => {
-                next
-            }
+            (ChangeKind::Create { .. } | ChangeKind::Restart { .. } | ChangeKind::Start(_), _)
+            | (_, None) => next,
             (_, Some((.., desire))) => desire.incarnation,
         };
         desires.insert(key, Desire { incarnation, run: true });
@@ -160,12 +165,13 @@ fn change_kind(
         return ChangeKind::Create { count };
     };
     let keys = changed_keys(task, declared);
+    let instances = Instances { from: group.count, to: count };
     if !keys.is_empty() {
-        ChangeKind::Restart { keys }
+        ChangeKind::Restart { keys, instances }
     } else if !desire.run {
-        ChangeKind::Start
-    } else if group.count != count {
-        ChangeKind::Scale { from: group.count, to: count }
+        ChangeKind::Start(instances)
+    } else if instances.from != instances.to {
+        ChangeKind::Scale(instances)
     } else {
         ChangeKind::Keep
     }

@@ -21,6 +21,12 @@ pub const MEMORY_MIN: Bytes = Bytes(64 << 20);
 pub const MEMORY_MAX: Bytes = Bytes(4 << 40);
 /// Memory of a task that does not say: enough for most small servers; the balloon returns what is not used.
 pub const MEMORY_DEFAULT: Bytes = Bytes(256 << 20);
+/// Most ports that a task declares, and most that it publishes: a range is one rule in a later version; a list this long
+/// is a range.
+pub const PORTS_MAX: usize = 100;
+/// Least processor time: one millisecond in each tenth of a second, the smallest quota that Linux accepts
+/// (`min_cfs_quota_period` in `kernel/sched/core.c`).
+pub const CPUS_MIN: CpuMillis = CpuMillis(10);
 /// Most virtual processors, in thousandths: what QEMU's `microvm` accepts.
 pub const CPUS_MAX: CpuMillis = CpuMillis(64_000);
 /// Processors of a task that does not say: as in a container, what the machine has, up to two.
@@ -194,9 +200,10 @@ pub struct TaskSpec {
     pub memory: Bytes,
     /// Ceiling of its processor time.
     pub cpus: CpuMillis,
-    /// Ports that it listens on, for tasks that will connect to it.
+    /// Ports that it listens on, for tasks that will connect to it: in order and each once, for the order in which they
+    /// were written must not make for a difference.
     pub ports: Vec<Port>,
-    /// Ports offered on the node.
+    /// Ports offered on the node, in order and each once.
     pub publish: Vec<Publish>,
     /// What happens when it ends.
     pub restart: RestartPolicy,

@@ -11,3 +11,4 @@ pub mod place;
 pub mod slot;
 pub mod task;
 pub mod time;
+pub mod value;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use lith_api::client::Client;
 use lith_api::error::{Code, Failure};
 use lith_api::node::Version;
-use lith_cli::UpArgs;
+use lith_cli::{Spinner, UpArgs};
 
 use crate::up;
 
@@ -70,6 +70,7 @@ pub fn up(args: &UpArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| failed("start threads", error))?;
+    let _spinner = Spinner::new(args.manner.talk, "starting lith");
     runtime.block_on(wait(child, &Client::new(&layout.socket()), &path, start))
 }
 

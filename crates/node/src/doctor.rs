@@ -45,6 +45,18 @@ impl Doctor {
         checks.unwrap_or_else(|error| vec![failed("doctor", &format!("a check failed: {error}"), None)])
     }
 
+    /// What else of this machine may keep published ports from being reached, in sentences.
+    pub async fn firewalls(&self) -> Vec<String> {
+        let findings = tokio::task::spawn_blocking(network::hindrances).await.unwrap_or_default();
+        let warnings = findings.into_iter().filter(|finding| finding.severity == network::Severity::Warning);
+        warnings
+            .map(|finding| {
+                let hint = finding.hint.map_or(String::new(), |hint| format!("; {hint}"));
+                format!("published ports may not be reached from other machines: {}{hint}", finding.text)
+            })
+            .collect()
+    }
+
     /// Every check, on the calling thread.
     #[must_use]
     pub fn examine_blocking(&self) -> Vec<Check> {

@@ -13,7 +13,7 @@ use lith_api::client::Client;
 use lith_api::error::{Code, Failure};
 use lith_api::node::{Down, Version};
 use lith_api::task::Phase;
-use lith_cli::{DownArgs, Spinner, Talk};
+use lith_cli::{DownArgs, Spinner};
 use tokio::sync::watch;
 
 use crate::agent::{Agent, AgentConfig, DrainError};
@@ -39,7 +39,7 @@ pub async fn down(
 ) -> Result<(), Failure> {
     up::require_root()?;
     let layout = Layout::new(&up::absolute(&args.data_dir)?, &up::absolute(&args.run_dir)?);
-    let spinner = Spinner::new(if args.quiet { Talk::Quiet } else { Talk::Progress }, "stopping lith");
+    let spinner = Spinner::new(args.manner.talk, "stopping lith");
     ask(&layout, &spinner).await?;
     let has_data = layout.data.try_exists().map_err(|error| {
         Failure::new(Code::Machine, format!("cannot look at {}: {error}", layout.data.display()))

@@ -2,22 +2,28 @@
 //!
 //! Handlers translate: request to call, result to JSON. They decide nothing.
 
+mod events;
 mod failure;
 mod images;
 mod jobs;
 mod node;
+mod request;
 mod tasks;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::{delete, get, post, put};
+use axum::routing::get;
+use axum::{Json, Router};
 use lith_api::agent::Observed;
 use lith_api::error::Failure;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 use utoipa::OpenApi;
+use utoipa::openapi::path::{HttpMethod, Operation};
+use utoipa::openapi::{self, Response};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::agent::AgentHandle;
 use crate::images::Images;
@@ -25,6 +31,9 @@ use crate::server::Server;
 
 /// Largest JSON request: a job file of a megabyte, in its wire form, with room.
 const REQUEST_BYTES_MAX: usize = 8 << 20;
+
+/// Where the API describes itself.
+const DESCRIPTION_PATH: &str = "/v1/openapi.json";
 
 /// What handlers have at hand.
 #[derive(Debug, Clone)]
@@ -66,81 +75,81 @@ pub struct Down {
     pub outcome: watch::Receiver<Option<lith_api::node::Down>>,
 }
 
-/// The description of the API, made from the handlers.
+/// What the description of the API begins with; the router adds its routes.
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "lith", description = "The API of a lith server."),
-    paths(
-        node::version,
-        node::doctor,
-        node::events,
-        node::down,
-        jobs::list,
-        jobs::show,
-        jobs::deploy,
-        jobs::remove,
-        jobs::ask,
-        tasks::list,
-        tasks::logs,
-        tasks::exec,
-        tasks::copy_out,
-        tasks::copy_in,
-        tasks::stats,
-        images::list,
-        images::show,
-        images::remove,
-        images::collect,
-        images::verify,
-        images::pull,
-        images::load,
-        images::registries,
-        images::allow_plain_http,
-        images::refuse_plain_http,
-        images::login,
-        images::logout,
+    info(
+        title = "lith",
+        description = "The API of a lith server. Every failure has a `Failure` as its body; its `code` decides the status."
     ),
-    components(schemas(lith_api::error::Failure, lith_api::image::Progress, lith_api::event::Event))
+    components(schemas(Failure, lith_api::error::Code))
 )]
-pub struct Description;
+struct Head;
 
 /// The router of version 1.
 pub fn router(context: Context) -> Router {
-    let routes = Router::new()
-        .route("/version", get(node::version))
-        .route("/doctor", get(node::doctor))
-        .route("/openapi.json", get(node::description))
-        .route("/events", get(node::events))
-        .route("/down", post(node::down))
-        .route("/jobs", get(jobs::list))
-        .route("/jobs/{job}", get(jobs::show).put(jobs::deploy).delete(jobs::remove))
-        .route("/jobs/{job}/ask", post(jobs::ask))
-        .route("/tasks", get(tasks::list))
-        .route("/tasks/{task}/logs", get(tasks::logs))
-        .route("/tasks/{task}/exec", post(tasks::exec))
-        .route("/tasks/{task}/stats", get(tasks::stats))
-        .route("/images", get(images::list))
-        .route("/images/gc", post(images::collect))
-        .route("/images/pull", post(images::pull))
-        .route("/images/{image}", get(images::show).delete(images::remove))
-        .route("/images/{image}/verify", post(images::verify))
-        .route("/registries", get(images::registries))
-        .route(
-            "/registries/{host}/plain-http",
-            put(images::allow_plain_http).delete(images::refuse_plain_http),
-        )
-        .route("/registries/{host}", put(images::login))
-        .route("/registries/{host}", delete(images::logout))
-        .layer(axum::extract::DefaultBodyLimit::max(REQUEST_BYTES_MAX));
-    // Archives stream to where they belong and are bounded there.
-    let streams = Router::new()
-        .route("/tasks/{task}/archive", get(tasks::copy_out).put(tasks::copy_in))
-        .route("/images/load", post(images::load))
-        .layer(axum::extract::DefaultBodyLimit::disable());
-    Router::new()
-        .nest(lith_api::PREFIX, routes.merge(streams))
+    routes()
+        .0
+        // Made anew each time: hardly ever asked for, and too large to keep.
+        .route(DESCRIPTION_PATH, get(|| std::future::ready(Json(routes().1))))
         .fallback(failure::no_such_path)
         .method_not_allowed_fallback(failure::no_such_path)
+        .layer(axum::middleware::from_fn(request::named))
         .with_state(context)
+}
+
+/// Every route and the description of them all: one list makes both, so that neither can lack what the other has.
+fn routes() -> (Router<Context>, openapi::OpenApi) {
+    let bounded = OpenApiRouter::with_openapi(Head::openapi())
+        .routes(routes!(node::version))
+        .routes(routes!(node::doctor))
+        .routes(routes!(node::down))
+        .routes(routes!(events::events))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::show, jobs::deploy, jobs::remove))
+        .routes(routes!(jobs::ask))
+        .routes(routes!(tasks::list))
+        .routes(routes!(tasks::logs))
+        .routes(routes!(tasks::exec))
+        .routes(routes!(tasks::stats))
+        .routes(routes!(images::list))
+        .routes(routes!(images::collect))
+        .routes(routes!(images::pull))
+        .routes(routes!(images::show, images::remove))
+        .routes(routes!(images::verify))
+        .routes(routes!(images::registries))
+        .routes(routes!(images::allow_plain_http, images::refuse_plain_http))
+        .routes(routes!(images::login, images::logout))
+        .layer(axum::extract::DefaultBodyLimit::max(REQUEST_BYTES_MAX));
+    // Archives stream to where they belong and are bounded there.
+    let streams = OpenApiRouter::new()
+        .routes(routes!(tasks::copy_out, tasks::copy_in))
+        .routes(routes!(images::load))
+        .layer(axum::extract::DefaultBodyLimit::disable());
+    let (router, mut description) = bounded.merge(streams).split_for_parts();
+    let own = Operation::builder()
+        .summary(Some("The description of this API."))
+        .operation_id(Some("description"))
+        .response("200", Response::builder().description("OpenAPI 3.1"));
+    description.paths.add_path_operation(DESCRIPTION_PATH, vec![HttpMethod::Get], own);
+    for path in description.paths.paths.values_mut() {
+        let operations =
+            [&mut path.get, &mut path.put, &mut path.post, &mut path.delete].into_iter().flatten();
+        for operation in operations {
+            operation.responses.responses.insert("default".to_owned(), failed().into());
+        }
+    }
+    (router, description)
+}
+
+/// How every request may fail.
+fn failed() -> Response {
+    let schema = openapi::Ref::from_schema_name("Failure");
+    let content = openapi::Content::builder().schema(Some(schema));
+    Response::builder()
+        .description("what failed, why, and what to do next")
+        .content("application/json", content.build())
+        .build()
 }
 
 /// Listens on `socket`, for root alone, replacing what an earlier daemon left there.
@@ -176,10 +185,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_path_of_the_router_is_described() {
-        let described = Description::openapi().to_json().unwrap();
-        for path in ["/v1/jobs/{job}", "/v1/tasks/{task}/exec", "/v1/images/load", "/v1/events"] {
-            assert!(described.contains(&format!("\"{path}\"")), "{path}");
+    fn the_description_is_whole() {
+        let description = serde_json::to_value(routes().1).unwrap();
+        let mut described = Vec::new();
+        for (path, operations) in description["paths"].as_object().unwrap() {
+            for (method, operation) in operations.as_object().unwrap() {
+                described.push(format!("{method} {path}"));
+                let failure =
+                    &operation["responses"]["default"]["content"]["application/json"]["schema"]["$ref"];
+                assert_eq!(failure, "#/components/schemas/Failure", "{method} {path}");
+                for name in path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
+                    let parameters = operation["parameters"].as_array().unwrap();
+                    assert!(
+                        parameters.iter().any(|parameter| parameter["name"] == name),
+                        "{method} {path}: {name}"
+                    );
+                }
+            }
+        }
+        assert!(described.contains(&format!("get {DESCRIPTION_PATH}")), "{described:?}");
+        // Every reference leads somewhere.
+        let text = description.to_string();
+        for (_, rest) in
+            text.match_indices("\"#/components/schemas/").map(|(at, found)| text.split_at(at + found.len()))
+        {
+            let name = rest.split('"').next().unwrap();
+            assert!(description["components"]["schemas"].get(name).is_some(), "no schema {name}");
         }
     }
 }

@@ -5,28 +5,32 @@ use std::process::ExitCode;
 
 use lith_api::client::Client;
 use lith_api::error::{Code, Failure};
-use lith_cli::{DoctorArgs, DownArgs, Format, Invocation, Spinner, Talk};
+use lith_cli::{DoctorArgs, DownArgs, Format, Invocation, Manner, Spinner};
 use lith_node::doctor::Doctor;
 use lith_node::layout::Layout;
 use lith_node::{detach, down, shim, up};
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args();
+    let mut arguments = std::env::args_os();
     // Before the grammar of all commands is built: a supervisor must stay small.
-    if arguments.nth(1).as_deref() == Some(shim::SUBCOMMAND) {
+    if arguments.nth(1).is_some_and(|first| first == shim::SUBCOMMAND) {
         set_umask();
-        return lith_vmm::shim::main(&arguments.collect::<Vec<_>>());
+        let words = arguments.map(|word| word.to_string_lossy().into_owned());
+        return lith_vmm::shim::main(&words.collect::<Vec<_>>());
     }
     let invocation = lith_cli::parse();
+    if !matches!(&invocation, Invocation::Up(args) if !args.detach) {
+        lith_cli::end_on_panic();
+    }
     // The files that a person copies out of a task are made by that person's rules.
     if !matches!(invocation, Invocation::Client(_)) {
         set_umask();
     }
     match invocation {
         Invocation::Client(command) => lith_cli::run(command),
-        Invocation::Up(args) if args.detach => finish(detach::up(&args)),
-        Invocation::Up(args) => finish(up::up(&args)),
-        Invocation::Down(args) => finish(run_down(&args)),
+        Invocation::Up(args) if args.detach => finish(detach::up(&args), args.manner),
+        Invocation::Up(args) => finish(up::up(&args), args.manner),
+        Invocation::Down(args) => finish(run_down(&args), args.manner),
         Invocation::Doctor(args) => run_doctor(&args),
     }
 }
@@ -37,10 +41,10 @@ fn set_umask() {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
 }
 
-fn finish(result: Result<(), Failure>) -> ExitCode {
+fn finish(result: Result<(), Failure>, manner: Manner) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => lith_cli::report(&failure),
+        Err(failure) => lith_cli::report(&failure, manner),
     }
 }
 
@@ -48,8 +52,7 @@ fn run_doctor(args: &DoctorArgs) -> ExitCode {
     let examine = || {
         up::require_root()?;
         let layout = Layout::new(&up::absolute(&args.data_dir)?, &up::absolute(&args.run_dir)?);
-        let talk = if args.quiet || args.json { Talk::Quiet } else { Talk::Progress };
-        let _spinner = Spinner::new(talk, "looking at this machine");
+        let _spinner = Spinner::new(args.manner.talk, "looking at this machine");
         // A daemon that runs knows best with which kernel and network it does.
         let runtime = runtime()?;
         match runtime.block_on(Client::new(&layout.socket()).get("/v1/doctor")) {
@@ -62,8 +65,8 @@ fn run_doctor(args: &DoctorArgs) -> ExitCode {
     };
     let format = if args.json { Format::Json } else { Format::Text };
     match examine() {
-        Ok(checks) => lith_cli::print_checks(&checks, format),
-        Err(failure) => lith_cli::report(&failure),
+        Ok(checks) => lith_cli::print_checks(&checks, format, args.manner),
+        Err(failure) => lith_cli::report(&failure, args.manner),
     }
 }
 

@@ -4,7 +4,9 @@
 //! writes one transaction and hands the agent its part. Database calls block and run on blocking threads.
 
 mod desired;
+pub(crate) mod events;
 mod status;
+pub(crate) mod warnings;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,13 +21,21 @@ use lith_core::name::{JobName, NodeName};
 use lith_core::place;
 use lith_core::task::Incarnation;
 use lith_store::{Store, StoreError, StoredJob, World, Write};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 
 use crate::chain::chain;
 use crate::clock;
 
-/// Events that a slow watcher may lag behind before it misses some; it is told that it did.
-const EVENTS_BUFFERED: usize = 256;
+/// What is done with a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carry {
+    /// It is only shown.
+    Nothing,
+    /// It is carried out, whatever the job is now.
+    Out,
+    /// It is carried out if the job is still at this version: what was shown is what is done.
+    OutAt(u64),
+}
 
 /// The server of a cluster.
 #[derive(Debug)]
@@ -34,7 +44,8 @@ pub struct Server {
     node: NodeName,
     desired: watch::Sender<Arc<Desired>>,
     observed: watch::Receiver<Arc<Observed>>,
-    events: broadcast::Sender<Event>,
+    /// The id of the last stored event: it only wakes those who read them from the database.
+    last_event: watch::Sender<u64>,
 }
 
 impl Server {
@@ -49,8 +60,8 @@ impl Server {
         observed: watch::Receiver<Arc<Observed>>,
     ) -> Result<Self, StoreError> {
         let world = store.world()?;
-        let events = broadcast::Sender::new(EVENTS_BUFFERED);
-        let server = Self { store: Mutex::new(store), node, desired, observed, events };
+        let last_event = watch::Sender::new(store.last_event()?);
+        let server = Self { store: Mutex::new(store), node, desired, observed, last_event };
         server.converge(world)?;
         Ok(server)
     }
@@ -84,7 +95,7 @@ impl Server {
         self: &Arc<Self>,
         name: String,
         spec: lith_api::job::JobSpec,
-        is_dry: bool,
+        carry: Carry,
     ) -> Result<Plan, Failure> {
         let spec = JobSpec::try_from(&spec).map_err(|error| {
             Failure::new(Code::Invalid, format!("the job is not valid: {}", chain(&error)))
@@ -93,10 +104,10 @@ impl Server {
             let message = format!("the request is for job \"{name}\" but declares job \"{}\"", spec.name);
             return Err(Failure::new(Code::Invalid, message));
         }
-        self.blocking(move |server| server.deploy_blocking(spec, is_dry)).await
+        self.blocking(move |server| server.deploy_blocking(spec, carry)).await
     }
 
-    fn deploy_blocking(&self, spec: JobSpec, is_dry: bool) -> Result<Plan, Failure> {
+    fn deploy_blocking(&self, spec: JobSpec, carry: Carry) -> Result<Plan, Failure> {
         let mut store = self.store();
         let world = store.world().map_err(|error| database(&error))?;
         let jobs = || world.jobs.values().map(|stored| &stored.job);
@@ -107,14 +118,21 @@ impl Server {
             );
         }
         let current = world.jobs.get(&spec.name).map(|stored| &stored.job);
+        let from_version = current.map_or(0, |job| job.version);
+        if let Carry::OutAt(version) = carry
+            && version != from_version
+        {
+            return Err(moved_on(&spec.name, version, from_version));
+        }
         let plan = deploy::plan(current, spec, next(&world));
         let answer = Plan {
             job: plan.job.spec.name.to_string(),
+            from_version,
             version: plan.job.version,
             changes: plan.changes.iter().map(Change::from).collect(),
             warnings: vec![],
         };
-        if !is_dry && (!plan.is_empty() || current.is_none()) {
+        if carry != Carry::Nothing && (!plan.is_empty() || current.is_none()) {
             let message = format!("version {} was deployed", plan.job.version);
             let event = job_event(&plan.job.spec.name, "deployed", message);
             self.commit(&mut store, vec![plan.job], vec![], event).map_err(|error| database(&error))?;
@@ -143,7 +161,7 @@ impl Server {
         let write = Write { put, delete, placements, events: vec![event] };
         let (_, events) = store.write(&write, now)?;
         self.desired.send_replace(Arc::new(desired::of(&store.world()?, &self.node)));
-        self.publish(events);
+        self.announce(&events);
         Ok(())
     }
 
@@ -252,20 +270,6 @@ impl Server {
         tasks.map(|task| task.spec.image.clone()).collect()
     }
 
-    /// Events from now on. The receiver learns when it was too slow.
-    #[must_use]
-    pub fn watch_events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
-    }
-
-    /// Events that were stored after `id`.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn events_after(self: &Arc<Self>, id: u64) -> Result<Vec<Event>, Failure> {
-        self.blocking(move |server| server.store().events_after(id).map_err(|error| database(&error))).await
-    }
-
     /// Tells of each change of phase, for as long as the agent lives.
     pub async fn narrate(self: Arc<Self>) {
         let mut observed = self.observed.clone();
@@ -280,21 +284,26 @@ impl Server {
             let stored = self
                 .blocking(move |server| {
                     let write = Write { events, ..Write::default() };
-                    server.store().write(&write, clock::now()).map_err(|error| database(&error))
+                    let (_, events) =
+                        server.store().write(&write, clock::now()).map_err(|error| database(&error))?;
+                    server.announce(&events);
+                    Ok(())
                 })
                 .await;
-            match stored {
-                Ok((_, events)) => self.publish(events),
-                Err(failure) => tracing::error!(error = %failure.message, "events were not stored"),
+            if let Err(failure) = stored {
+                tracing::error!(error = %failure.message, "events were not stored");
             }
         }
     }
 
-    fn publish(&self, events: Vec<Event>) {
-        for event in events {
-            // Fails only when nobody watches.
-            let _ = self.events.send(event);
-        }
+    /// Wakes those who watch. In whatever order two calls come, nobody goes back.
+    fn announce(&self, events: &[Event]) {
+        let Some(last) = events.last().map(|event| event.id) else { return };
+        self.last_event.send_if_modified(|told| {
+            let is_newer = last > *told;
+            *told = last.max(*told);
+            is_newer
+        });
     }
 
     fn store(&self) -> std::sync::MutexGuard<'_, Store> {
@@ -318,12 +327,22 @@ fn find(store: &mut Store, name: &str) -> Result<StoredJob, Failure> {
     let mut world = store.world().map_err(|error| database(&error))?;
     let found = name.parse::<JobName>().ok().and_then(|name| world.jobs.remove(&name));
     found.ok_or_else(|| {
-        Failure::new(Code::NotFound, format!("there is no job \"{name}\"")).hint("see `lith job ls`")
+        Failure::new(Code::NotFound, format!("there is no job \"{name}\""))
+            .hint("`lith job ls` lists what is there")
     })
 }
 
+fn moved_on(job: &JobName, planned: u64, now: u64) -> Failure {
+    let state = |version| match version {
+        0 => "it did not exist".to_owned(),
+        version => format!("it was at version {version}"),
+    };
+    let now = if now == 0 { "it is removed".to_owned() } else { format!("it is at version {now}") };
+    let message = format!("job \"{job}\" has changed since it was planned: {}, now {now}", state(planned));
+    Failure::new(Code::Conflict, message).hint("plan it again, and deploy what that shows")
+}
+
 fn database(error: &StoreError) -> Failure {
-    tracing::error!(error = %chain(error), "the database failed");
     Failure::new(Code::Internal, chain(error)).hint("see the log of `lith up`")
 }
 

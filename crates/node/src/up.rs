@@ -379,6 +379,7 @@ pub fn defaults(data_dir: &Path, run_dir: &Path, kernel: Option<&Path>) -> UpArg
         kernel: kernel.map(Path::to_owned),
         trust_database: false,
         detach: false,
+        manner: lith_cli::Manner::default(),
         log: None,
     }
 }

@@ -15,9 +15,6 @@ mod render;
 /// Most diagnostics of one file: nobody reads more, and a hostile file must not make a report larger than itself.
 pub const DIAGNOSTICS_MAX: usize = 50;
 
-/// Longest piece of the file repeated in a message, in characters; the line itself is shown below anyway.
-const QUOTED_CHARS_MAX: usize = 60;
-
 /// Longest part of a line kept on either side of a mark, in characters: any line written by hand is kept whole.
 const EXCERPT_CHARS_MAX: usize = 1000;
 
@@ -66,6 +63,8 @@ macro_rules! codes {
 }
 
 codes! {
+    /// The file is not UTF-8.
+    Encoding = "encoding",
     /// The text is not YAML.
     Syntax = "syntax",
     /// The file, or what its aliases expand to, is too large.
@@ -224,27 +223,6 @@ pub enum Colour {
     Ansi,
     /// Text alone, for files and pipes.
     None,
-}
-
-/// Text of the file as it is repeated in a message: on one line, in backquotes, cut where it is long.
-pub(crate) fn quoted(text: &str) -> String {
-    if text.is_empty() {
-        return String::from("`\"\"`");
-    }
-    let mut shown = String::from("`");
-    for (index, character) in text.chars().enumerate() {
-        if index == QUOTED_CHARS_MAX {
-            shown.push('…');
-            break;
-        }
-        match character {
-            '"' | '\'' | '\\' => shown.push(character),
-            // What is invisible, or changes the direction of writing, would make the message lie.
-            _ => shown.extend(character.escape_debug()),
-        }
-    }
-    shown.push('`');
-    shown
 }
 
 /// Collects what is found, in any order.

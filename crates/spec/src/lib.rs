@@ -12,5 +12,5 @@ mod value;
 mod write;
 
 pub use diagnostic::{Code, Colour, DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Severity};
-pub use read::{Reading, check, read};
+pub use read::{Reading, check, check_bytes, read};
 pub use write::to_yaml;

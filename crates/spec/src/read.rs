@@ -9,10 +9,12 @@ use std::str::FromStr;
 
 use lith_core::job::{COUNT_MAX, GroupSpec, JobSpec, MEMBERS_MAX, RestartPolicy, TaskSpec};
 use lith_core::name::{GroupName, NameError, TaskName, check_label, nearest_label};
+use lith_core::value::{quoted, restart};
 
-use crate::diagnostic::{Code, Diagnostics, Reporter, quoted};
+use crate::diagnostic::{Code, Diagnostics, Reporter};
 use crate::document::load::load;
 use crate::document::{Entry, Key, Kind, Node, Span};
+use crate::value::coded;
 
 mod collision;
 mod fields;
@@ -55,6 +57,28 @@ pub fn check(file_name: &str, text: &str) -> Reading {
     let diagnostics = reporter.finish(file_name, text);
     assert!(job.is_some() || diagnostics.has_errors(), "a file is refused only with a reason");
     Reading { job, diagnostics }
+}
+
+/// Reads a job file that may not be text at all; else as [`check`].
+#[must_use]
+pub fn check_bytes(file_name: &str, bytes: &[u8]) -> Reading {
+    let valid = match std::str::from_utf8(bytes) {
+        Ok(text) => return check(file_name, text),
+        Err(error) => error.valid_up_to(),
+    };
+    let mut reporter = Reporter::default();
+    let is_utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
+    let hint = if is_utf16 {
+        "it looks like UTF-16: save the file as UTF-8"
+    } else {
+        "save the file as UTF-8; an editor shows its encoding when it is opened"
+    };
+    let message = format!("the file is not UTF-8 text: byte {:#04x} cannot stand here", bytes[valid]);
+    // What is before the place is the same in both; the place itself is one replacement character.
+    let shown = String::from_utf8_lossy(bytes);
+    let span = Span { start: valid, end: valid + char::REPLACEMENT_CHARACTER.len_utf8() };
+    reporter.error(Code::Encoding, span, message, hint);
+    Reading { job: None, diagnostics: reporter.finish(file_name, &shown) }
 }
 
 fn load_root(text: &str, reporter: &mut Reporter) -> Option<Rc<Node>> {
@@ -166,7 +190,8 @@ fn group(entry: &Entry, published: &mut Published, reporter: &mut Reporter) -> O
     let mut fields = Fields::new(Level::Group, entries, reporter);
     let count =
         fields.parse("count", reporter, |text| crate::value::number::count(text, COUNT_MAX)).unwrap_or(1);
-    let restart = fields.parse("restart", reporter, crate::value::restart::parse).unwrap_or_default();
+    let restart =
+        fields.parse("restart", reporter, coded(Code::BadRestart, restart::parse)).unwrap_or_default();
     let Some(tasks) = fields.take("tasks") else {
         let message = format!("the group {} has no tasks", quoted(&entry.key.text));
         let hint = "add `tasks:` with a name and an `image` for each";

@@ -368,3 +368,25 @@ fn unknown_escape() {
       |      ^
     "#);
 }
+
+#[test]
+fn a_file_that_is_no_utf8_is_refused_at_its_place() {
+    let refused = |bytes: &[u8]| {
+        let reading = lith_spec::check_bytes("job.yaml", bytes);
+        assert_eq!(reading.job, None);
+        reading.diagnostics.render(lith_spec::Colour::None)
+    };
+    insta::assert_snapshot!(refused(b"job: hello\ntasks:\n  web: { image: caf\xe9 }\n"), @r"
+    error: the file is not UTF-8 text: byte 0xe9 cannot stand here
+     --> job.yaml:3:20
+      |
+    3 |   web: { image: caf� }
+      |                    ^
+      |
+      = hint: save the file as UTF-8; an editor shows its encoding when it is opened
+    ");
+    let utf16: Vec<u8> =
+        [0xff, 0xfe].into_iter().chain("job: x".encode_utf16().flat_map(u16::to_le_bytes)).collect();
+    assert!(refused(&utf16).contains("it looks like UTF-16"), "{}", refused(&utf16));
+    assert!(lith_spec::check_bytes("job.yaml", b"job: x\ntasks: { t: { image: x } }\n").job.is_some());
+}

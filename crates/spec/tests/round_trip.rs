@@ -90,6 +90,7 @@ fn task() -> impl Strategy<Value = TaskSpec> {
         working_dir: process.5,
         memory: machine.0,
         cpus: machine.1,
+        // In the order of the keys, which is that of the valid form.
         ports: machine.2.into_keys().map(|(number, transport)| Port { number, transport }).collect(),
         publish: Vec::new(),
         restart: machine.3,
@@ -119,6 +120,7 @@ fn publish_in_first_group(
             publish.push(one);
         }
     }
+    publish.sort();
     if publish.is_empty() {
         return;
     }

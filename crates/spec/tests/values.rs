@@ -65,7 +65,7 @@ fn the_whole_task_survives_writing() {
         working_dir: /srv
         memory: 1536M
         cpus: 0.5
-        ports: [ 80, 53/udp ]
+        ports: [ 53/udp, 80 ]
         publish: [ "8080:8080", "127.0.0.1:53:53/udp" ]
         restart: on-failure:3
         stop_signal: SIGTERM

@@ -197,6 +197,31 @@ impl Store {
             .map_err(failed("raise the version"))
     }
 
+    /// The id of the last event that was ever stored; 0 when there was none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn last_event(&mut self) -> Result<u64, StoreError> {
+        self.event_id("select coalesce(max(id), 0) from event", [])
+    }
+
+    /// The id of the last event before the first one at or after a time; that of the last one when none is.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn last_event_before(&mut self, time: Time) -> Result<u64, StoreError> {
+        let query =
+            "select coalesce((select min(id) - 1 from event where time_ms >= ?1), max(id), 0) from event";
+        self.event_id(query, [to_sql(time.0)])
+    }
+
+    fn event_id(&mut self, query: &str, parameters: impl rusqlite::Params) -> Result<u64, StoreError> {
+        self.connection
+            .query_row(query, parameters, |row| row.get::<_, i64>(0))
+            .map(i64::cast_unsigned)
+            .map_err(failed("read the events' ids"))
+    }
+
     /// The events after `id`, oldest first, at most [`EVENTS_BATCH_MAX`].
     ///
     /// # Errors

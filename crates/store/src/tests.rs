@@ -28,7 +28,7 @@ fn job(name: &str) -> Job {
         stop_grace: STOP_GRACE_DEFAULT,
     };
     let tasks = BTreeMap::from([("web".parse().unwrap(), task)]);
-    let groups = BTreeMap::from([("main".parse().unwrap(), GroupSpec { count: 2, tasks })]);
+    let groups = BTreeMap::from([("main".parse().unwrap(), GroupSpec { count: 1, tasks })]);
     plan(None, JobSpec { name: name.parse().unwrap(), groups }, Incarnation(1)).job
 }
 
@@ -94,6 +94,20 @@ fn events_do_not_change_the_version_and_are_bounded() {
     let first = store.events_after(0).unwrap();
     assert_eq!((first[0].id, first.len()), (11, EVENTS_BATCH_MAX as usize));
     assert_eq!(store.events_after(EVENTS_MAX + 8).unwrap().len(), 2);
+    assert_eq!(store.last_event().unwrap(), EVENTS_MAX + 10);
+}
+
+#[test]
+fn events_are_found_by_their_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&folder.path().join("lith.db")).unwrap();
+    assert_eq!((store.last_event().unwrap(), store.last_event_before(Time(5)).unwrap()), (0, 0));
+    for time in [10, 20, 20, 30] {
+        store.write(&Write { events: vec![event("x")], ..Write::default() }, Time(time)).unwrap();
+    }
+    for (time, before) in [(0, 0), (10, 0), (11, 1), (20, 1), (21, 3), (30, 3), (31, 4)] {
+        assert_eq!(store.last_event_before(Time(time)).unwrap(), before, "{time}");
+    }
 }
 
 #[test]

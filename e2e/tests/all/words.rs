@@ -74,27 +74,37 @@ error: `64X` is not a size
 
 /// As a user who may nothing: `nobody`.
 fn not_root(world: &World) {
-    // The build folder may be closed to others.
-    let program = world.path("lith");
-    std::fs::copy(assets::lith(), &program).unwrap();
-    let as_nobody = |arguments: &[&str]| {
-        let mut command = std::process::Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program).args(arguments);
-        command.arg("--run-dir").arg(world.path("run")).current_dir("/");
-        world.host.finish(command, b"")
-    };
     check(
         world,
-        &as_nobody(&["up", "--data-dir", &world.data_dir.to_string_lossy()]),
+        &as_nobody(world, &["up", "--data-dir", &world.data_dir.to_string_lossy()]),
         1,
         "error: lith must run as root: it makes network devices and jails [E0007]\n\
          hint: run it with sudo, or as a system service\n",
     );
 }
 
+/// Runs a command as a user who may nothing.
+fn as_nobody(world: &World, arguments: &[&str]) -> Output {
+    // The build folder may be closed to others.
+    let program = world.path("lith");
+    if !program.exists() {
+        std::fs::copy(assets::lith(), &program).unwrap();
+    }
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program).args(arguments);
+    command.arg("--run-dir").arg(world.path("run")).current_dir("/");
+    world.host.finish(command, b"")
+}
+
 #[test]
 fn what_a_server_refuses() {
     let mut world = World::start(&["busybox"]);
+    check(
+        &world,
+        &as_nobody(&world, &["ps"]),
+        1,
+        "error: not allowed to talk to the server on RUN/lith.sock [E0006]\nhint: run this command as root\n",
+    );
     unknown(&world);
     ports(&world);
     archives(&world);
@@ -113,13 +123,18 @@ fn what_a_server_refuses() {
 }
 
 fn unknown(world: &World) {
-    let missing = "error: job \"shop\" does not exist [E0002]\nhint: `lith job ls` lists what is there\n";
-    for line in [&["ps", "shop"][..], &["logs", "shop"], &["exec", "shop", "--", "true"]] {
+    let missing = "error: there is no job \"shop\" [E0002]\nhint: `lith job ls` lists what is there\n";
+    for line in [
+        &["ps", "shop"][..],
+        &["logs", "shop"],
+        &["exec", "shop", "--", "true"],
+        &["job", "show", "shop"],
+        &["stop", "shop"],
+        &["start", "shop"],
+        &["restart", "shop"],
+        &["rm", "shop"],
+    ] {
         check(world, &world.lith(line), 1, missing);
-    }
-    let there_is_none = "error: there is no job \"shop\" [E0002]\nhint: see `lith job ls`\n";
-    for line in [["stop", "shop"], ["start", "shop"], ["restart", "shop"], ["rm", "shop"]] {
-        check(world, &world.lith(&line), 1, there_is_none);
     }
     world.deploy_unwaited(&job("quiet", "image: \"busybox:1\", memory: 96M, command: [sleep, \"1000\"]"));
     check(
@@ -167,7 +182,7 @@ fn ports(world: &World) {
         &world.deploy(&publishing("third", "9090:80")),
         1,
         "error: task \"third/it\" is not ready: it could not start: port 9090/tcp of this machine is taken by another \
-         program [E0008]\n\
+         program: `ss -ltnup 'sport = :9090'` shows which [E0008]\n\
          hint: lith goes on trying: watch it with `lith logs -f third/it`, or take it back with `lith rm third`\n",
     );
     drop(taken);
@@ -177,6 +192,30 @@ fn ports(world: &World) {
         if task["phase"] == "running" { Ok(()) } else { Err(task) }
     });
     let _ = world.lith(&["rm", "third"]).ok();
+}
+
+/// A job that is deployed while one of its name is being removed begins when that is gone, with nothing of it.
+#[test]
+fn a_job_follows_another_of_its_name() {
+    let world = World::start(&["busybox"]);
+    let writing =
+        "command: [sh, -c, \"echo old > /left; echo wrote; trap : TERM; sleep 1000 & wait; sleep 2\"]";
+    world.deploy_unwaited(&job("heir", &format!("image: \"busybox:1\", memory: 96M, {writing}")));
+    eventually("the first to write", || {
+        let log = world.lith(&["logs", "heir"]);
+        if log.stdout == "wrote\n" { Ok(()) } else { Err(log) }
+    });
+    let _ = world.lith(&["rm", "--no-wait", "heir"]).ok();
+    let looking = "command: [sh, -c, \"ls /left 2>&1; sleep 1000\"]";
+    let output = world.deploy(&job("heir", &format!("image: \"busybox:1\", memory: 96M, {looking}"))).ok();
+    assert!(output.stdout.contains("is created"), "{output}");
+    let log = world.lith(&["logs", "heir"]).ok();
+    assert_eq!(log.stdout, "ls: /left: No such file or directory\n", "{log}");
+    // The whole story is still there to read.
+    let mut events = world.lith_running(&["events", "--all", "heir"]);
+    for part in ["version 1 was deployed", "the job was removed", "removed"] {
+        events.wait_for(part);
+    }
 }
 
 fn archives(world: &World) {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::time;
@@ -67,6 +67,23 @@ pub(crate) enum Command {
         /// The shell.
         shell: Shell,
     },
+    /// Print names, for completions
+    #[command(name = "__names", hide = true)]
+    Names {
+        /// Of what.
+        kind: NameKind,
+    },
+}
+
+/// What names are completed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NameKind {
+    /// Of jobs.
+    Jobs,
+    /// Of tasks, and jobs for all of their tasks.
+    Tasks,
+    /// Of images.
+    Images,
 }
 
 /// How long to wait for what was asked.
@@ -283,6 +300,12 @@ pub(crate) struct LoginArgs {
 pub(crate) struct EventsArgs {
     /// Only events of this job.
     pub(crate) job: Option<String>,
+    /// First those since a time ago, such as `1h`, or since a moment, such as `2026-01-31T12:00:00Z`.
+    #[arg(long, value_name = "WHEN", value_parser = time::parse_since)]
+    pub(crate) since: Option<time::Since>,
+    /// First all that are kept.
+    #[arg(short, long, conflicts_with = "since")]
+    pub(crate) all: bool,
 }
 
 fn variable(text: &str) -> Result<String, String> {

@@ -58,6 +58,8 @@ prop_compose! {
     }
 }
 
+const ONE: Instances = Instances { from: 1, to: 1 };
+
 fn kinds(plan: &Plan) -> Vec<(&str, &ChangeKind)> {
     plan.changes.iter().map(|change| (change.task.as_str(), &change.kind)).collect()
 }
@@ -73,7 +75,10 @@ fn only_what_changed_restarts() {
         plan(Some(&first.job), job("shop", &[("db", task("postgres")), ("web", web)]), Incarnation(5));
     assert_eq!(
         kinds(&second),
-        [("db", &ChangeKind::Keep), ("web", &ChangeKind::Restart { keys: vec!["image", "env"] })]
+        [
+            ("db", &ChangeKind::Keep),
+            ("web", &ChangeKind::Restart { keys: vec!["image", "env"], instances: ONE })
+        ]
     );
     let incarnation = |plan: &Plan, task: &str| {
         plan.job.desires[&("main".parse().unwrap(), task.parse().unwrap())].incarnation
@@ -85,13 +90,31 @@ fn only_what_changed_restarts() {
 }
 
 #[test]
+fn fewer_instances_are_never_hidden_behind_another_change() {
+    let counted = |count, image: &str| {
+        let mut job = job("shop", &[("web", task(image))]);
+        job.groups.values_mut().for_each(|group| group.count = count);
+        job
+    };
+    let first = plan(None, counted(3, "nginx:1"), Incarnation(1)).job;
+    let instances = Instances { from: 3, to: 1 };
+    let scaled = plan(Some(&first), counted(1, "nginx:1"), Incarnation(2));
+    assert_eq!(kinds(&scaled), [("web", &ChangeKind::Scale(instances))]);
+    let restarted = plan(Some(&first), counted(1, "nginx:2"), Incarnation(2));
+    assert_eq!(kinds(&restarted), [("web", &ChangeKind::Restart { keys: vec!["image"], instances })]);
+    let stopped = ask(&first, Ask::Stop, &first.desires.keys().cloned().collect(), Incarnation(2));
+    let started = plan(Some(&stopped), counted(1, "nginx:1"), Incarnation(3));
+    assert_eq!(kinds(&started), [("web", &ChangeKind::Start(instances))]);
+}
+
+#[test]
 fn deploying_starts_what_was_stopped() {
     let first = plan(None, job("shop", &[("web", task("nginx"))]), Incarnation(1)).job;
     let stopped = ask(&first, Ask::Stop, &first.desires.keys().cloned().collect(), Incarnation(2));
     assert!(stopped.desires.values().all(|desire| !desire.run));
     assert_eq!(ask(&stopped, Ask::Stop, &first.desires.keys().cloned().collect(), Incarnation(3)), stopped);
     let again = plan(Some(&stopped), first.spec.clone(), Incarnation(3));
-    assert_eq!(kinds(&again), [("web", &ChangeKind::Start)]);
+    assert_eq!(kinds(&again), [("web", &ChangeKind::Start(ONE))]);
     // A new one, for a task that had finished before it was stopped would stay so.
     let started = Desire { incarnation: Incarnation(3), run: true };
     assert!(again.job.desires.values().all(|desire| *desire == started));

@@ -94,7 +94,12 @@ fn bind(publish: &Publish) -> io::Result<Socket> {
 fn sentence(publish: &Publish, error: &io::Error) -> String {
     let port = format!("port {}/{}", publish.host_port, publish.transport);
     match error.kind() {
-        io::ErrorKind::AddrInUse => format!("{port} of this machine is taken by another program"),
+        io::ErrorKind::AddrInUse => {
+            let number = publish.host_port;
+            format!(
+                "{port} of this machine is taken by another program: `ss -ltnup 'sport = :{number}'` shows which"
+            )
+        }
         io::ErrorKind::AddrNotAvailable => {
             let address = publish.address.unwrap_or(Ipv4Addr::UNSPECIFIED);
             format!("{port} cannot be published on {address}, which is no address of this machine")
@@ -120,7 +125,10 @@ mod tests {
             Publish { address: Some(address), host_port: port, guest_port: 80, transport: Transport::Tcp };
         let mut ports = Ports::default();
         let error = ports.hold(&id, &[publish]).unwrap_err();
-        assert_eq!(error, format!("port {port}/tcp of this machine is taken by another program"));
+        assert!(
+            error.starts_with(&format!("port {port}/tcp of this machine is taken by another program: `ss ")),
+            "{error}"
+        );
         drop(other);
         ports.hold(&id, &[publish]).unwrap();
         ports.hold(&id, &[publish]).unwrap();

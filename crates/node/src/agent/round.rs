@@ -382,6 +382,7 @@ impl Agent {
             running_since_ms: running.map(|since| since.0),
             restarts: history.restarts,
             last_exit: history.last_exit.as_ref().map(ToString::to_string),
+            is_held_up: matches!(history.last_exit, Some(Exit::NotStarted(_))),
             address: running.map(|_| self.config.network.guest_address(turn.slot).to_string()),
             publish: turn
                 .declared

@@ -196,7 +196,7 @@ impl Supervisors {
     /// What is offered on the node of a boot that was begun.
     pub(crate) fn published(&self, id: &TaskId) -> Vec<Publish> {
         let publish = self.begun(id).map_or_else(Vec::new, |begun| begun.publish);
-        publish.iter().filter_map(|text| lith_api::job::parse_publish(text).ok()).collect()
+        publish.iter().filter_map(|text| lith_core::value::port::publish(text).ok()).collect()
     }
 
     fn look_again(&self) {

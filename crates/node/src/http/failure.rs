@@ -7,8 +7,8 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use lith_api::error::{Code, Failure};
 
-/// A failure on its way out.
-#[derive(Debug)]
+/// A failure on its way out. In an answer's extensions it is what [`super::request`] gives a name.
+#[derive(Debug, Clone)]
 pub(crate) struct Refusal(pub(crate) Failure);
 
 impl From<Failure> for Refusal {
@@ -19,9 +19,16 @@ impl From<Failure> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, Json(self.0)).into_response()
+        let mut response = answer(self.0.clone());
+        response.extensions_mut().insert(self);
+        response
     }
+}
+
+/// The answer that says why a request failed.
+pub(super) fn answer(failure: Failure) -> Response {
+    let status = StatusCode::from_u16(failure.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, Json(failure)).into_response()
 }
 
 /// A JSON body whose refusal is a [`Failure`].

@@ -10,6 +10,7 @@ use utoipa::IntoParams;
 
 use super::Context;
 use super::failure::{Body, Query, Refusal};
+use crate::server::{Carry, warnings};
 
 /// Every job.
 #[utoipa::path(get, path = "/v1/jobs", responses((status = 200, body = [JobSummary])))]
@@ -34,6 +35,9 @@ pub(crate) struct DeployQuery {
     /// Only say what would change.
     #[serde(default)]
     dry_run: bool,
+    /// Only if the job is at this version, the plan's `from_version`: what was shown is what is done.
+    #[serde(default)]
+    if_version: Option<u64>,
 }
 
 /// Deploys a job: creates it, or changes it into what is sent.
@@ -46,7 +50,26 @@ pub(crate) async fn deploy(
     Query(query): Query<DeployQuery>,
     Body(spec): Body<JobSpec>,
 ) -> Result<Json<Plan>, Refusal> {
-    Ok(Json(context.server()?.deploy(job, spec, query.dry_run).await?))
+    let carry = match (query.dry_run, query.if_version) {
+        (true, _) => Carry::Nothing,
+        (false, None) => Carry::Out,
+        (false, Some(version)) => Carry::OutAt(version),
+    };
+    let is_published =
+        spec.groups.values().flat_map(|group| group.tasks.values()).any(|task| !task.publish.is_empty());
+    let mut plan = context.server()?.deploy(job, spec, carry).await?;
+    let tasks = context.server()?.tasks(Some(plan.job.clone())).await?;
+    let (images, changes) = (context.images.clone(), plan.changes.clone());
+    let moved = tokio::task::spawn_blocking(move || {
+        warnings::moved_images(&changes, &tasks, |image| {
+            images.stored(image).map(|stored| stored.digest.to_string())
+        })
+    });
+    plan.warnings = moved.await.unwrap_or_default();
+    if is_published {
+        plan.warnings.extend(context.doctor.firewalls().await);
+    }
+    Ok(Json(plan))
 }
 
 /// Removes a job. Its tasks are stopped and removed afterwards; `GET /v1/tasks` shows when they are gone.

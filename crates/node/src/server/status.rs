@@ -84,6 +84,7 @@ fn unseen(
         running_since_ms: None,
         restarts: 0,
         last_exit: None,
+        is_held_up: false,
         address: None,
         publish: spec.publish.iter().map(ToString::to_string).collect(),
     }
@@ -133,22 +134,53 @@ pub(crate) fn ask(
         Ask::Stop => deploy::ask(job, deploy::Ask::Stop, &keys, next),
         Ask::Restart => deploy::ask(job, deploy::Ask::Restart, &keys, next),
         Ask::Start => {
-            // What has finished by its policy starts again only as a new incarnation.
-            let (finished, others): (BTreeSet<_>, BTreeSet<_>) =
-                keys.into_iter().partition(|key| has_finished(job, key, observed));
+            let mut finished = BTreeSet::new();
+            for key in &keys {
+                if has_finished(job, key, observed)? {
+                    finished.insert(key.clone());
+                }
+            }
+            let others = keys.difference(&finished).cloned().collect();
             let others = deploy::ask(job, deploy::Ask::Start, &others, next);
             deploy::ask(&others, deploy::Ask::Restart, &finished, next)
         }
     })
 }
 
-fn has_finished(job: &Job, (group, task): &TaskKey, observed: &Observed) -> bool {
-    observed.tasks.iter().any(|status| {
+/// Whether what is wanted of a task has been done, so that starting it takes a new incarnation. All instances share one:
+/// when some have finished and others run, starting the former would restart the latter, which nobody asked for.
+fn has_finished(job: &Job, key: &TaskKey, observed: &Observed) -> Result<bool, Failure> {
+    let (group, task) = key;
+    let (Some(desire), Some(spec)) = (job.desires.get(key), job.spec.groups.get(group)) else {
+        return Ok(false);
+    };
+    let instances = observed.tasks.iter().filter(|status| {
         status.job == job.spec.name.as_str()
             && status.group == group.as_str()
             && status.task == task.as_str()
-            && status.phase == Phase::Finished
-    })
+            && status.index < spec.count
+            // The end of a former version says nothing about this one.
+            && status.incarnation == desire.incarnation.0
+    });
+    let (mut finished, mut running) = (Vec::new(), Vec::new());
+    for status in instances.filter(|_| desire.run) {
+        match status.phase {
+            Phase::Finished => finished.push(status.index.to_string()),
+            Phase::Starting | Phase::Running | Phase::Stopping => running.push(status.index.to_string()),
+            Phase::Waiting | Phase::Fetching | Phase::Stopped | Phase::Gone => {}
+        }
+    }
+    if finished.is_empty() || running.is_empty() {
+        return Ok(!finished.is_empty());
+    }
+    let message = format!(
+        "task \"{task}\" of job \"{}\" has finished in instance {} and runs in instance {}; instances start together",
+        job.spec.name,
+        finished.join(", "),
+        running.join(", ")
+    );
+    let hint = format!("`lith restart {}/{task}` restarts all of them", job.spec.name);
+    Err(Failure::new(Code::Conflict, message).hint(hint))
 }
 
 /// An event for each task whose phase or readiness differs.
@@ -187,3 +219,6 @@ fn event(task: &TaskStatus, message: String) -> Event {
         message,
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

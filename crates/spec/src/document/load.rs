@@ -8,8 +8,10 @@ use std::rc::Rc;
 
 use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, ScanError, StructureStyle, Tag};
 
+use lith_core::value::quoted;
+
 use super::{Entry, Key, Kind, Lines, Node, Span, Weight};
-use crate::diagnostic::{Code, Reporter, quoted};
+use crate::diagnostic::{Code, Reporter};
 
 /// Longest file: far above any job written by hand, and parsed in a fraction of a second.
 pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use lith_core::job::{Publish, Transport};
+use lith_core::value::quoted;
 
-use crate::diagnostic::{Code, Reporter, quoted};
+use crate::diagnostic::{Code, Reporter};
 use crate::document::Span;
 
 /// What the job publishes so far.

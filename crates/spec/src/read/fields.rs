@@ -5,8 +5,10 @@
 
 use std::rc::Rc;
 
+use lith_core::value::quoted;
+
 use super::keys::{Level, refuse};
-use crate::diagnostic::{Code, Reporter, quoted};
+use crate::diagnostic::{Code, Reporter};
 use crate::document::{Entry, Kind, Node};
 use crate::value::Refusal;
 

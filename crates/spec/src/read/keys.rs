@@ -3,7 +3,9 @@
 //! Owns the lists of keys, today's and those that a later version brings, and what to say about any other. Must not read
 //! values.
 
-use crate::diagnostic::{Code, Reporter, quoted};
+use lith_core::value::quoted;
+
+use crate::diagnostic::{Code, Reporter};
 use crate::document::Key;
 
 /// Longest word compared with known ones: twice the longest key.

@@ -5,19 +5,16 @@
 use std::collections::BTreeMap;
 
 use lith_core::job::{
-    CPUS_DEFAULT, MEMORY_DEFAULT, Port, Publish, RestartPolicy, STOP_GRACE_DEFAULT, TaskSpec,
+    CPUS_DEFAULT, MEMORY_DEFAULT, PORTS_MAX, Port, Publish, RestartPolicy, STOP_GRACE_DEFAULT, TaskSpec,
 };
+use lith_core::value::{self as shared, quoted};
 
 use super::fields::{self, Fields, accepted, item_text};
 use super::keys::Level;
 use super::mapping;
-use crate::diagnostic::{Code, Reporter, quoted};
+use crate::diagnostic::{Code, Reporter};
 use crate::document::{Entry, Kind, Node, Span};
-use crate::value;
-
-/// Most ports that a task declares, and most that it publishes: a range is one rule in a later version; a list this long
-/// is a range.
-const PORTS_MAX: usize = 100;
+use crate::value::{self, Refusal, coded};
 
 /// A task, and where it publishes.
 pub(super) struct Task {
@@ -37,14 +34,16 @@ pub(super) fn task(entry: &Entry, restart: RestartPolicy, reporter: &mut Reporte
         entrypoint: words(&mut fields, "entrypoint", reporter),
         command: words(&mut fields, "command", reporter),
         env: env(&mut fields, reporter),
-        user: fields.parse("user", reporter, value::user::parse),
-        working_dir: fields.parse("working_dir", reporter, value::path::absolute),
+        user: fields.parse("user", reporter, coded(Code::BadUser, shared::user::parse)),
+        working_dir: fields.parse("working_dir", reporter, coded(Code::BadPath, shared::path::absolute)),
         memory: fields.parse("memory", reporter, value::size::memory).unwrap_or(MEMORY_DEFAULT),
         cpus: fields.parse("cpus", reporter, value::number::cpus).unwrap_or(CPUS_DEFAULT),
         ports: ports(&mut fields, reporter),
-        publish: published.iter().map(|(publish, _)| *publish).collect(),
-        restart: fields.parse("restart", reporter, value::restart::parse).unwrap_or(restart),
-        stop_signal: fields.parse("stop_signal", reporter, value::signal::parse),
+        publish: in_order(published.iter().map(|(publish, _)| *publish).collect()),
+        restart: fields
+            .parse("restart", reporter, coded(Code::BadRestart, shared::restart::parse))
+            .unwrap_or(restart),
+        stop_signal: fields.parse("stop_signal", reporter, value::signal),
         stop_grace: fields
             .parse("stop_grace", reporter, value::duration::stop_grace)
             .unwrap_or(STOP_GRACE_DEFAULT),
@@ -58,7 +57,7 @@ fn image(fields: &mut Fields<'_>, entry: &Entry, reporter: &mut Reporter) -> Opt
         reporter.error(Code::MissingKey, entry.key.span, message, "add a line such as `image: nginx:1.27`");
         return None;
     }
-    fields.parse("image", reporter, value::image::parse)
+    fields.parse("image", reporter, coded(Code::BadImage, shared::image::parse))
 }
 
 /// A command line: a list of words, or text that is split into words as a shell does.
@@ -106,20 +105,24 @@ fn env(fields: &mut Fields<'_>, reporter: &mut Reporter) -> BTreeMap<String, Str
     env
 }
 
+fn bad_env<T>(parsed: Result<T, shared::Refusal>) -> Result<T, Refusal> {
+    parsed.map_err(|refusal| Refusal::of(Code::BadEnv, refusal))
+}
+
 fn env_entry(variable: &Entry, reporter: &mut Reporter) -> Option<(String, String)> {
     let name = &variable.key.text;
-    if let Err(refusal) = value::env::name(name) {
-        reporter.error(refusal.code, variable.key.span, refusal.message, refusal.hint);
+    if let Err(refusal) = shared::env::name(name) {
+        reporter.error(Code::BadEnv, variable.key.span, refusal.message, refusal.hint);
         return None;
     }
     match &variable.value.kind {
         Kind::Text(text) => {
-            let value = accepted(value::env::value(name, text), &variable.value, reporter)?;
+            let value = accepted(bad_env(shared::env::value(name, text)), &variable.value, reporter)?;
             Some((name.to_string(), value))
         }
         Kind::Null => {
-            let refusal = value::env::without_value(name, &format!("{name}: \"\""));
-            reporter.error(refusal.code, variable.key.span, refusal.message, refusal.hint);
+            let refusal = shared::env::without_value(name, &format!("{name}: \"\""));
+            reporter.error(Code::BadEnv, variable.key.span, refusal.message, refusal.hint);
             None
         }
         Kind::List(_) | Kind::Map(_) => {
@@ -138,7 +141,7 @@ fn env_entry(variable: &Entry, reporter: &mut Reporter) -> Option<(String, Strin
 
 fn env_item(entry: &Entry, item: &Node, env: &mut BTreeMap<String, String>, reporter: &mut Reporter) {
     let Some(text) = item_text(entry, item, reporter) else { return };
-    let Some((name, value)) = accepted(value::env::pair(text), item, reporter) else { return };
+    let Some((name, value)) = accepted(bad_env(shared::env::pair(text)), item, reporter) else { return };
     if env.contains_key(&name) {
         let message = format!("the variable {} is set twice", quoted(&name));
         reporter.error(Code::DuplicateKey, item.span, message, "keep one of them");
@@ -149,18 +152,29 @@ fn env_item(entry: &Entry, item: &Node, env: &mut BTreeMap<String, String>, repo
 
 fn ports(fields: &mut Fields<'_>, reporter: &mut Reporter) -> Vec<Port> {
     let mut ports: Vec<Port> = Vec::new();
-    for (port, node) in limited("ports", fields.parse_list("ports", reporter, value::port::port), reporter) {
+    for (port, node) in limited(
+        "ports",
+        fields.parse_list("ports", reporter, coded(Code::BadPort, shared::port::port)),
+        reporter,
+    ) {
         if ports.contains(&port) {
             reporter.warning(Code::Repeated, node.span, format!("port {port} is already in this list"), None);
         } else {
             ports.push(port);
         }
     }
+    in_order(ports)
+}
+
+/// The valid form of a list of ports.
+fn in_order<T: Ord>(mut ports: Vec<T>) -> Vec<T> {
+    ports.sort();
+    ports.dedup();
     ports
 }
 
 fn publish(fields: &mut Fields<'_>, reporter: &mut Reporter) -> Vec<(Publish, Span)> {
-    let parsed = fields.parse_list("publish", reporter, value::port::publish);
+    let parsed = fields.parse_list("publish", reporter, coded(Code::BadPublish, shared::port::publish));
     limited("publish", parsed, reporter).into_iter().map(|(publish, node)| (publish, node.span)).collect()
 }
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use lith_core::job::STOP_GRACE_MAX;
+use lith_core::value::quoted;
 
 use super::Refusal;
 use super::number::Decimal;
-use crate::diagnostic::{Code, quoted};
+use crate::diagnostic::Code;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 

@@ -2,14 +2,11 @@
 //!
 //! Decimal arithmetic on integers alone: a `float` would read `0.1` as something else.
 
-use lith_core::job::{CPUS_MAX, CpuMillis};
+use lith_core::job::{CPUS_MAX, CPUS_MIN, CpuMillis};
+use lith_core::value::quoted;
 
 use super::Refusal;
-use crate::diagnostic::{Code, quoted};
-
-/// Least processor time: one millisecond in each tenth of a second, the smallest quota that Linux accepts
-/// (`min_cfs_quota_period` in `kernel/sched/core.c`).
-pub(crate) const CPUS_MIN: CpuMillis = CpuMillis(10);
+use crate::diagnostic::Code;
 
 /// Most digits on either side of the point: more than any quantity here needs, and far from overflowing.
 const DIGITS_MAX: usize = 18;

@@ -3,10 +3,11 @@
 //! Every unit is a power of 1024, also `MB`, as `docker run --memory` reads them.
 
 use lith_core::job::{Bytes, MEMORY_MAX, MEMORY_MIN};
+use lith_core::value::quoted;
 
 use super::Refusal;
 use super::number::Decimal;
-use crate::diagnostic::{Code, quoted};
+use crate::diagnostic::Code;
 
 const UNITS: [(&str, u64); 15] = [
     ("", 1),

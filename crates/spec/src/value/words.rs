@@ -3,8 +3,10 @@
 //! Written here because the crates for it drop what follows a `#`, which no exec form does, and cannot tell a quoted
 //! operator from a bare one.
 
+use lith_core::value::quoted;
+
 use super::Refusal;
-use crate::diagnostic::{Code, quoted};
+use crate::diagnostic::Code;
 
 /// Words that only a shell understands.
 const OPERATORS: [&str; 10] = ["&&", "||", "|", ";", "&", ">", ">>", "<", "2>&1", "2>"];

@@ -2,8 +2,7 @@
 //!
 //! Names are those of Linux (signal(7)). Numbers are not turned into names: they may differ between architectures.
 
-use super::Refusal;
-use crate::diagnostic::{Code, quoted};
+use super::{Refusal, quoted};
 
 /// Highest signal number of Linux.
 const NUMBER_MAX: u32 = 64;
@@ -11,15 +10,19 @@ const NUMBER_MAX: u32 = 64;
 /// Real-time signals between the two ends that a C library leaves to programs: SIGRTMIN is 34, SIGRTMAX is 64.
 const REAL_TIME_SPAN: u32 = 30;
 
-const NAMES: [&str; 34] = [
+/// Names of signals, without `SIG`.
+pub const NAMES: [&str; 34] = [
     "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "IOT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
     "ALRM", "TERM", "STKFLT", "CHLD", "CLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
     "VTALRM", "PROF", "WINCH", "IO", "POLL", "PWR", "SYS",
 ];
 
 /// A signal in its canonical form: `SIG` and the name in capitals, or the number.
-pub(crate) fn parse(text: &str) -> Result<String, Refusal> {
-    let refusal = || Refusal::new(Code::BadSignal, format!("{} is not a signal", quoted(text)));
+///
+/// # Errors
+/// What is wrong with it, and what to write instead.
+pub fn parse(text: &str) -> Result<String, Refusal> {
+    let refusal = || Refusal::new(format!("{} is not a signal", quoted(text)));
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return match text.parse::<u32>() {
             Ok(number) if (1..=NUMBER_MAX).contains(&number) => Ok(number.to_string()),
@@ -31,13 +34,7 @@ pub(crate) fn parse(text: &str) -> Result<String, Refusal> {
     if NAMES.contains(&name) || is_real_time(name) {
         return Ok(format!("SIG{name}"));
     }
-    let is_close =
-        |known: &&&str| name.len() <= known.len() + 1 && strsim::damerau_levenshtein(name, known) == 1;
-    let nearest = NAMES.iter().find(is_close);
-    Err(refusal().hint(match nearest {
-        Some(known) => format!("did you mean `SIG{known}`?"),
-        None => String::from("write a name such as `SIGTERM` or `SIGRTMIN+3`, or a number"),
-    }))
+    Err(refusal().hint("write a name such as `SIGTERM` or `SIGRTMIN+3`, or a number"))
 }
 
 fn is_real_time(name: &str) -> bool {

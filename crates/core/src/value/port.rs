@@ -2,14 +2,15 @@
 
 use std::net::Ipv4Addr;
 
-use lith_core::job::{Port, Publish, Transport};
-
-use super::Refusal;
-use crate::diagnostic::{Code, quoted};
+use super::{Refusal, quoted};
+use crate::job::{Port, Publish, Transport};
 
 /// A port that a task listens on.
-pub(crate) fn port(text: &str) -> Result<Port, Refusal> {
-    let refusal = || Refusal::new(Code::BadPort, format!("{} is not a port", quoted(text)));
+///
+/// # Errors
+/// What is wrong with it, and what to write instead.
+pub fn port(text: &str) -> Result<Port, Refusal> {
+    let refusal = || Refusal::new(format!("{} is not a port", quoted(text)));
     if text.contains(':') {
         let hint = format!(
             "`ports` lists what the task listens on; to offer it on the node: `publish: [ \"{text}\" ]`"
@@ -26,8 +27,11 @@ pub(crate) fn port(text: &str) -> Result<Port, Refusal> {
 }
 
 /// A port offered on the node; one number alone means the same port on both sides.
-pub(crate) fn publish(text: &str) -> Result<Publish, Refusal> {
-    let refusal = || Refusal::new(Code::BadPublish, format!("{} does not publish a port", quoted(text)));
+///
+/// # Errors
+/// What is wrong with it, and what to write instead.
+pub fn publish(text: &str) -> Result<Publish, Refusal> {
+    let refusal = || Refusal::new(format!("{} does not publish a port", quoted(text)));
     let example = "write \"NODE:TASK\", such as \"8080:80\", \"127.0.0.1:8080:80\" or \"5353:53/udp\"";
     if text.contains('[') || text.matches(':').count() > 2 {
         return Err(refusal().hint("addresses are IPv4 in this version"));
@@ -65,12 +69,12 @@ pub(crate) fn publish(text: &str) -> Result<Publish, Refusal> {
 
 /// An address of the node; `0.0.0.0` means all of them.
 fn address(text: &str) -> Result<Ipv4Addr, Refusal> {
-    let refusal = || Refusal::new(Code::BadPublish, format!("{} is not an IPv4 address", quoted(text)));
+    let refusal = || Refusal::new(format!("{} is not an IPv4 address", quoted(text)));
     let address: Ipv4Addr = text.parse().map_err(|_| {
         refusal().hint("name an address of the node, such as 127.0.0.1, or none for all of them")
     })?;
     if address.is_multicast() || address.is_broadcast() {
-        return Err(Refusal::new(Code::BadPublish, format!("{} is no address of a node", quoted(text))));
+        return Err(Refusal::new(format!("{} is no address of a node", quoted(text))));
     }
     Ok(address)
 }

@@ -3,8 +3,7 @@
 //! The grammar is that of the distribution project's `reference` package. The reference is kept as written; what it
 //! stands for is not decided here.
 
-use super::Refusal;
-use crate::diagnostic::{Code, quoted};
+use super::{Refusal, quoted};
 
 /// Longest name without tag and digest (`NameTotalLengthMax`).
 const NAME_BYTES_MAX: usize = 255;
@@ -12,10 +11,11 @@ const NAME_BYTES_MAX: usize = 255;
 const TAG_BYTES_MAX: usize = 128;
 
 /// An image reference.
-pub(crate) fn parse(text: &str) -> Result<String, Refusal> {
-    let refusal = |why: &str| {
-        Refusal::new(Code::BadImage, format!("{} is not an image reference: {why}", quoted(text)))
-    };
+///
+/// # Errors
+/// What is wrong with it, and what to write instead.
+pub fn parse(text: &str) -> Result<String, Refusal> {
+    let refusal = |why: &str| Refusal::new(format!("{} is not an image reference: {why}", quoted(text)));
     if let Some((scheme, rest)) = text.split_once("://") {
         let refusal = refusal("it names a protocol");
         let is_plain = matches!(scheme, "http" | "https" | "docker") && parse(rest).is_ok();

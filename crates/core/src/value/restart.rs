@@ -1,13 +1,14 @@
 //! Restart policies, in the words of `docker run --restart`.
 
-use lith_core::job::RestartPolicy;
-
-use super::Refusal;
-use crate::diagnostic::{Code, quoted};
+use super::{Refusal, quoted};
+use crate::job::RestartPolicy;
 
 /// A restart policy. `unless-stopped` is `always`: a stopped task stays stopped under both.
-pub(crate) fn parse(text: &str) -> Result<RestartPolicy, Refusal> {
-    let refusal = || Refusal::new(Code::BadRestart, format!("{} is not a restart policy", quoted(text)));
+///
+/// # Errors
+/// What is wrong with it, and what to write instead.
+pub fn parse(text: &str) -> Result<RestartPolicy, Refusal> {
+    let refusal = || Refusal::new(format!("{} is not a restart policy", quoted(text)));
     match text {
         "always" | "unless-stopped" => Ok(RestartPolicy::Always),
         "no" | "never" => Ok(RestartPolicy::Never),

@@ -2,15 +2,17 @@
 //!
 //! Whether the image knows the name is seen in the guest.
 
-use super::Refusal;
-use crate::diagnostic::{Code, quoted};
+use super::{Refusal, quoted};
 
 /// Longest user or group name that useradd(8) and groupadd(8) make, with room for names from elsewhere.
 const NAME_BYTES_MAX: usize = 256;
 
 /// A user, and after a colon a group.
-pub(crate) fn parse(text: &str) -> Result<String, Refusal> {
-    let refusal = || Refusal::new(Code::BadUser, format!("{} is not a user", quoted(text)));
+///
+/// # Errors
+/// What is wrong with it, and what to write instead.
+pub fn parse(text: &str) -> Result<String, Refusal> {
+    let refusal = || Refusal::new(format!("{} is not a user", quoted(text)));
     let example = "write a name or number, and a group after a colon: `www-data`, `1000:1000`";
     let (user, group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group)),

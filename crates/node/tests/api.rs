@@ -1,0 +1,244 @@
+//! The API over its real socket, with a real database behind it. No agent runs, so that nothing is ever started: what
+//! nodes do is tested elsewhere.
+
+// Clippy takes only what is marked as a test for one.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lith_api::event::Event;
+use lith_core::name::NodeName;
+use lith_core::time::Time;
+use lith_net::GuestNetwork;
+use lith_node::agent::{Agent, AgentConfig, Ends};
+use lith_node::doctor::Doctor;
+use lith_node::http::{self, Context};
+use lith_node::images::Images;
+use lith_node::layout::Layout;
+use lith_node::server::Server;
+use lith_node::up;
+use lith_store::{Store, Write as Changes};
+use serde_json::{Value, json};
+
+/// Longer than any answer takes on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server on its socket. It ends with its runtime.
+struct World {
+    _folder: tempfile::TempDir,
+    layout: Layout,
+    _runtime: tokio::runtime::Runtime,
+    _agent: Agent,
+}
+
+impl World {
+    /// A server whose database was prepared.
+    fn new(prepare: impl FnOnce(&mut Store)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = up::prepare(&folder.path().join("data"), &folder.path().join("run")).unwrap();
+        let mut store = Store::open(&layout.database()).unwrap();
+        prepare(&mut store);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let images = Images::open(&layout.images()).unwrap();
+        let node: NodeName = "odin".parse().unwrap();
+        let network = GuestNetwork::default();
+        let config = AgentConfig {
+            layout: layout.clone(),
+            node: node.clone(),
+            network,
+            kernels: vec![],
+            trusts_database: false,
+        };
+        let doctor = Arc::new(Doctor::new(&config));
+        let (agent, ends) = Agent::new(config, images.clone(), runtime.handle().clone()).unwrap();
+        let Ends { desired, observed, handle, .. } = ends;
+        let server = Ok(Arc::new(Server::new(store, node.clone(), desired, observed.clone()).unwrap()));
+        // Nobody is stopped here.
+        let (ask, _) = tokio::sync::mpsc::channel(1);
+        let (_, outcome) = tokio::sync::watch::channel(None);
+        let down = http::Down { ask, observed, outcome };
+        let (node, data_dir) = (node.to_string(), layout.data.display().to_string());
+        let context = Context { server, agent: handle, images, node, data_dir, down, doctor };
+        let socket = layout.socket();
+        runtime.block_on(async {
+            let listener = http::listen(&socket).unwrap();
+            tokio::spawn(async move { axum::serve(listener, http::router(context)).await });
+        });
+        Self { _folder: folder, layout, _runtime: runtime, _agent: agent }
+    }
+
+    /// Sends a request and returns the connection to read the answer from.
+    fn send(&self, line: &str, headers: &str, body: &str) -> BufReader<UnixStream> {
+        let mut stream = UnixStream::connect(self.layout.socket()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = format!(
+            "{line} HTTP/1.1\r\nhost: lith\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n{headers}\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        BufReader::new(stream)
+    }
+
+    /// Status and body of an answer.
+    fn ask(&self, line: &str, body: &Value) -> (u16, Value) {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let mut answer = String::new();
+        self.send(line, "", &body).read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}")))
+    }
+
+    /// Events as they come. The server has begun the answer when this returns.
+    fn events(&self, query: &str, headers: &str) -> impl Iterator<Item = Event> + use<> {
+        let mut answer = self.send(&format!("GET /v1/events{query}"), headers, "");
+        let mut status = String::new();
+        answer.read_line(&mut status).unwrap();
+        assert!(status.contains(" 200 "), "{status}");
+        let lines = answer.lines().map(Result::unwrap);
+        lines.filter_map(|line| Some(serde_json::from_str(line.strip_prefix("data: ")?).unwrap()))
+    }
+
+    fn deploy(&self, query: &str, count: u32) -> (u16, Value) {
+        self.ask(&format!("PUT /v1/jobs/shop{query}"), &shop(count))
+    }
+}
+
+/// The job `shop` with one task in so many instances.
+fn shop(count: u32) -> Value {
+    let task = json!({
+        "image": "nginx:1", "memory_bytes": 268_435_456, "cpu_millis": 1000, "restart": "always", "stop_grace_ms": 1000
+    });
+    json!({ "name": "shop", "groups": { "main": { "count": count, "tasks": { "web": task } } } })
+}
+
+fn write_events(store: &mut Store, count: usize, time: u64) {
+    let event = Event {
+        id: 0,
+        time_ms: 0,
+        job: Some("old".to_owned()),
+        task: None,
+        kind: "deployed".to_owned(),
+        message: "x".to_owned(),
+    };
+    store.write(&Changes { events: vec![event; count], ..Changes::default() }, Time(time)).unwrap();
+}
+
+#[test]
+fn only_root_reaches_the_socket() {
+    let world = World::new(|_| ());
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&world.layout.socket()), 0o600);
+    assert_eq!(mode(&world.layout.run), 0o700);
+    assert_eq!(mode(&world.layout.data), 0o700);
+}
+
+#[test]
+fn what_was_shown_is_what_is_done() {
+    let world = World::new(|_| ());
+    let (status, plan) = world.deploy("?dry_run=true", 3);
+    assert_eq!((status, &plan["from_version"], &plan["version"]), (200, &json!(0), &json!(1)));
+    assert_eq!(world.deploy("?if_version=0", 3).0, 200);
+    // Planned from nothing, and somebody was faster.
+    let (status, failure) = world.deploy("?if_version=0", 1);
+    assert_eq!((status, &failure["code"]), (409, &json!("E0003")));
+    assert_eq!(
+        failure["message"],
+        "job \"shop\" has changed since it was planned: it did not exist, now it is at version 1"
+    );
+    assert_eq!(failure["hint"], "plan it again, and deploy what that shows");
+    let (_, plan) = world.deploy("?dry_run=true", 1);
+    let text = &plan["changes"][0]["text"];
+    assert_eq!(text, "goes from 3 to 1 instance, the others are removed with their disks");
+    let (status, plan) = world.deploy(&format!("?if_version={}", plan["from_version"]), 1);
+    assert_eq!((status, &plan["version"]), (200, &json!(2)));
+    assert_eq!(world.ask("DELETE /v1/jobs/shop", &Value::Null).0, 200);
+    let (status, failure) = world.deploy("?if_version=2", 1);
+    assert_eq!(status, 409);
+    assert_eq!(
+        failure["message"],
+        "job \"shop\" has changed since it was planned: it was at version 2, now it is removed"
+    );
+}
+
+#[test]
+fn events_come_whole_and_in_order() {
+    let world = World::new(|store| {
+        write_events(store, 1200, 10);
+        write_events(store, 1300, 20);
+    });
+    let all = world.events("?since_ms=0", "");
+    let some = world.events("?since_ms=11", "");
+    let after = world.events("", "last-event-id: 7\r\n");
+    let live = world.events("", "");
+    assert_eq!(world.deploy("", 1).0, 200);
+    let check = |events: &mut dyn Iterator<Item = Event>, first: u64| {
+        let mut expected = first;
+        for event in events.take(usize::try_from(2502 - first).unwrap()) {
+            assert_eq!(event.id, expected, "none is missing and none is out of order");
+            expected += 1;
+            if event.id == 2501 {
+                assert_eq!(event.message, "version 1 was deployed");
+            }
+        }
+        assert_eq!(expected, 2502);
+    };
+    for (mut events, first) in [(Box::new(all) as Box<dyn Iterator<Item = Event>>, 1), (Box::new(some), 1201)]
+    {
+        check(&mut events, first);
+    }
+    for (mut events, first) in
+        [(Box::new(after) as Box<dyn Iterator<Item = Event>>, 8), (Box::new(live), 2501)]
+    {
+        check(&mut events, first);
+    }
+    let mut answer = String::new();
+    world.send("GET /v1/events", "last-event-id: x\r\n", "").read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("E0001"), "{answer}");
+}
+
+#[test]
+fn what_is_not_kept_any_more_is_told() {
+    let world = World::new(|store| write_events(store, 25_000, 10));
+    let after: Vec<Event> = world.events("", "last-event-id: 7\r\n").take(2).collect();
+    assert_eq!((after[0].kind.as_str(), after[0].id), ("missed", 5000));
+    assert_eq!(after[0].message, "4993 events before the next one are not kept any more");
+    assert_eq!(after[1].id, 5001);
+    let all: Vec<Event> = world.events("?since_ms=0", "").take(1).collect();
+    assert_eq!(
+        (all[0].kind.as_str(), all[0].id),
+        ("deployed", 5001),
+        "what was never asked for is not missed"
+    );
+}
+
+#[test]
+fn failures_name_their_request() {
+    let world = World::new(|_| ());
+    let mut names = Vec::new();
+    for line in ["GET /v1/jobs/none", "GET /v1/none", "PATCH /v1/jobs", "GET /v1/tasks/x/logs"] {
+        let (status, failure) = world.ask(line, &Value::Null);
+        assert_eq!((status, &failure["code"]), (404, &json!("E0002")), "{line}");
+        names.push(failure["request"].as_str().unwrap().to_owned());
+    }
+    assert!(names.iter().all(|name| name.len() == 8 && name.bytes().all(|byte| byte.is_ascii_hexdigit())));
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), 4);
+    let (status, failure) = world.ask("PUT /v1/jobs/shop", &json!({ "name": 7 }));
+    assert_eq!((status, &failure["code"]), (400, &json!("E0001")));
+}
+
+#[test]
+fn the_description_is_served() {
+    let world = World::new(|_| ());
+    let (status, description) = world.ask("GET /v1/openapi.json", &Value::Null);
+    assert_eq!(status, 200);
+    assert!(description["paths"]["/v1/openapi.json"]["get"].is_object());
+    assert!(description["paths"]["/v1/jobs/{job}"]["put"].is_object());
+}
