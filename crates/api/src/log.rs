@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::error::Failure;
+
 /// Where a line was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -25,6 +27,16 @@ pub struct LogLine {
     /// The line goes on in the next record of the same stream.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_partial: bool,
+}
+
+/// A line of the answer: of the log, or at last why there are no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum LogRecord {
+    /// A line of the log.
+    Line(LogLine),
+    /// The log cannot be read on.
+    Failed(Failure),
 }
 
 /// What of a log is wanted.

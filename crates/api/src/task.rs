@@ -137,6 +137,34 @@ pub struct JobDetail {
     pub tasks: Vec<TaskStatus>,
 }
 
+/// Figures of a task's machine, as its guest tells them. What a guest says may be a lie: show it, never build on it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct TaskStats {
+    /// Memory the guest's kernel manages, bytes.
+    pub memory_total_bytes: u64,
+    /// Memory that processes could still get, bytes.
+    pub memory_available_bytes: u64,
+    /// Page cache, bytes.
+    pub memory_cache_bytes: u64,
+    /// Memory of the task's own processes, page cache excluded, bytes.
+    pub memory_task_bytes: u64,
+    /// CPU time of all CPUs since boot, idle excluded, microseconds.
+    pub cpu_us: u64,
+    /// CPU time of the task's own processes, microseconds.
+    pub cpu_task_us: u64,
+    /// Size of the disk that holds what the task writes, bytes.
+    pub disk_total_bytes: u64,
+    /// Bytes of it in use.
+    pub disk_used_bytes: u64,
+    /// Load average of 1, 5 and 15 minutes, in hundredths.
+    pub load_hundredths: [u32; 3],
+    /// Processes of the task.
+    pub processes: u32,
+    /// Time since the machine started, milliseconds.
+    pub uptime_ms: u64,
+}
+
 /// What is asked of a job or a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

@@ -15,7 +15,7 @@ mod client;
 
 pub(crate) use client::{
     AskArgs, Command, CpArgs, DeployArgs, EventsArgs, ExecArgs, ImageCommand, JobCommand, LoginArgs,
-    LogsArgs, NameKind, PsArgs, PullArgs, RegistryCommand, RmArgs, WaitArgs,
+    LogsArgs, NameKind, PsArgs, PullArgs, RegistryCommand, RmArgs, StatsArgs, WaitArgs,
 };
 
 /// Where lith keeps what must survive a reboot.

@@ -31,6 +31,7 @@ mod registry;
 mod run;
 mod size;
 mod spinner;
+mod stats;
 mod table;
 mod terminal;
 mod time;

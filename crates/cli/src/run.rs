@@ -10,7 +10,7 @@ use crate::args::{ClientCommand, Command, JobCommand, Manner};
 use crate::context::{Context, say};
 use crate::error::{Error, failure_text};
 use crate::terminal::Terminal;
-use crate::{ask, complete, cp, deploy, events, exec, exit, explain, image, list, logs, registry};
+use crate::{ask, complete, cp, deploy, events, exec, exit, explain, image, list, logs, registry, stats};
 
 /// Carries out a command for the server, with everything that it prints.
 #[must_use]
@@ -80,6 +80,7 @@ async fn execute(context: &Context, command: Command) -> Result<u8, Error> {
         Command::Plan { file } => deploy::plan(context, &file).await,
         Command::Check { file } => deploy::check(context, &file),
         Command::Ps(args) => list::ps(context, &args).await,
+        Command::Stats(args) => stats::stats(context, &args).await,
         Command::Job(JobCommand::Ls) => list::jobs(context).await,
         Command::Job(JobCommand::Show { job }) => list::show(context, &job).await,
         Command::Logs(args) => logs::logs(context, &args).await,

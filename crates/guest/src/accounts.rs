@@ -10,7 +10,8 @@ pub struct Identity {
     pub uid: u32,
     /// Group ID.
     pub gid: u32,
-    /// Supplementary groups, ascending; `gid` is not repeated.
+    /// Supplementary groups: `gid` first, then others, ascending. As Docker has it since CVE-2022-36109: a program that
+    /// changes its group must not lose what files deny to the group it came with.
     pub groups: Vec<u32>,
     /// The user's home directory, `/` for a user that has none.
     pub home: String,
@@ -92,6 +93,7 @@ pub fn resolve(wanted: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, Ac
         }
     };
     supplementary.retain(|other| *other != gid);
+    supplementary.insert(0, gid);
     Ok(Identity { uid, gid, groups: supplementary, home: home.to_owned() })
 }
 
@@ -105,7 +107,7 @@ fn find_group(wanted: &str, file: &str) -> Result<u32, AccountError> {
 
 fn memberships(user: &str, file: &str) -> Vec<u32> {
     let lists = |group: &Group<'_>| !user.is_empty() && group.members.split(',').any(|name| name == user);
-    let mut gids: Vec<u32> = groups(file).filter(lists).map(|group| group.gid).take(GROUPS_MAX).collect();
+    let mut gids: Vec<u32> = groups(file).filter(lists).map(|group| group.gid).take(GROUPS_MAX - 1).collect();
     gids.sort_unstable();
     gids.dedup();
     gids
@@ -162,19 +164,19 @@ mod tests {
 
     #[test]
     fn names_and_numbers() {
-        check("", Ok((0, 0, &[10], "/root")));
-        check("root", Ok((0, 0, &[10], "/root")));
-        check("0", Ok((0, 0, &[10], "/root")));
-        check("www-data", Ok((33, 33, &[4], "/var/www")));
-        check("33", Ok((33, 33, &[4], "/var/www")));
-        check("app", Ok((1000, 1000, &[4, 101], "/")));
-        check("nohome", Ok((1001, 1001, &[], "/")));
-        check("1000", Ok((7, 8, &[], "/seven")));
-        check("4242", Ok((4242, 0, &[], "/")));
-        check("app:adm", Ok((1000, 4, &[], "/")));
-        check("app:77", Ok((1000, 77, &[], "/")));
-        check(":ssl", Ok((0, 101, &[], "/root")));
-        check("app:", Ok((1000, 1000, &[4, 101], "/")));
+        check("", Ok((0, 0, &[0, 10], "/root")));
+        check("root", Ok((0, 0, &[0, 10], "/root")));
+        check("0", Ok((0, 0, &[0, 10], "/root")));
+        check("www-data", Ok((33, 33, &[33, 4], "/var/www")));
+        check("33", Ok((33, 33, &[33, 4], "/var/www")));
+        check("app", Ok((1000, 1000, &[1000, 4, 101], "/")));
+        check("nohome", Ok((1001, 1001, &[1001], "/")));
+        check("1000", Ok((7, 8, &[8], "/seven")));
+        check("4242", Ok((4242, 0, &[0], "/")));
+        check("app:adm", Ok((1000, 4, &[4], "/")));
+        check("app:77", Ok((1000, 77, &[77], "/")));
+        check(":ssl", Ok((0, 101, &[101], "/root")));
+        check("app:", Ok((1000, 1000, &[1000, 4, 101], "/")));
     }
 
     #[test]

@@ -175,9 +175,6 @@ pub struct BootConfig {
     /// What the job says instead.
     #[serde(default)]
     pub overrides: Overrides,
-    /// Limits of the main process and of those that are executed beside it.
-    #[serde(default)]
-    pub ulimits: Vec<Ulimit>,
     /// Serial of the disk that holds the image, EROFS, read-only.
     pub root_serial: String,
     /// Serial of the scratch disk, ext4.
@@ -260,17 +257,6 @@ impl fmt::Debug for Seed {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Seed({} bytes)", self.0.len())
     }
-}
-
-/// A limit of `setrlimit(2)`, by its name in Compose files and `docker run --ulimit`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ulimit {
-    /// Such as `nofile`, `nproc`, `core`, `memlock`, `stack`.
-    pub name: String,
-    /// Soft limit; none means unlimited.
-    pub soft: Option<u64>,
-    /// Hard limit; none means unlimited.
-    pub hard: Option<u64>,
 }
 
 /// Figures of a guest. Whatever a guest says here may be a lie: show it, never build on it.
@@ -364,11 +350,6 @@ pub struct TtySize {
 pub enum ExecControl {
     /// The terminal's size has changed.
     Resize(TtySize),
-    /// Send a signal to the command's process group.
-    Signal {
-        /// The signal.
-        signal: Signal,
-    },
 }
 
 /// How a channel ended.

@@ -20,6 +20,7 @@ fn an_image_serves_its_page_and_is_looked_after() {
     logs(&world);
     exec(&world);
     terminal(&world);
+    stats(&world);
     copies(&world);
     stop_and_start(&world);
     removal(&world);
@@ -73,7 +74,7 @@ fn pages(world: &World) {
         assert!(page(from, &url).contains(TITLE), "{url}");
         eventually(&format!("the log to name client {client}"), || {
             let log = world.lith(&["logs", "hello"]).ok();
-            if log.stdout.contains(&client) { Ok(()) } else { Err(log) }
+            if log.stderr.contains(&client) { Ok(()) } else { Err(log) }
         });
     }
 }
@@ -83,19 +84,23 @@ fn logs(world: &World) {
     let lines: Vec<Value> = all.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(lines.len() >= 3, "{all}");
     assert!(lines.iter().all(|line| line["stream"] == "stderr"), "httpd logs there: {all}");
-    let last = world.lith(&["logs", "hello", "--tail", "1"]).ok().stdout;
-    assert_eq!(last.trim_end(), lines.last().unwrap()["text"]);
-    let stamped = world.lith(&["logs", "hello", "-t", "-n", "1"]).ok().stdout;
+    let last = world.lith(&["logs", "hello", "--tail", "1"]).ok();
+    // What a task wrote to standard error comes out there.
+    assert_eq!(
+        (last.stdout.as_str(), last.stderr.trim_end()),
+        ("", lines.last().unwrap()["text"].as_str().unwrap())
+    );
+    let stamped = world.lith(&["logs", "hello", "-t", "-n", "1"]).ok().stderr;
     assert!(stamped.contains(lines.last().unwrap()["time"].as_str().unwrap()), "{stamped}");
     assert!(stamped.contains("stderr"), "{stamped}");
-    assert_eq!(world.lith(&["logs", "hello", "--since", "1h"]).ok().stdout.lines().count(), lines.len());
-    assert_eq!(world.lith(&["logs", "hello", "--since", "2100-01-01T00:00:00Z"]).ok().stdout, "");
+    assert_eq!(world.lith(&["logs", "hello", "--since", "1h"]).ok().stderr.lines().count(), lines.len());
+    assert_eq!(world.lith(&["logs", "hello", "--since", "2100-01-01T00:00:00Z"]).ok().stderr, "");
     let since = lines[1]["time"].as_str().unwrap();
     let some = world.lith(&["logs", "hello", "--json", "--since", since]).ok().stdout;
     assert!(some.lines().count() < lines.len(), "since {since}: {some}");
     assert!(some.contains(since), "the moment itself belongs to it: {some}");
 
-    let mut follow = world.lith_running(&["logs", "-f", "-n", "0", "hello"]);
+    let mut follow = world.lith_running(&["logs", "-f", "-n", "0", "--json", "hello"]);
     // It may not follow yet when the page is asked for: so it is asked for until it shows.
     eventually("a line to be followed", || {
         page(&world.lan, &format!("http://{HOST}:8080/"));
@@ -150,6 +155,16 @@ fn terminal(world: &World) {
     assert_eq!(output.code, 3, "{output}");
 }
 
+fn stats(world: &World) {
+    let stats = world.lith(&["stats", "hello", "--json"]).ok().json();
+    assert_eq!(stats[0]["task"], "hello.main.0.web", "{stats}");
+    let figure = |name: &str| stats[0][name].as_u64().unwrap();
+    assert!((48 << 20..=96 << 20).contains(&figure("memory_total_bytes")), "{stats}");
+    assert!(figure("memory_available_bytes") < figure("memory_total_bytes"), "{stats}");
+    assert!(figure("processes") >= 1 && figure("uptime_ms") > 0, "{stats}");
+    assert!(world.lith(&["stats"]).ok().stdout.contains("hello/web"));
+}
+
 fn copies(world: &World) {
     let text = "copied in\n".repeat(30_000);
     std::fs::create_dir_all(world.path("site/deep")).unwrap();
@@ -158,7 +173,8 @@ fn copies(world: &World) {
     assert_eq!(page(&world.lan, &format!("http://{HOST}:8080/site/deep/page.html")), text);
     let _ = world.lith(&["cp", "hello:/www/site/deep/page.html", "back.html"]).ok();
     assert_eq!(std::fs::read_to_string(world.path("back.html")).unwrap(), text);
-    let _ = world.lith(&["cp", "hello:/www", "all"]).ok();
+    let copied = world.lith(&["cp", "hello:/www", "all"]).ok();
+    assert!(copied.stderr.starts_with("copied ") && copied.stderr.contains(" files, "), "{copied}");
     assert!(std::fs::read_to_string(world.path("all/index.html")).unwrap().contains(TITLE));
     assert_eq!(std::fs::read_to_string(world.path("all/site/deep/page.html")).unwrap(), text);
 }

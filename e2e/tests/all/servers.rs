@@ -93,7 +93,8 @@ fn redis_and_postgres_keep_what_they_were_told() {
 fn logged(world: &World, job: &str, text: &str) {
     eventually(&format!("{text:?} in the log of {job}"), || {
         let log = world.lith(&["logs", job]).ok();
-        if log.stdout.contains(text) { Ok(()) } else { Err(log) }
+        let is_there = log.stdout.contains(text) || log.stderr.contains(text);
+        if is_there { Ok(()) } else { Err(log) }
     });
 }
 

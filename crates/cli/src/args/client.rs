@@ -28,6 +28,8 @@ pub(crate) enum Command {
     },
     /// List tasks
     Ps(PsArgs),
+    /// Show what running tasks use: memory, CPU time, disk
+    Stats(StatsArgs),
     /// List jobs, or show one as a job file
     #[command(subcommand)]
     Job(JobCommand),
@@ -110,6 +112,13 @@ pub(crate) struct PsArgs {
     /// Also tasks that were stopped or have finished.
     #[arg(short, long)]
     pub(crate) all: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StatsArgs {
+    /// JOB for all of its tasks, JOB/TASK, or JOB/GROUP/TASK; all tasks when not given.
+    #[arg(value_name = "JOB[/TASK]")]
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Debug, Clone, Subcommand)]

@@ -34,7 +34,7 @@ pub(crate) struct Target {
 
 impl Target {
     /// Does what the host asks.
-    pub(crate) fn control(&self, children: &Children, control: ExecControl) {
+    pub(crate) fn control(&self, control: ExecControl) {
         match control {
             ExecControl::Resize(size) => {
                 if let Some(terminal) = &self.terminal {
@@ -42,20 +42,13 @@ impl Target {
                     let _ = tcsetwinsize(terminal, window(size));
                 }
             }
-            ExecControl::Signal { signal } => self.signal(children, signal),
         }
     }
 
     /// The host gave up: tell the command as a terminal that is closed does. It may go on, as `nohup` does.
     pub(crate) fn hang_up(&self, children: &Children) {
-        self.signal(children, Signal::HUP);
-    }
-
-    fn signal(&self, children: &Children, signal: Signal) {
-        if let Some(signal) = signal.checked() {
-            // A group that is gone needs no signal.
-            children.if_running(self.pid, || drop(sys::kill(Receiver::Group(self.pid), signal.0)));
-        }
+        // A group that is gone needs no signal.
+        children.if_running(self.pid, || drop(sys::kill(Receiver::Group(self.pid), Signal::HUP.0)));
     }
 }
 

@@ -176,6 +176,8 @@ impl Server {
 
     /// Ends what is open, unmounts, says goodbye.
     pub(crate) fn shut_down(&self) {
+        // First of all: whatever happens while the host takes the last words, what the task wrote is safe.
+        rustix::fs::sync();
         // Their processes went with the main one, if it ever ran; what is left is to tell the host.
         let requests = lock(&self.requests);
         let is_open = |requests: &mut BTreeMap<u32, Arc<Request>>| !requests.is_empty();
@@ -205,7 +207,7 @@ impl Server {
                 if let (Some(request), Ok(control)) = (self.request(channel), messages::from_json(&json))
                     && let Some(target) = &*lock(&request.target)
                 {
-                    target.control(&self.children, control);
+                    target.control(control);
                 }
             }
             Event::Cancelled { channel } => {

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use lith_guest::accounts::{self, Identity};
-use lith_guest::messages::{BootStep, Ulimit};
+use lith_guest::messages::BootStep;
 use lith_guest::process::{DEFAULT_PATH, Environment};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{Gid, Uid};
@@ -145,51 +145,21 @@ pub(crate) fn explain(resolved: &Resolved, error: &io::Error) -> Failure {
     Failure::new(BootStep::Start, format!("cannot start {:?}: {why}", resolved.program))
 }
 
-/// Open files a process may have unless the job says otherwise: enough for a server, and few enough for programs that
+/// Open files a process may have: enough for a server, and few enough for programs that
 /// close every possible one at their start.
 const OPEN_FILES_SOFT: u64 = 65_536;
 /// How far it may raise that itself.
 const OPEN_FILES_HARD: u64 = 1_048_576;
 
-/// Limits by the names that Compose and `docker run --ulimit` use, on top of lith's own defaults.
-pub(crate) fn limits(ulimits: &[Ulimit]) -> Result<Vec<(Resource, Rlimit)>, Failure> {
-    let mut limits = vec![
+/// Limits of every process of the task.
+pub(crate) fn limits() -> Vec<(Resource, Rlimit)> {
+    vec![
         (Resource::Nofile, Rlimit { current: Some(OPEN_FILES_SOFT), maximum: Some(OPEN_FILES_HARD) }),
         // The kernel's own limit follows from the memory of the machine; containers have none.
         (Resource::Nproc, Rlimit { current: None, maximum: None }),
         // A core dump would only fill the scratch disk.
         (Resource::Core, Rlimit { current: Some(0), maximum: None }),
-    ];
-    for ulimit in ulimits {
-        let unknown = || Failure::new(BootStep::Process, format!("unknown ulimit {:?}", ulimit.name));
-        let resource = resource(&ulimit.name).ok_or_else(unknown)?;
-        let limit = Rlimit { current: ulimit.soft, maximum: ulimit.hard };
-        limits.retain(|(other, _)| *other != resource);
-        limits.push((resource, limit));
-    }
-    Ok(limits)
-}
-
-fn resource(name: &str) -> Option<Resource> {
-    Some(match name {
-        "as" => Resource::As,
-        "core" => Resource::Core,
-        "cpu" => Resource::Cpu,
-        "data" => Resource::Data,
-        "fsize" => Resource::Fsize,
-        "locks" => Resource::Locks,
-        "memlock" => Resource::Memlock,
-        "msgqueue" => Resource::Msgqueue,
-        "nice" => Resource::Nice,
-        "nofile" => Resource::Nofile,
-        "nproc" => Resource::Nproc,
-        "rss" => Resource::Rss,
-        "rtprio" => Resource::Rtprio,
-        "rttime" => Resource::Rttime,
-        "sigpending" => Resource::Sigpending,
-        "stack" => Resource::Stack,
-        _ => return None,
-    })
+    ]
 }
 
 #[cfg(test)]
@@ -197,10 +167,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
-    use lith_guest::messages::Ulimit;
-    use rustix::process::Resource;
-
-    use super::{find_executable, limits};
+    use super::find_executable;
 
     #[test]
     fn executables() {
@@ -230,21 +197,5 @@ mod tests {
         check("a/alone", Err((126, "cannot start \"a/alone\": it is not executable")));
         check("./a", Err((126, "cannot start \"./a\": it is a folder")));
         check("./c", Err((127, "cannot start \"./c\": no such file in the image")));
-    }
-
-    #[test]
-    fn limits_of_the_job_win() {
-        let ulimit = |name: &str, soft| Ulimit { name: name.into(), soft, hard: None };
-        let found = limits(&[ulimit("nofile", Some(7)), ulimit("memlock", None)]).unwrap();
-        let soft = |resource| {
-            let mut limits = found.iter().filter(|(other, _)| *other == resource);
-            let (_, limit) = limits.next().unwrap();
-            assert!(limits.next().is_none());
-            limit.current
-        };
-        assert_eq!((soft(Resource::Nofile), soft(Resource::Memlock)), (Some(7), None));
-        assert_eq!((soft(Resource::Core), soft(Resource::Nproc)), (Some(0), None));
-        let error = limits(&[ulimit("nofiles", None)]).err().unwrap();
-        assert_eq!(error.sentence(), "unknown ulimit \"nofiles\"");
     }
 }

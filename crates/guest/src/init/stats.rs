@@ -16,7 +16,7 @@ pub(crate) fn read() -> Stats {
     let group = |name: &str| file(&format!("{TASK_CGROUP}/{name}"));
     let memory_group = group("memory.stat");
     let load = file("/proc/loadavg");
-    let mut loads = load.split_whitespace().map(hundredths);
+    let mut loads = load.split_whitespace().map(|word| u32::try_from(hundredths(word)).unwrap_or(u32::MAX));
     let mut next_load = || loads.next().unwrap_or(0);
     let (disk_total_bytes, disk_used_bytes) = disk();
     Stats {
@@ -30,7 +30,7 @@ pub(crate) fn read() -> Stats {
         disk_used_bytes,
         load_hundredths: [next_load(), next_load(), next_load()],
         processes: u32::try_from(number(&group("pids.current"))).unwrap_or(u32::MAX),
-        uptime_ms: u64::from(hundredths(file("/proc/uptime").split_whitespace().next().unwrap_or("")))
+        uptime_ms: hundredths(file("/proc/uptime").split_whitespace().next().unwrap_or(""))
             .saturating_mul(10),
     }
 }
@@ -58,10 +58,10 @@ fn field(text: &str, name: &str) -> u64 {
 }
 
 /// `1.25` as 125.
-fn hundredths(text: &str) -> u32 {
+fn hundredths(text: &str) -> u64 {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let whole: u32 = whole.parse().unwrap_or(0);
-    let fraction: u32 = fraction.get(..2).unwrap_or(fraction).parse().unwrap_or(0);
+    let whole: u64 = whole.parse().unwrap_or(0);
+    let fraction: u64 = fraction.get(..2).unwrap_or(fraction).parse().unwrap_or(0);
     whole.saturating_mul(100).saturating_add(fraction)
 }
 
@@ -93,7 +93,8 @@ mod tests {
         assert_eq!(hundredths("0.05"), 5);
         assert_eq!(hundredths("7"), 700);
         assert_eq!(hundredths("x"), 0);
-        assert_eq!(hundredths("99999999999.99"), 99);
+        // More than 497 days, which 32 bits of hundredths do not hold.
+        assert_eq!(hundredths("99999999.99"), 9_999_999_999);
         assert_eq!(cpu_us("cpu  1 2 3 1000 1000 4 5 6 0 0\ncpu0 9\n"), 210_000);
         assert_eq!(cpu_us(""), 0);
     }

@@ -46,7 +46,6 @@ pub(crate) fn prepare(config: &BootConfig) -> Result<(Task, Resolved), Failure> 
     clock::seed(&config.seed)?;
     let spec = process::merge(&config.image, &config.overrides, &config.hostname)
         .map_err(|error| Failure::new(BootStep::Process, with_source(&error)))?;
-    let limits = limits(&config.ulimits)?;
     root::assemble(config)?;
     root::make_cgroup()?;
     rustix::system::sethostname(config.hostname.as_bytes()).during(BootStep::Network, "set the host name")?;
@@ -67,7 +66,7 @@ pub(crate) fn prepare(config: &BootConfig) -> Result<(Task, Resolved), Failure> 
     let resolved = resolved.during(BootStep::Root, "enter the task's root")??;
     let terminals = File::open(Path::new(root::ROOT).join("dev/pts"));
     let terminals = terminals.during(BootStep::Mounts, "open /dev/pts")?.into();
-    Ok((Task { spec, limits, terminals }, resolved))
+    Ok((Task { spec, limits: limits(), terminals }, resolved))
 }
 
 fn with_source(error: &dyn std::error::Error) -> String {

@@ -200,7 +200,6 @@ fn boot_config(
             working_dir: spec.working_dir.clone(),
             stop_signal: spec.stop_signal.clone(),
         },
-        ulimits: vec![],
         root_serial: ROOT_SERIAL.to_owned(),
         scratch_serial: SCRATCH_SERIAL.to_owned(),
     }

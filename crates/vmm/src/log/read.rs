@@ -12,12 +12,16 @@ use std::path::{Path, PathBuf};
 /// Older files than this are not looked for: no configuration keeps more.
 const GENERATIONS_MAX: u32 = 100;
 
+/// Names that may be free while there are older files: a rotation leaves one free for a moment, and while this looks
+/// from name to name the gap can be met twice.
+const GAPS_MAX: u32 = 2;
+
 /// Which entries are wanted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Query {
     /// Only entries at or after this time.
     pub since: Option<Timestamp>,
-    /// Only the last so many of them.
+    /// Only the last so many lines of them; the pieces of a long one count as one.
     pub tail: Option<usize>,
 }
 
@@ -28,7 +32,7 @@ pub struct Reader {
     since: Option<Timestamp>,
     /// Files still to read, the oldest first; the last may still grow.
     files: VecDeque<LogFile>,
-    /// Entries to leave out before the first that is given.
+    /// Lines to leave out before the first entry that is given.
     skip: usize,
 }
 
@@ -50,13 +54,12 @@ impl Reader {
             Reader { folder: folder.to_owned(), since: query.since, files: VecDeque::new(), skip: 0 };
         reader.files = open_newer_than(folder, None)?;
         if let Some(tail) = query.tail {
+            // Counted in the very files that are read afterwards: a rotation meanwhile changes their names only, and
+            // what is appended meanwhile is given too.
             let mut count: usize = 0;
-            while reader.next_entry()?.is_some() {
-                count += 1;
+            for file in &mut reader.files {
+                count += file.count_lines(query.since).map_err(LogError::new("read", folder))?;
             }
-            // Read again from the start; what was appended meanwhile is given too. The files are opened anew, since
-            // those already read were closed.
-            reader.files = open_newer_than(folder, None)?;
             reader.skip = count.saturating_sub(tail);
         }
         Ok(reader)
@@ -87,7 +90,7 @@ impl Reader {
                 continue;
             }
             if self.skip > 0 {
-                self.skip -= 1;
+                self.skip -= usize::from(!entry.is_partial);
                 continue;
             }
             return Ok(Some(entry));
@@ -133,6 +136,19 @@ impl LogFile {
         }
     }
 
+    /// Counts the lines from `since` on, and goes back to the beginning.
+    fn count_lines(&mut self, since: Option<Timestamp>) -> std::io::Result<usize> {
+        let mut count = 0;
+        while let Some(line) = self.next_line()? {
+            let is_counted =
+                |entry: &Entry| !entry.is_partial && since.is_none_or(|since| entry.time >= since);
+            count += usize::from(parse_entry(&line).as_ref().is_some_and(is_counted));
+        }
+        self.line.clear();
+        self.reader.seek(SeekFrom::Start(0))?;
+        Ok(count)
+    }
+
     /// A whole line, or none while its end is not there. Lines longer than any entry are damage and come cut.
     fn next_line(&mut self) -> std::io::Result<Option<Vec<u8>>> {
         let room = (ENTRY_BYTES_MAX + 1).saturating_sub(self.line.len()) as u64;
@@ -154,10 +170,11 @@ impl LogFile {
 /// The log's files, the oldest first, that are newer than the one with this inode; all when it is gone or none.
 fn open_newer_than(folder: &Path, inode: Option<u64>) -> Result<VecDeque<LogFile>, LogError> {
     let mut files = VecDeque::new();
+    let mut gaps = 0;
     for generation in 0..GENERATIONS_MAX {
         let Some(file) = LogFile::open(&path_of(folder, generation))? else {
-            // A rotation leaves the current name free for a moment.
-            if generation == 0 { continue } else { break }
+            gaps += 1;
+            if gaps > GAPS_MAX { break } else { continue }
         };
         // A rotation while this looks can show a file under two names.
         if files.iter().any(|other: &LogFile| other.inode == file.inode) {
@@ -207,6 +224,51 @@ mod tests {
         check(Query { since: Some(at(1)), tail: Some(2) }, &["line 3", "line 4"]);
         check(Query { since: None, tail: Some(0) }, &[]);
         check(Query { since: None, tail: Some(99) }, &["line 0", "line 1", "line 2", "line 3", "line 4"]);
+    }
+
+    #[test]
+    fn a_rotation_while_the_end_is_looked_for_swallows_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = Writer::open(folder.path(), Rotation { file_bytes_max: 100, files_max: 2 }).unwrap();
+        let mut write = |number: i64| {
+            writer.write(LogStream::Stdout, format!("{number} {}\n", "x".repeat(100)).as_bytes(), at(number));
+        };
+        // Each line is a file, and two are kept.
+        (0..3).for_each(&mut write);
+        let mut reader = Reader::open(folder.path(), Query { since: None, tail: Some(1) }).unwrap();
+        (3..5).for_each(&mut write);
+        let numbers: Vec<_> = texts(&mut reader).into_iter().map(|text| text[..1].to_owned()).collect();
+        assert_eq!(numbers, ["2", "3", "4"]);
+    }
+
+    #[test]
+    fn pieces_of_a_line_count_as_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = Writer::open(folder.path(), Rotation::default()).unwrap();
+        let long = "x".repeat(super::super::LINE_BYTES_MAX + 1);
+        writer.write(LogStream::Stdout, format!("first\n{long}\nlast\n").as_bytes(), at(0));
+        let lengths = |tail| {
+            let mut reader = Reader::open(folder.path(), Query { since: None, tail: Some(tail) }).unwrap();
+            texts(&mut reader).iter().map(String::len).collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(1), [4]);
+        assert_eq!(lengths(2), [long.len() - 1, 1, 4]);
+        assert_eq!(lengths(3), [5, long.len() - 1, 1, 4]);
+    }
+
+    #[test]
+    fn older_files_are_found_between_two_renames() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |generation: u32| {
+            let text = format!("1970-01-01T00:00:00Z stdout F {generation}\n");
+            std::fs::write(path_of(folder.path(), generation), text).unwrap();
+        };
+        for gap in 0..3 {
+            (0..4).for_each(write);
+            std::fs::remove_file(path_of(folder.path(), gap)).unwrap();
+            let there: Vec<_> = (0..4).rev().filter(|number| *number != gap).map(|n| n.to_string()).collect();
+            assert_eq!(texts(&mut Reader::open(folder.path(), Query::default()).unwrap()), there, "{gap}");
+        }
     }
 
     #[test]

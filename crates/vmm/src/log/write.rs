@@ -7,6 +7,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long text waits for its line end: programs that write a line in several goes need milliseconds.
+const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The log of one task, being written.
 #[derive(Debug)]
@@ -16,9 +20,28 @@ pub struct Writer {
     file: File,
     file_bytes: u64,
     /// Text without its line end yet, per stream.
-    open_lines: [Vec<u8>; 2],
+    open_lines: [OpenLine; 2],
     /// Output that could not be written since the last success, bytes.
     lost_bytes: u64,
+}
+
+/// A line whose end has not come.
+#[derive(Debug, Default)]
+struct OpenLine {
+    /// What is not on the file.
+    text: Vec<u8>,
+    /// When the oldest of it came.
+    since: Timestamp,
+    /// Pieces of it are on the file.
+    is_begun: bool,
+}
+
+impl OpenLine {
+    fn put(&mut self, into: &mut Vec<u8>, time: &str, stream: LogStream, is_partial: bool) {
+        format_entry(into, time, stream, is_partial, &self.text);
+        self.text.clear();
+        self.is_begun = is_partial;
+    }
 }
 
 impl Writer {
@@ -40,12 +63,13 @@ impl Writer {
             rotation,
             file,
             file_bytes,
-            open_lines: [Vec::new(), Vec::new()],
+            open_lines: Default::default(),
             lost_bytes: 0,
         })
     }
 
-    /// Takes output of the task. Whole lines are on the file when this returns, the rest when its line is complete.
+    /// Takes output of the task. Whole lines are on the file when this returns, the rest when its line is complete or has
+    /// waited for its end: see [`Writer::write_waiting`].
     pub fn write(&mut self, stream: LogStream, bytes: &[u8], now: Timestamp) {
         let time = format_time(now);
         let mut entries = Vec::with_capacity(bytes.len() + ENTRY_BYTES_MAX - LINE_BYTES_MAX);
@@ -53,21 +77,48 @@ impl Writer {
         let mut rest = bytes;
         while let Some(first) = rest.first() {
             if *first == b'\n' {
-                format_entry(&mut entries, &time, stream, false, line);
-                line.clear();
+                line.put(&mut entries, &time, stream, false);
                 rest = &rest[1..];
                 continue;
             }
-            if line.len() == LINE_BYTES_MAX {
-                format_entry(&mut entries, &time, stream, true, line);
-                line.clear();
+            if line.text.len() == LINE_BYTES_MAX {
+                line.put(&mut entries, &time, stream, true);
             }
-            let room = LINE_BYTES_MAX - line.len();
+            if line.text.is_empty() {
+                line.since = now;
+            }
+            let room = LINE_BYTES_MAX - line.text.len();
             let end = rest.iter().take(room).position(|byte| *byte == b'\n').unwrap_or(room.min(rest.len()));
-            line.extend_from_slice(&rest[..end]);
+            line.text.extend_from_slice(&rest[..end]);
             rest = &rest[end..];
         }
         self.append(&entries, &time);
+    }
+
+    /// How long after `now` [`Writer::write_waiting`] has something to do, if ever.
+    pub fn due_in(&self, now: Timestamp) -> Option<Duration> {
+        let due = |line: &OpenLine| {
+            // A clock that was set back would make a line wait for ever.
+            let waited = Duration::try_from(now.duration_since(line.since)).unwrap_or(WAIT_MAX);
+            (!line.text.is_empty()).then(|| WAIT_MAX.saturating_sub(waited))
+        };
+        self.open_lines.iter().filter_map(due).min()
+    }
+
+    /// Writes what has waited long enough for its line end, as a piece: somebody may wait for just this prompt, and it
+    /// must not be lost with this process.
+    pub fn write_waiting(&mut self, now: Timestamp) {
+        if self.due_in(now).is_some_and(|due| due.is_zero()) {
+            let time = format_time(now);
+            let mut entries = Vec::new();
+            for stream in [LogStream::Stdout, LogStream::Stderr] {
+                let line = &mut self.open_lines[index(stream)];
+                if !line.text.is_empty() {
+                    line.put(&mut entries, &time, stream, true);
+                }
+            }
+            self.append(&entries, &time);
+        }
     }
 
     /// Writes what has no line end: the task is over. Also makes the log durable.
@@ -78,9 +129,9 @@ impl Writer {
         let time = format_time(now);
         let mut entries = Vec::new();
         for stream in [LogStream::Stdout, LogStream::Stderr] {
-            let line = std::mem::take(&mut self.open_lines[index(stream)]);
-            if !line.is_empty() {
-                format_entry(&mut entries, &time, stream, false, &line);
+            let line = &mut self.open_lines[index(stream)];
+            if !line.text.is_empty() || line.is_begun {
+                line.put(&mut entries, &time, stream, false);
             }
         }
         self.append(&entries, &time);
@@ -200,6 +251,31 @@ mod tests {
         check(&[(Stdout, b"no line end")], "stdout F no line end\n");
         check(&[(Stdout, b"\n\n")], "stdout F \nstdout F \n");
         check(&[(Stdout, b"")], "");
+    }
+
+    #[test]
+    fn text_without_a_line_end_does_not_wait_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = Writer::open(folder.path(), Rotation::default()).unwrap();
+        let at = |milliseconds| Timestamp::from_millisecond(milliseconds).unwrap();
+        let text = || {
+            let text = std::fs::read_to_string(folder.path().join("log")).unwrap();
+            text.lines().map(|line| line[31..].to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(writer.due_in(at(0)), None);
+        writer.write(LogStream::Stdout, b"name: ", at(0));
+        assert_eq!(writer.due_in(at(400)), Some(Duration::from_millis(600)));
+        writer.write_waiting(at(999));
+        assert_eq!(text(), Vec::<String>::new());
+        writer.write_waiting(at(1000));
+        assert_eq!(text(), ["stdout P name: "]);
+        assert_eq!(writer.due_in(at(1000)), None);
+        writer.write(LogStream::Stdout, b"x\npass: ", at(2000));
+        // Also when the clock was set back meanwhile.
+        assert_eq!(writer.due_in(at(0)), Some(Duration::ZERO));
+        writer.write_waiting(at(3000));
+        writer.finish(at(4000)).unwrap();
+        assert_eq!(text(), ["stdout P name: ", "stdout F x", "stdout P pass: ", "stdout F "]);
     }
 
     #[test]

@@ -349,14 +349,6 @@ impl SessionWriter {
         self.control(&ExecControl::Resize(size)).await
     }
 
-    /// Sends a signal to the command.
-    ///
-    /// # Errors
-    /// As [`SessionWriter::send`].
-    pub async fn signal(&mut self, signal: Signal) -> Result<(), ClientError> {
-        self.control(&ExecControl::Signal { signal }).await
-    }
-
     async fn control(&mut self, control: &ExecControl) -> Result<(), ClientError> {
         let wire = |source| ClientError::Wire { socket: self.socket.clone(), source };
         let json = to_json(Role::Host, control).map_err(wire)?;

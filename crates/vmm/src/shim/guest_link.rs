@@ -18,6 +18,8 @@ pub(super) struct GuestLink {
     decoder: Decoder,
     pub(super) mux: Mux,
     output: Output,
+    /// The VMM takes no more; what it left to read is still read.
+    is_output_closed: bool,
     is_closed: bool,
 }
 
@@ -28,6 +30,7 @@ impl GuestLink {
             decoder: Decoder::new(Role::Host),
             mux: Mux::new(Role::Host),
             output: Output::default(),
+            is_output_closed: false,
             is_closed: false,
         }
     }
@@ -68,7 +71,9 @@ impl GuestLink {
     }
 
     pub(super) fn send(&mut self, frame: &Frame) {
-        frame.encode_into(self.output.buffer());
+        if !self.is_output_closed {
+            frame.encode_into(self.output.buffer());
+        }
     }
 
     /// Sends a message on channel 0. The error is a sentence.
@@ -88,7 +93,7 @@ impl GuestLink {
     pub(super) fn flush(&mut self) {
         let result: io::Result<()> = self.output.flush(self.fd.as_fd());
         if result.is_err() {
-            self.is_closed = true;
+            self.is_output_closed = true;
             self.output = Output::default();
         }
     }
@@ -126,6 +131,24 @@ mod tests {
         check(&Frame { channel: 1, body: Body::Credit(u32::MAX) }.encode(), Err("credit too many"));
         check(&Frame { channel: 16, body: Body::Open(b"{}".to_vec()) }.encode(), Err("not allowed"));
         check(&Frame { channel: 1, body: Body::Close(b"{}".to_vec()) }.encode(), Err("not allowed"));
+    }
+
+    #[test]
+    fn what_a_vmm_left_behind_is_read_though_it_takes_no_more() {
+        let (guest, host) =
+            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None).unwrap();
+        let last = Frame { channel: 1, body: Body::Data { stream: Stream::Out, bytes: vec![7; 100] } };
+        rustix::io::write(&guest, &last.encode()).unwrap();
+        drop(guest);
+        let mut link = GuestLink::new(host);
+        for _ in 0..2 {
+            link.say(&HostMessage::Stats).unwrap();
+            link.flush();
+            assert!(!link.has_output());
+        }
+        assert_eq!(link.receive(&mut vec![0; 64 << 10]).unwrap().len(), 1);
+        assert!(link.receive(&mut vec![0; 64 << 10]).unwrap().is_empty());
+        assert!(link.fd().is_none());
     }
 
     #[test]

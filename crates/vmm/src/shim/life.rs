@@ -111,6 +111,8 @@ pub(super) struct Life {
     state: TaskState,
     running_since: Option<Timestamp>,
     said_hello: bool,
+    /// The guest told how its process ended, or why there is none.
+    said_end: bool,
     ending: Option<Ending>,
     oom_killed: bool,
     deadline: Option<Duration>,
@@ -126,6 +128,7 @@ impl Life {
             state: TaskState::Booting,
             running_since: None,
             said_hello: false,
+            said_end: false,
             ending: None,
             oom_killed: false,
             deadline: Some(boot_deadline),
@@ -211,18 +214,24 @@ impl Life {
                 | TaskState::Stopping
                 | TaskState::Exited { .. } => self.misbehaved("said that it started a process out of turn"),
             },
+            GuestMessage::Exited { .. } | GuestMessage::Failed { .. } if self.said_end => {
+                // Each would put the end off once more.
+                self.misbehaved("told of the end of its process twice")
+            }
             GuestMessage::Exited { exit, oom_killed } => {
+                self.said_end = true;
                 self.oom_killed |= oom_killed;
                 match checked(exit) {
                     Some(ending) => self.end(ending),
                     None => return self.misbehaved("said that its process ended with an unknown signal"),
                 }
-                self.deadline = Some(now + POWER_OFF_DEADLINE);
+                self.await_power_off(now);
                 Vec::new()
             }
             GuestMessage::Failed { step, message } => {
+                self.said_end = true;
                 self.end(Ending::BootFailed { message: failure(step, &message) });
-                self.deadline = Some(now + POWER_OFF_DEADLINE);
+                self.await_power_off(now);
                 Vec::new()
             }
             // The supervisor routes figures to whoever asked.
@@ -285,6 +294,11 @@ impl Life {
         self.publish(TaskState::Exited { ending, oom_killed: self.oom_killed })
     }
 
+    fn await_power_off(&mut self, now: Duration) {
+        // After the kill there is nothing left to do at a deadline.
+        self.deadline = (!self.vmm_killed).then(|| now + POWER_OFF_DEADLINE);
+    }
+
     fn misbehaved(&mut self, what: &str) -> Vec<Action> {
         self.end(Ending::VmmDied { message: format!("the guest broke its protocol: it {what}") });
         self.kill()
@@ -321,6 +335,8 @@ fn failure(step: BootStep, message: &str) -> String {
 mod tests {
     use super::*;
     use lith_guest::messages::VERSION;
+    use proptest::collection::vec;
+    use proptest::prelude::{Just, Strategy, any, prop_assert, prop_oneof, proptest};
 
     const GRACE: Duration = Duration::from_secs(10);
 
@@ -444,7 +460,12 @@ mod tests {
 
     #[test]
     fn a_guest_out_of_turn_is_ended() {
-        for events in [vec![started()], vec![hello(), hello()], vec![hello(), started(), started()]] {
+        for events in [
+            vec![started()],
+            vec![hello(), hello()],
+            vec![hello(), started(), started()],
+            vec![hello(), started(), exited(0), exited(0)],
+        ] {
             let killed = {
                 let mut life = Life::new(GRACE, Timestamp::UNIX_EPOCH);
                 let actions: Vec<_> =
@@ -459,6 +480,56 @@ mod tests {
             died("the guest broke its protocol: it said that its process ended with an unknown signal"),
             true,
         );
+    }
+
+    fn any_message() -> impl Strategy<Value = GuestMessage> {
+        let exit =
+            prop_oneof![any::<u8>().prop_map(Exit::Code), any::<i32>().prop_map(|n| Exit::Signal(Signal(n)))];
+        prop_oneof![
+            prop_oneof![Just(VERSION), any::<u32>()].prop_map(|version| GuestMessage::Hello { version }),
+            any::<u32>().prop_map(|pid| GuestMessage::Started { pid }),
+            (exit, any::<bool>()).prop_map(|(exit, oom_killed)| GuestMessage::Exited { exit, oom_killed }),
+            Just(GuestMessage::Failed { step: BootStep::Start, message: String::new() }),
+            Just(GuestMessage::Stats(lith_guest::messages::Stats::default())),
+            Just(GuestMessage::PowerOff),
+        ]
+    }
+
+    proptest! {
+        /// Whatever a guest says, and however often: a stop ends its machine in a bounded time.
+        #[test]
+        fn a_stop_is_the_end(
+            before in vec(any_message(), 0..6),
+            after in vec((any_message(), 0u64..20), 0..60),
+            greets in any::<bool>(),
+        ) {
+            let mut life = Life::new(Duration::from_secs(60), Timestamp::UNIX_EPOCH);
+            let usual = if greets { vec![hello(), started()] } else { Vec::new() };
+            let mut actions = Vec::new();
+            for event in usual.into_iter().chain(before.into_iter().map(Event::Guest)) {
+                actions.extend(life.apply(event, Duration::ZERO));
+            }
+            actions.extend(life.apply(stop(), Duration::ZERO));
+            let bound = GRACE + STOP_MARGIN + POWER_OFF_DEADLINE;
+            let mut now = Duration::ZERO;
+            for (message, seconds) in after {
+                // The supervisor comes back at each deadline, and with each word of the guest.
+                let next = now + Duration::from_secs(seconds);
+                while let Some(deadline) = life.deadline().filter(|deadline| *deadline <= next) {
+                    actions.extend(life.apply(Event::Tick, deadline));
+                }
+                now = next;
+                if now < bound {
+                    actions.extend(life.apply(Event::Guest(message), now));
+                }
+            }
+            actions.extend(life.apply(Event::Tick, bound));
+            prop_assert!(actions.contains(&Action::KillVmm));
+            prop_assert!(life.deadline().is_none());
+            life.apply(gone(), bound);
+            let is_over = matches!(life.state(), TaskState::Exited { .. });
+            prop_assert!(is_over);
+        }
     }
 
     #[test]

@@ -35,6 +35,10 @@ const CONNECTIONS_MAX: usize = 64;
 const READ_BYTES: usize = 64 << 10;
 /// A guest's clock drifts by some seconds a day when its counter's frequency was measured: corrected this often.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(600);
+/// A host that slept is noticed when the supervisor next wakes: at the latest after this time.
+const SLEEP_LOOK_INTERVAL: Duration = Duration::from_secs(60);
+/// Sleep of the host that a guest's clock is corrected for.
+const SLEEP_MIN: Duration = Duration::from_millis(500);
 /// How long those who are connected may take to read the last word.
 const GOODBYE_DEADLINE: Duration = Duration::from_secs(1);
 /// Reads of one descriptor before the others have their turn.
@@ -133,6 +137,8 @@ struct Supervisor<'a> {
     /// Who waits for figures, in the order of asking.
     stats_waiting: VecDeque<u64>,
     clock_due: Duration,
+    /// How long the host had slept when it was last looked at.
+    slept: Duration,
     cgroup: Option<Cgroup>,
     buffer: Vec<u8>,
 }
@@ -177,6 +183,7 @@ impl<'a> Supervisor<'a> {
             next_connection: 0,
             stats_waiting: VecDeque::new(),
             clock_due: CLOCK_INTERVAL,
+            slept: slept(),
             cgroup,
             buffer: vec![0; READ_BYTES],
         }
@@ -228,6 +235,7 @@ impl<'a> Supervisor<'a> {
             self.apply(Event::VmmEnded(why));
         }
         self.apply(Event::Tick);
+        self.log.write_waiting(Timestamp::now());
         self.correct_clock();
         self.flush();
     }
@@ -238,7 +246,8 @@ impl<'a> Supervisor<'a> {
 
     fn timeout(&self) -> Duration {
         let due = self.life.deadline().map_or(self.clock_due, |deadline| deadline.min(self.clock_due));
-        due.saturating_sub(self.now())
+        let log_due = self.log.due_in(Timestamp::now()).unwrap_or(SLEEP_LOOK_INTERVAL);
+        due.saturating_sub(self.now()).min(log_due).min(SLEEP_LOOK_INTERVAL)
     }
 
     fn wait(&self, timeout: Duration) -> Ready {
@@ -328,7 +337,10 @@ impl<'a> Supervisor<'a> {
     }
 
     fn correct_clock(&mut self) {
-        if self.now() >= self.clock_due {
+        let slept = slept();
+        // This clock stands still while the host sleeps, and so does the guest's.
+        if self.now() >= self.clock_due || slept.saturating_sub(self.slept) >= SLEEP_MIN {
+            self.slept = slept;
             self.clock_due = self.now() + CLOCK_INTERVAL;
             if self.life.is_up() {
                 self.say(&HostMessage::Clock(unix_time()));
@@ -634,6 +646,16 @@ fn read_pipe(pipe: &mut Option<OwnedFd>, buffer: &mut [u8], mut take: impl FnMut
             Err(_) => return,
         }
     }
+}
+
+/// How long the host has slept since it was started.
+fn slept() -> Duration {
+    let clock = |id| {
+        let time = rustix::time::clock_gettime(id);
+        Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+    };
+    let monotonic = clock(rustix::time::ClockId::Monotonic);
+    clock(rustix::time::ClockId::Boottime).saturating_sub(monotonic)
 }
 
 fn unix_time() -> UnixTime {

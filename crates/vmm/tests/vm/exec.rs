@@ -7,9 +7,9 @@ use lith_vmm::shim::{Client, Piece, Session};
 
 /// What one supervisor may take, also after it has carried megabytes.
 const RESIDENT_KIB_MAX: u64 = 8 << 10;
-const SERVE: &str = "echo ready; while :; do sleep 1 & wait $!; done";
+pub(crate) const SERVE: &str = "echo ready; while :; do sleep 1 & wait $!; done";
 
-fn exec(script: &str) -> Exec {
+pub(crate) fn exec(script: &str) -> Exec {
     Exec {
         argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
         env: Environment::default(),
@@ -19,13 +19,13 @@ fn exec(script: &str) -> Exec {
     }
 }
 
-struct Result {
-    out: Vec<u8>,
+pub(crate) struct Result {
+    pub(crate) out: Vec<u8>,
     err: Vec<u8>,
-    outcome: Outcome,
+    pub(crate) outcome: Outcome,
 }
 
-async fn collect(session: Session) -> Result {
+pub(crate) async fn collect(session: Session) -> Result {
     let Session { mut reader, writer } = session;
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let read = async {
@@ -42,7 +42,7 @@ async fn collect(session: Session) -> Result {
     Result { out, err, outcome }
 }
 
-async fn run(client: &Client, exec: Exec, input: &[u8]) -> Result {
+pub(crate) async fn run(client: &Client, exec: Exec, input: &[u8]) -> Result {
     let Session { reader, mut writer } = client.exec(exec).await.unwrap();
     let input = input.to_vec();
     let feed = tokio::spawn(async move {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "the exception for tests does not reach their helpers")]
 
 mod exec;
+mod guest;
 mod host;
 mod jail;
 mod life;

@@ -216,7 +216,6 @@ fn config(folder: &Folder, image: ImageConfig) -> ShimConfig {
             seed: Seed(Vec::new()),
             image,
             overrides: Overrides::default(),
-            ulimits: Vec::new(),
             root_serial: "root".to_owned(),
             scratch_serial: "scratch".to_owned(),
         },
