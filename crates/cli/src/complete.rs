@@ -24,7 +24,7 @@ _lith_names() {
     done
     case "${#words[@]} ${words[0]} ${words[1]}" in
         "1 ps "*|"1 events "*|*" rm "*|"2 job show") kind=jobs ;;
-        "1 logs "*|"1 exec "*|*" stop "*|*" start "*|*" restart "*) kind=tasks ;;
+        "1 logs "*|"1 exec "*|"1 stats "*|*" stop "*|*" start "*|*" restart "*) kind=tasks ;;
         *" image rm"|*" image verify"|"2 image inspect") kind=images ;;
     esac
     # `image rm` is another command than `rm`.
@@ -46,7 +46,7 @@ complete -F _lith_names -o nosort -o bashdefault -o default lith
 const FISH_NAMES: &str = r#"
 complete -c lith -n "__fish_seen_subcommand_from ps rm events; and not __fish_seen_subcommand_from image" -f -a "(lith __names jobs 2>/dev/null)"
 complete -c lith -n "__fish_seen_subcommand_from job; and __fish_seen_subcommand_from show" -f -a "(lith __names jobs 2>/dev/null)"
-complete -c lith -n "__fish_seen_subcommand_from logs exec stop start restart" -f -a "(lith __names tasks 2>/dev/null)"
+complete -c lith -n "__fish_seen_subcommand_from logs exec stats stop start restart" -f -a "(lith __names tasks 2>/dev/null)"
 complete -c lith -n "__fish_seen_subcommand_from image; and __fish_seen_subcommand_from rm verify inspect" -f -a "(lith __names images 2>/dev/null)"
 "#;
 

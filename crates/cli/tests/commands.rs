@@ -317,6 +317,7 @@ fn names_are_completed() {
     assert_eq!(complete("lith job show h"), "hello");
     assert_eq!(complete("lith logs -f ''"), "hello hello/web");
     assert_eq!(complete("lith restart hello hello/"), "hello/web");
+    assert_eq!(complete("lith stats hello/"), "hello/web");
     assert_eq!(complete("lith image rm ngi"), "nginx:1");
     assert_eq!(complete("lith compl"), "completion");
     assert!(complete("lith logs --ti").contains("--timestamps"));
