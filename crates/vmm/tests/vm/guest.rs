@@ -8,6 +8,9 @@ use lith_guest::process::ImageConfig;
 use lith_vmm::shim::{Client, Ending, Piece, Session};
 use std::time::{Duration, Instant};
 
+/// Seconds that an emulated guest's clock may be behind, when others use the processors.
+const CLOCK_LATE_MAX: i64 = 60;
+
 /// Prints one fact a line, then waits for its stop signal.
 const FACTS: &str = r#"
 echo "home $HOME"
@@ -76,7 +79,8 @@ async fn a_process_finds_what_docker_would_give_it() {
     let result = run(&client, exec("busybox date +%s"), b"").await;
     let told: i64 = String::from_utf8(result.out).unwrap().trim().parse().unwrap();
     let after = Timestamp::now().as_second();
-    assert!((before - 2..=after + 2).contains(&told), "{before} <= {told} <= {after}");
+    // The guest set its clock when it got round to it: on a busy machine that is seconds after it was told the time.
+    assert!((before - CLOCK_LATE_MAX..=after + 2).contains(&told), "{before} <= {told} <= {after}");
 
     // A user without a group has those that list it, and its own first.
     let as_app = Exec { user: Some("app".to_owned()), ..exec("id -u; id -g; id -G; echo $HOME; pwd") };
@@ -124,9 +128,7 @@ async fn terminals_copies_figures_and_commands_left_behind() {
     assert!(tokio::time::timeout(Duration::from_millis(500), send).await.is_err(), "nobody reads it");
     drop(left);
     let started = Instant::now();
-    while run(&client, words(&["busybox", "pgrep", "-f", "sleep 4321"]), b"").await.outcome
-        != Outcome::Exited(Exit::Code(1))
-    {
+    while text(&client, exec("busybox ps | busybox grep -c '[s]leep 4321'")).await != "0\n" {
         assert!(started.elapsed() < DEADLINE, "the command goes on");
     }
 }
@@ -136,7 +138,7 @@ async fn terminals(client: &Client) {
     let command = "trap 'busybox stty size; exit 4' WINCH; echo ready; while :; do sleep 1 & wait $!; done";
     let mut session = client.exec(Exec { tty: tty.clone(), ..exec(command) }).await.unwrap();
     let mut seen = Vec::new();
-    while !String::from_utf8_lossy(&seen).contains("ready") {
+    while !String::from_utf8_lossy(&seen).contains("ready\r\n") {
         let Piece::Out(bytes) = session.reader.next().await.unwrap() else { panic!("no output") };
         seen.extend(bytes);
     }

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, FileTimes, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -20,7 +20,6 @@ pub(super) fn receive(reader: impl Read, path: &str) -> Result<(), Failure> {
     const READING: &str = "read the archive";
     let mut archive = Archive::new(reader);
     archive.set_preserve_permissions(true);
-    archive.set_preserve_ownerships(true);
     archive.set_preserve_mtime(true);
     let mut destination = None;
     let mut folders = Vec::new();
@@ -139,15 +138,20 @@ fn unpack(entry: &mut Entry<'_, impl Read>, target: &Path, destination: &Destina
         }
         _ => {
             entry.unpack(target)?;
+            own(target, entry.header())?;
             Ok(false)
         }
     }
 }
 
-/// Owner and mode as the archive says, whatever this program's own mask is.
+/// Owner and mode as the archive says, whatever this program's own mask is. An archive that was made by hand often has no
+/// owner, which is root then.
 fn own(path: &Path, header: &Header) -> io::Result<()> {
-    let id = |number: u64| u32::try_from(number).map_err(io::Error::other);
-    chown(path, Some(id(header.uid()?)?), Some(id(header.gid()?)?))?;
+    let id = |number: io::Result<u64>| u32::try_from(number.unwrap_or(0)).map_err(io::Error::other);
+    lchown(path, Some(id(header.uid())?), Some(id(header.gid())?))?;
+    if header.entry_type() == EntryType::Symlink {
+        return Ok(());
+    }
     // After the owner, for that takes special bits away.
     fs::set_permissions(path, Permissions::from_mode(header.mode()? & 0o7777))
 }
