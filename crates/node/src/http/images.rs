@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body as Bytes;
@@ -14,6 +15,7 @@ use lith_api::image::{
 };
 use lith_image::{Archive, GcScope};
 use serde::Deserialize;
+use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 use utoipa::IntoParams;
@@ -24,6 +26,8 @@ use crate::images::Images;
 
 /// Lines of progress on their way to the client.
 const LINES_BUFFERED: usize = 64;
+/// How long a client may go on sending after its request has failed.
+const REST_WAIT: Duration = Duration::from_secs(10);
 
 /// Every image.
 #[utoipa::path(get, path = "/v1/images", responses((status = 200, body = [Image])))]
@@ -116,22 +120,31 @@ pub(crate) async fn load(
     let (lines, receiver) = mpsc::channel(LINES_BUFFERED);
     let last = lines.clone();
     let stream = body.into_data_stream().map_err(std::io::Error::other).boxed();
-    let reader = SyncIoBridge::new(StreamReader::new(stream));
+    let mut reader = SyncIoBridge::new(StreamReader::new(stream));
     tokio::spawn(async move {
         let images = context.images;
         let load = move || {
             let label =
                 query.archive.map_or("the archive".to_owned(), |path| format!("the archive `{path}`"));
             let archive = Archive { label: &label, bytes: query.bytes };
-            images.load(&archive, reader, query.name.as_deref(), lines)
+            let result = images.load(&archive, &mut reader, query.name.as_deref(), lines);
+            (result, Some(reader.into_inner()))
         };
-        let result = tokio::task::spawn_blocking(load).await;
-        let result = result.unwrap_or_else(|error| {
-            Err(Failure::new(Code::Internal, format!("loading the archive failed: {error}")))
+        let (result, rest) = tokio::task::spawn_blocking(load).await.unwrap_or_else(|error| {
+            (Err(Failure::new(Code::Internal, format!("loading the archive failed: {error}"))), None)
         });
         tell_end(&last, result).await;
+        if let Some(rest) = rest {
+            take_rest(rest).await;
+        }
     });
     json_lines(tokio_stream::wrappers::ReceiverStream::new(receiver))
+}
+
+/// Reads what a client still sends, until it has read our answer and leaves: a connection that is closed on a sender
+/// takes the answer along.
+async fn take_rest(mut rest: impl AsyncRead + Unpin) {
+    let _ = tokio::time::timeout(REST_WAIT, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }
 
 async fn tell_end(lines: &mpsc::Sender<Progress>, result: Result<Vec<Image>, Failure>) {

@@ -48,7 +48,7 @@ mount /dev/shm tmpfs
 mount /dev/mqueue mqueue
 mount /proc proc
 mount /sys/fs/cgroup cgroup2
-modes 755 755 1777 
+modes 755 1777 1777 
 hostname file test
 hosts 2 127.0.0.1\tlocalhost
 resolvers 0
