@@ -55,6 +55,13 @@ impl Turn {
         self.step.why = Some(why);
         self.step.wake_at = Some(clock::now().after(HOLDER_INTERVAL));
     }
+
+    /// The version that the step speaks of: of one whose image is awaited, even while its former version runs.
+    fn spoken_of(&self) -> Incarnation {
+        let awaits = matches!(self.step.phase, Phase::Waiting | Phase::Fetching);
+        let wanted = self.declared.as_ref().filter(|_| awaits).map(|declared| declared.wanted.incarnation);
+        wanted.or(self.step.history.incarnation).unwrap_or(Incarnation(0))
+    }
 }
 
 impl Agent {
@@ -371,7 +378,7 @@ impl Agent {
             is_ready,
             why,
             hint: self.fetch_hint(turn),
-            incarnation: history.incarnation.map_or(0, |incarnation| incarnation.0),
+            incarnation: turn.spoken_of().0,
             image: turn.declared.as_ref().map_or(String::new(), |declared| declared.spec.image.clone()),
             image_digest: self
                 .records
