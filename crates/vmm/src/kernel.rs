@@ -3,6 +3,8 @@
 //! never runs a program: a kernel package that was merely unpacked is enough.
 
 mod cpio;
+mod expand;
+mod image;
 mod initramfs;
 mod modules;
 

@@ -1,13 +1,13 @@
-//! The boot files of a guest: a copy of the kernel image and an initramfs with `/init` (lith-init) and the modules
+//! The boot files of a guest: the kernel and an initramfs with `/init` (lith-init) and the modules
 //! under `/modules/NNN-name.ko`, in load order. Owns their cache: one folder per kernel version and content, published
 //! by a rename so that a power cut leaves a whole folder or none. It must not change a published folder.
 
 use super::cpio::Archive;
 use super::modules::{self, Module};
-use super::{Kernel, KernelError};
+use super::{Kernel, KernelError, image};
 use crate::durable;
 use sha2::{Digest, Sha256};
-use std::fs::{File, Permissions};
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,14 +35,16 @@ const BUILDING: &str = ".building";
 /// A build takes seconds.
 const BUILD_AGE_MAX: Duration = Duration::from_secs(3600);
 /// The format of the cached folder; a change of what is in it needs a new number.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
+/// The kernel in it.
+const KERNEL: &str = "kernel";
 
 /// The files that boot a guest. All are world-readable, since the jailed VMM opens them under its own uid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootFiles {
     /// The kernel's release.
     pub version: String,
-    /// Copy of the kernel image, so that an upgrade of the package does not pull it from under a running cluster.
+    /// The kernel, unpacked where that can be booted. A copy, so that an upgrade of the package does not pull it from under a running cluster.
     pub kernel: PathBuf,
     /// The initramfs, an uncompressed cpio archive: under emulation the guest's decompression costs more than reading.
     pub initramfs: PathBuf,
@@ -61,7 +63,7 @@ pub fn prepare(kernel: &Kernel, cache: &Path) -> Result<BootFiles, KernelError> 
     }
     Ok(BootFiles {
         version: kernel.version.clone(),
-        kernel: folder.join("vmlinuz"),
+        kernel: folder.join(KERNEL),
         initramfs: folder.join("initramfs"),
     })
 }
@@ -77,7 +79,7 @@ pub fn sweep(boot: &BootFiles, cache: &Path) {
     for entry in std::fs::read_dir(cache).into_iter().flatten().flatten() {
         let path = entry.path();
         let is_building = entry.file_name().as_encoded_bytes().starts_with(BUILDING.as_bytes());
-        let is_complete = path.join("vmlinuz").is_file() && path.join("initramfs").is_file();
+        let is_complete = path.join(KERNEL).is_file() && path.join("initramfs").is_file();
         let goes = if is_building { is_old(&path) } else { is_complete && Some(path.as_path()) != current };
         if goes {
             // Room on the disk is all that it costs.
@@ -106,11 +108,9 @@ fn publish(kernel: &Kernel, cache: &Path, folder: &Path) -> Result<(), KernelErr
         .permissions(Permissions::from_mode(0o755))
         .tempdir_in(cache)
         .map_err(KernelError::file("write", cache))?;
-    let image = building.path().join("vmlinuz");
-    std::fs::copy(&kernel.image, &image)
-        .and_then(|_| std::fs::set_permissions(&image, Permissions::from_mode(0o644)))
-        .and_then(|()| File::open(&image)?.sync_all())
-        .map_err(KernelError::file("write", &image))?;
+    let image = std::fs::read(&kernel.image).map_err(KernelError::file("read", &kernel.image))?;
+    let copy = building.path().join(KERNEL);
+    durable::write(&copy, &image::bootable(image), 0o644).map_err(KernelError::file("write", &copy))?;
     let initramfs = building.path().join("initramfs");
     durable::write(&initramfs, &pack(LITH_INIT, &order), 0o644)
         .map_err(KernelError::file("write", &initramfs))?;
@@ -134,6 +134,8 @@ fn pack(init: &[u8], order: &[Module]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::super::modules::tests::module;
     use super::*;
 

@@ -3,8 +3,9 @@
 //! merely unpacked (Debian's package has no `modules.dep`; it is made at installation). It writes nothing.
 
 use super::KernelError;
+use super::expand::Compression;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
+
 use std::path::{Path, PathBuf};
 
 /// Decompressed modules larger than this are refused: the largest real ones (GPU drivers) stay below it, and it bounds
@@ -163,50 +164,16 @@ fn read_module(path: &Path) -> Result<Vec<u8>, KernelError> {
     let read_error = || KernelError::file("read", path);
     let raw = std::fs::read(path).map_err(read_error())?;
     let broken = |problem: String| KernelError::ModuleBroken { path: path.to_owned(), problem };
-    let mut content = Vec::new();
-    let limit = MODULE_BYTES_MAX + 1;
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("gz") => {
-            flate2::read::GzDecoder::new(raw.as_slice())
-                .take(limit)
-                .read_to_end(&mut content)
-                .map_err(|error| broken(error.to_string()))?;
+    let compression = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("gz") => Compression::Gzip,
+        Some("zst") => Compression::Zstd,
+        Some("xz") => Compression::Xz,
+        _ if raw.len() as u64 > MODULE_BYTES_MAX => {
+            return Err(broken(format!("it is larger than {MODULE_BYTES_MAX} bytes")));
         }
-        Some("zst") => {
-            let decoder = zstd::Decoder::new(raw.as_slice()).map_err(|error| broken(error.to_string()))?;
-            decoder.take(limit).read_to_end(&mut content).map_err(|error| broken(error.to_string()))?;
-        }
-        Some("xz") => {
-            let mut bounded = Bounded { content: Vec::new() };
-            lzma_rs::xz_decompress(&mut raw.as_slice(), &mut bounded)
-                .map_err(|error| broken(error.to_string()))?;
-            content = bounded.content;
-        }
-        _ => content = raw,
-    }
-    if content.len() as u64 > MODULE_BYTES_MAX {
-        return Err(broken(format!("it is larger than {MODULE_BYTES_MAX} bytes")));
-    }
-    Ok(content)
-}
-
-/// A sink that refuses to grow beyond the limit, for decoders that write instead of being read.
-struct Bounded {
-    content: Vec<u8>,
-}
-
-impl std::io::Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if (self.content.len() + bytes.len()) as u64 > MODULE_BYTES_MAX {
-            return Err(std::io::ErrorKind::FileTooLarge.into());
-        }
-        self.content.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+        _ => return Ok(raw),
+    };
+    compression.expand(&raw, MODULE_BYTES_MAX).map_err(broken)
 }
 
 /// The names in `depends=` of a module's `.modinfo` section (64-bit little-endian ELF, as every machine lith runs on
