@@ -62,6 +62,8 @@ const GROUPS: &[Group] = &[
             "image.large_size_mb",
             "image.large_peak_rss_mb",
             "image.large_rss_ratio",
+            "image.many_size_mb",
+            "image.many_peak_rss_mb",
         ],
         prepare: image::prepare,
         measure: image::measure,
@@ -103,8 +105,11 @@ const FIGURES: &[(&str, Wanted, &str)] = &[
     ("image.peak_rss_mb", Wanted::AtMost(150.0), "peak memory of the same"),
     ("image.large_size_mb", Wanted::Reported, "the archive of an image ten times as big"),
     ("image.large_peak_rss_mb", Wanted::AtMost(150.0), "peak memory for that"),
-    // Buffers do not grow with an image. The list of its entries does, which is what the half is for.
+    // Buffers do not grow with an image's bytes.
     ("image.large_rss_ratio", Wanted::AtMost(1.5), "peak memory for the big one against the other"),
+    // The list of its entries grows with their number.
+    ("image.many_size_mb", Wanted::Reported, "the archive of an image with ten times the files, too"),
+    ("image.many_peak_rss_mb", Wanted::AtMost(150.0), "peak memory for that"),
     (EMULATED, Wanted::Reported, "1: guests under emulation (TCG), 0: virtualized (KVM)"),
     ("boot.to_init_s", Wanted::AtMost(2.0), "start of the VMM to the image's process, as the node saw it"),
     ("deploy.to_serving_s", Wanted::AtMost(4.0), "`lith deploy` of a stored image to its first answer"),

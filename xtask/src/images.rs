@@ -42,33 +42,64 @@ pub(crate) fn archive(root: &Path, name: &str) -> PathBuf {
     target_dir(root).join("test-assets/images").join(format!("{name}.tar"))
 }
 
+/// What an image has ten times as much of as nginx's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Large {
+    /// Bytes alone, in a few large files.
+    Bytes,
+    /// Bytes and files.
+    Files,
+}
+
+impl Large {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bytes => "large",
+            Self::Files => "many",
+        }
+    }
+
+    /// A copy of the programs in `base`, as the folder or the archive `copy`.
+    fn copy(self, base: &Path, copy: &Path) -> Result<()> {
+        let mut command;
+        match self {
+            Self::Bytes => {
+                command = std::process::Command::new("tar");
+                command.arg("--create").arg("--file").arg(copy).arg("-C").arg(base).arg("usr");
+            }
+            Self::Files => {
+                std::fs::create_dir_all(copy).with_context(|| format!("cannot create {}", copy.display()))?;
+                command = std::process::Command::new("cp");
+                command.args(["-a", "--reflink=auto"]).arg(base.join("usr")).arg(copy);
+            }
+        }
+        process::output(&mut command).map(drop)
+    }
+}
+
 /// An image ten times as big as nginx's, for figures only: the base, and ten copies of its programs. Returns its
 /// archive, built if need be.
-pub(crate) fn large(root: &Path) -> Result<PathBuf> {
+pub(crate) fn large(root: &Path, kind: Large) -> Result<PathBuf> {
     const COPIES: u32 = 10;
-    let workshop = Workshop::open(root)?;
-    let archive = workshop.images.join("large.tar");
-    let key_path = workshop.images.join("large.key");
+    let (workshop, name) = (Workshop::open(root)?, kind.name());
+    let archive = workshop.images.join(format!("{name}.tar"));
+    let key_path = workshop.images.join(format!("{name}.key"));
     let base = workshop.base(Base::Debian)?;
-    let key = workshop.key(&["large", &base.layer.to_line(), &COPIES.to_string()]);
+    let key = workshop.key(&[name, "copies", &base.layer.to_line(), &COPIES.to_string()]);
     if archive.is_file() && std::fs::read_to_string(&key_path).is_ok_and(|present| present == key) {
         return Ok(archive);
     }
-    let tree = workshop.cache.join("large.tree");
+    let tree = workshop.cache.join(format!("{name}.tree"));
     remove_tree(&tree)?;
+    std::fs::create_dir_all(&tree).with_context(|| format!("cannot create {}", tree.display()))?;
     for copy in 0..COPIES {
-        let folder = tree.join(format!("copy-{copy}"));
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        let usr = base.tree.join("usr");
-        process::output(
-            std::process::Command::new("cp").args(["-a", "--reflink=auto"]).arg(usr).arg(&folder),
-        )?;
+        kind.copy(&base.tree, &tree.join(format!("copy-{copy}")))?;
     }
-    let copies = oci::pack_tree(&tree, &workshop.cache.join("large.layer"))?;
+    let copies = oci::pack_tree(&tree, &workshop.cache.join(format!("{name}.layer")))?;
     remove_tree(&tree)?;
     oci::write_archive(
         &archive,
-        "large",
+        name,
         &workshop.architecture,
         &Value::Object(Map::new()),
         &[base.layer, copies],

@@ -8,7 +8,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use super::{Figure, Outcome, build_release, image_archive, median, sys};
-use crate::{images, process, target_dir};
+use crate::images::{self, Large};
+use crate::{process, target_dir};
 
 /// Odd, so that there is a middle one.
 const RUNS: usize = 3;
@@ -18,7 +19,8 @@ const MEGABYTE: f64 = 1_000_000.0;
 pub(super) fn prepare(root: &Path) -> Result<()> {
     build_release(root, &["--package", "lith-image", "--example", "ingest"])?;
     image_archive(root, "nginx")?;
-    images::large(root).map(drop)
+    images::large(root, Large::Bytes)?;
+    images::large(root, Large::Files).map(drop)
 }
 
 pub(super) fn measure(root: &Path) -> Result<Outcome> {
@@ -29,8 +31,8 @@ pub(super) fn measure(root: &Path) -> Result<Outcome> {
     }
     let ingest = target_dir(root).join("release/examples/ingest");
     let scratch = Scratch::create(&target_dir(root).join("bench-image"))?;
-    let (nginx, large) = (image_archive(root, "nginx")?, images::large(root)?);
-    let (nginx_mb, large_mb) = (size_mb(&nginx)?, size_mb(&large)?);
+    let nginx = image_archive(root, "nginx")?;
+    let nginx_mb = size_mb(&nginx)?;
     let layout = scratch.unpack("nginx", &nginx)?;
     let (mut ours, mut theirs, mut peaks) = (Vec::new(), Vec::new(), Vec::new());
     for run in 0..RUNS {
@@ -42,21 +44,34 @@ pub(super) fn measure(root: &Path) -> Result<Outcome> {
         println!("run {}: lith {:.2} s, umoci and mkfs.erofs {:.2} s", run + 1, ours[run], theirs[run]);
     }
     let peak = median(peaks);
-    let large = scratch.unpack("large", &large)?;
-    let (seconds, large_peak) = run_ingest(&ingest, &large, &scratch.fresh("store")?)?;
-    println!(
-        "{nginx_mb:.0} MB: {:.2} s, {peak:.1} MB of memory; {large_mb:.0} MB: {seconds:.2} s, {large_peak:.1} MB",
-        median(ours.clone())
-    );
+    println!("{nginx_mb:.0} MB: {:.2} s, {peak:.1} MB of memory", median(ours.clone()));
+    let large = measure_large(root, &ingest, &scratch, Large::Bytes)?;
+    let many = measure_large(root, &ingest, &scratch, Large::Files)?;
     Ok(Outcome::Measured(vec![
         Figure { name: "image.load_s", value: median(ours.clone()) },
         Figure { name: "image.ratio_umoci", value: median(theirs) / median(ours) },
         Figure { name: "image.size_mb", value: nginx_mb },
         Figure { name: "image.peak_rss_mb", value: peak },
-        Figure { name: "image.large_size_mb", value: large_mb },
-        Figure { name: "image.large_peak_rss_mb", value: large_peak },
-        Figure { name: "image.large_rss_ratio", value: large_peak / peak },
+        Figure { name: "image.large_size_mb", value: large.size_mb },
+        Figure { name: "image.large_peak_rss_mb", value: large.peak_mb },
+        Figure { name: "image.large_rss_ratio", value: large.peak_mb / peak },
+        Figure { name: "image.many_size_mb", value: many.size_mb },
+        Figure { name: "image.many_peak_rss_mb", value: many.peak_mb },
     ]))
+}
+
+struct Measured {
+    size_mb: f64,
+    peak_mb: f64,
+}
+
+fn measure_large(root: &Path, ingest: &Path, scratch: &Scratch, kind: Large) -> Result<Measured> {
+    let archive = images::large(root, kind)?;
+    let size_mb = size_mb(&archive)?;
+    let layout = scratch.unpack("large", &archive)?;
+    let (seconds, peak_mb) = run_ingest(ingest, &layout, &scratch.fresh("store")?)?;
+    println!("{size_mb:.0} MB, ten times the {kind:?}: {seconds:.2} s, {peak_mb:.1} MB of memory");
+    Ok(Measured { size_mb, peak_mb })
 }
 
 fn size_mb(path: &Path) -> Result<f64> {
