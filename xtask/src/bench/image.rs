@@ -12,7 +12,7 @@ use crate::images::{self, Large};
 use crate::{process, target_dir};
 
 /// Odd, so that there is a middle one.
-const RUNS: usize = 3;
+const RUNS: usize = 5;
 const MEGABYTE: f64 = 1_000_000.0;
 
 /// Builds the measured program and the images.
@@ -114,6 +114,7 @@ impl Drop for Scratch {
 
 /// Seconds and peak memory in megabytes.
 fn run_ingest(program: &Path, layout: &Path, store: &Path) -> Result<(f64, f64)> {
+    settle()?;
     let start = Instant::now();
     let child = Command::new(program).arg(layout).arg(store).stdout(Stdio::null()).spawn();
     let child = child.with_context(|| format!("cannot start {}", program.display()))?;
@@ -124,8 +125,14 @@ fn run_ingest(program: &Path, layout: &Path, store: &Path) -> Result<(f64, f64)>
     Ok((start.elapsed().as_secs_f64(), peak_bytes as f64 / MEGABYTE))
 }
 
+/// Waits until the disk has what the run before has written: that must not count as ours, who sync, nor as the peer's.
+fn settle() -> Result<()> {
+    process::output(&mut Command::new("sync")).map(drop)
+}
+
 fn run_umoci(layout: &Path, tag: &str, folder: &Path) -> Result<f64> {
     let bundle = folder.join("bundle");
+    settle()?;
     let start = Instant::now();
     process::output(
         Command::new("umoci")
