@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use lith_core::chain::chain;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -199,13 +200,7 @@ fn json(body: &impl Serialize) -> Result<Body, Failure> {
 }
 
 fn broken(error: &dyn std::error::Error) -> Failure {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    Failure::new(Code::Unreachable, format!("the connection to the server broke: {text}"))
+    Failure::new(Code::Unreachable, format!("the connection to the server broke: {}", chain(error)))
         .hint("see whether `lith up` is still running")
 }
 

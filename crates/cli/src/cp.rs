@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -18,10 +17,7 @@ use crate::error::Error;
 use crate::name::{self, Name};
 use crate::size::size;
 use crate::unpack::{Copied, Existing, Unpack};
-use crate::{exit, list, pack, unpack};
-
-/// How often the progress moves.
-const TICK: Duration = Duration::from_millis(120);
+use crate::{exit, list, pack, spinner, unpack};
 
 /// One side of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,7 +155,7 @@ fn bar(context: &Context) -> ProgressBar {
     let bar = ProgressBar::new_spinner();
     let style = ProgressStyle::with_template("{spinner} copying: {binary_bytes} ({binary_bytes_per_sec})");
     bar.set_style(style.expect("the template is valid"));
-    bar.enable_steady_tick(TICK);
+    bar.enable_steady_tick(spinner::TICK);
     bar
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use hyper::Method;
@@ -15,13 +14,12 @@ use crate::args::{ImageCommand, PullArgs};
 use crate::context::Context;
 use crate::error::Error;
 use crate::size::size;
+use crate::spinner::Spinner;
 use crate::table::Table;
 use crate::{exit, pack, time};
 
 /// Characters of a digest that are shown: as many as Docker shows, enough to tell a machine's images apart.
 const DIGEST_CHARS: usize = 12;
-/// Time between two pictures of a spinner.
-const TICK: Duration = Duration::from_millis(120);
 
 /// `lith image …`.
 pub(crate) async fn image(context: &Context, command: &ImageCommand) -> Result<u8, Error> {
@@ -215,9 +213,9 @@ async fn verify(context: &Context, images: &[String]) -> Result<u8, Error> {
     let mut failures = Failures::new(context);
     for image in &images {
         let path = format!("/v1/images/{}/verify", escape(image));
-        let spinner = spinner(context, format!("reading {}", short_digest(image)));
+        let spinner = Spinner::new(context.talk(), &format!("reading {}", short_digest(image)));
         let verified = context.client.post::<Image>(&path, &serde_json::json!({})).await;
-        spinner.finish_and_clear();
+        drop(spinner);
         match verified {
             Ok(image) => {
                 if !context.json {
@@ -233,16 +231,6 @@ async fn verify(context: &Context, images: &[String]) -> Result<u8, Error> {
         context.print_json(&whole)?;
     }
     failures.end()
-}
-
-/// Shows that something goes on; nothing when nobody watches.
-fn spinner(context: &Context, text: String) -> ProgressBar {
-    if !context.is_watched() {
-        return ProgressBar::hidden();
-    }
-    let spinner = ProgressBar::new_spinner().with_message(text);
-    spinner.enable_steady_tick(TICK);
-    spinner
 }
 
 fn image_table(images: &[Image], now_ms: u64) -> Table {

@@ -8,7 +8,7 @@ use crate::table::cut;
 use crate::terminal::{Terminal, printable};
 
 /// Time between two pictures.
-const TICK: Duration = Duration::from_millis(120);
+pub(crate) const TICK: Duration = Duration::from_millis(120);
 /// Characters at most: narrow terminals wrap what is longer, and then redrawing fails.
 const CHARS_MAX: usize = 76;
 

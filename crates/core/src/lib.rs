@@ -1,9 +1,10 @@
 //! The nouns of lith and every decision it takes, without any input or output.
 //!
-//! This crate owns names and identifiers, the validated job, the life of a task on a node, and the planning of what
-//! should exist. It must not know files, sockets, clocks, SQL, HTTP or any encoding: time arrives as an argument,
-//! decisions leave as values.
+//! This crate owns names and identifiers, the validated job, the life of a task on a node, the planning of what should
+//! exist, and how an error reads with its causes. It must not know files, sockets, clocks, SQL, HTTP or any encoding: time
+//! arrives as an argument, decisions leave as values.
 
+pub mod chain;
 pub mod deploy;
 pub mod job;
 pub mod name;

@@ -359,17 +359,14 @@ async fn broken_connections_are_resumed() {
     assert_eq!(requests.load(Ordering::Relaxed), 3);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn bearer_tokens() {
+/// A registry that wants the token `abc`. `give` is its answer to those who ask for a token: status and body.
+fn wanting_token(give: impl Fn(&[String]) -> Option<(&str, &str)> + Send + Sync + 'static) -> Fake {
     let layer = plain(tar(&[file("f", "x")]));
     let documents = documents(std::slice::from_ref(&layer), architecture());
-    let server = fake(move |request, host, stream| {
-        let has = |line: &str| request.iter().any(|l| l == line);
-        if request[0].starts_with("get /token?service=test&scope=repository%3ateam%2fapp%3apull ") {
-            let is_ann = has("authorization: basic yw5uonnly3jlda==");
-            let status = if is_ann { "200 OK" } else { "401 Unauthorized" };
-            send(stream, status, "", br#"{"token":"abc"}"#);
-        } else if !has("authorization: bearer abc") {
+    fake(move |request, host, stream| {
+        if let Some((status, body)) = give(request) {
+            send(stream, status, "", body.as_bytes());
+        } else if !request.iter().any(|line| line == "authorization: bearer abc") {
             let challenge = format!(
                 "WWW-Authenticate: Bearer realm=\"http://{host}/token\",service=\"test\",scope=\"repository:team/app:pull\"\r\n"
             );
@@ -377,47 +374,42 @@ async fn bearer_tokens() {
         } else if !send_document(&request[0], &documents, stream) {
             send(stream, "200 OK", "", &layer.blob);
         }
-    });
+    })
+}
+
+/// A login that the registry takes and one that it does not.
+async fn check_logins(server: &Fake, credentials: impl Fn(&str) -> Credentials) -> String {
     let name = format!("{}/team/app:1", server.host);
-    let with = |password: &str| {
+    let with = |secret: &str| {
         let mut options = plain_http();
-        options.registry.credentials = Some(Credentials::password("ann", password));
+        options.registry.credentials = Some(credentials(secret));
         options
     };
     pull(&store(), &name, &with("secret")).await.unwrap();
     check_refused(&name, &with("other"), "refuses the login", "lith registry login").await;
+    name
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bearer_tokens() {
+    let server = wanting_token(|request| {
+        let asks = request[0].starts_with("get /token?service=test&scope=repository%3ateam%2fapp%3apull ");
+        let is_ann = request.iter().any(|line| line == "authorization: basic yw5uonnly3jlda==");
+        asks.then_some((if is_ann { "200 OK" } else { "401 Unauthorized" }, r#"{"token":"abc"}"#))
+    });
+    let name = check_logins(&server, |password| Credentials::password("ann", password)).await;
     check_refused(&name, &plain_http(), "wants a login", "lith registry login").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn identity_tokens() {
-    let layer = plain(tar(&[file("f", "x")]));
-    let documents = documents(std::slice::from_ref(&layer), architecture());
-    let server = fake(move |request, host, stream| {
-        let has = |line: &str| request.iter().any(|l| l == line);
-        if request[0].starts_with("post /token ") {
-            let body = request.last().unwrap();
-            let is_known = body.contains("grant_type=refresh_token&")
-                && body.contains("&refresh_token=secret&service=test&scope=repository%3Ateam%2Fapp%3Apull");
-            let status = if is_known { "200 OK" } else { "400 Bad Request" };
-            send(stream, status, "", br#"{"access_token":"abc"}"#);
-        } else if !has("authorization: bearer abc") {
-            let challenge = format!(
-                "WWW-Authenticate: Bearer realm=\"http://{host}/token\",service=\"test\",scope=\"repository:team/app:pull\"\r\n"
-            );
-            send(stream, "401 Unauthorized", &challenge, b"");
-        } else if !send_document(&request[0], &documents, stream) {
-            send(stream, "200 OK", "", &layer.blob);
-        }
+    let server = wanting_token(|request| {
+        let (asks, body) = (request[0].starts_with("post /token "), request.last().unwrap());
+        let is_known = body.contains("grant_type=refresh_token&")
+            && body.contains("&refresh_token=secret&service=test&scope=repository%3Ateam%2Fapp%3Apull");
+        asks.then_some((if is_known { "200 OK" } else { "400 Bad Request" }, r#"{"access_token":"abc"}"#))
     });
-    let name = format!("{}/team/app:1", server.host);
-    let with = |token: &str| {
-        let mut options = plain_http();
-        options.registry.credentials = Some(Credentials::IdentityToken(token.to_owned()));
-        options
-    };
-    pull(&store(), &name, &with("secret")).await.unwrap();
-    check_refused(&name, &with("other"), "refuses the login", "lith registry login").await;
+    check_logins(&server, |token| Credentials::IdentityToken(token.to_owned())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

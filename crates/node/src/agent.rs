@@ -204,7 +204,7 @@ impl Agent {
                         return Ok(());
                     }
                     Err(error) => {
-                        tracing::error!(error = %crate::chain::chain(&error), "the network was not removed");
+                        tracing::error!(error = %lith_core::chain::chain(&error), "the network was not removed");
                         self.network_error = Some(error);
                     }
                 }
@@ -214,7 +214,7 @@ impl Agent {
                     (at.map_or(RESYNC_INTERVAL, |at| at.since(clock::now()).min(RESYNC_INTERVAL)), None)
                 }
                 Err(error) => {
-                    tracing::error!(error = %crate::chain::chain(&error), "the agent cannot go on; it tries again");
+                    tracing::error!(error = %lith_core::chain::chain(&error), "the agent cannot go on; it tries again");
                     (RETRY_INTERVAL, Some(DrainError::State { source: error }))
                 }
             };

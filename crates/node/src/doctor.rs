@@ -8,8 +8,8 @@ use lith_vmm::doctor as machines;
 use lith_vmm::jail::cgroup::Controllers;
 
 use crate::agent::AgentConfig;
-use crate::chain::chain;
 use crate::layout::Layout;
+use lith_core::chain::chain;
 
 /// Below this, images and scratch disks soon fill the disk.
 const FREE_BYTES_LOW: u64 = 5 << 30;

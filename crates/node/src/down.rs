@@ -18,11 +18,11 @@ use tokio::sync::watch;
 
 use crate::agent::{Agent, AgentConfig, DrainError};
 use crate::alone::Alone;
-use crate::chain::chain;
 use crate::images::Images;
 use crate::layout::Layout;
 use crate::lock::Lock;
 use crate::{purge, up};
+use lith_core::chain::chain;
 
 /// How often the daemon's end is looked for.
 const INTERVAL: Duration = Duration::from_millis(50);

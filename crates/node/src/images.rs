@@ -16,9 +16,9 @@ use lith_image::{Archive, Digest, GcScope, ImageError, ImageStore, Listing, Logi
 use tokio::sync::mpsc::Sender;
 
 use crate::agent::Waker;
-use crate::chain::chain;
 use fetch::Fetch;
 pub use fetch::Stored;
+use lith_core::chain::chain;
 use teller::Teller;
 
 /// Where lith keeps what it knows of registries, in the image store's folder.

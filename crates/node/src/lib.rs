@@ -5,7 +5,6 @@
 
 pub mod agent;
 pub mod alone;
-pub mod chain;
 pub mod clock;
 pub mod detach;
 pub mod doctor;

@@ -23,8 +23,8 @@ use lith_core::task::Incarnation;
 use lith_store::{Store, StoreError, StoredJob, World, Write};
 use tokio::sync::watch;
 
-use crate::chain::chain;
 use crate::clock;
+use lith_core::chain::chain;
 
 /// What is done with a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,7 +21,6 @@ use tracing_subscriber::EnvFilter;
 
 use crate::agent::{Agent, AgentConfig, DrainError, Ends, Waker};
 use crate::alone::Alone;
-use crate::chain::chain;
 use crate::doctor::Doctor;
 use crate::http::{self, Context};
 use crate::images::Images;
@@ -29,6 +28,7 @@ use crate::layout::Layout;
 use crate::lock::Lock;
 use crate::server::Server;
 use crate::{down, purge};
+use lith_core::chain::chain;
 
 /// Threads that serve requests. Nothing in them computes: two are enough for one slow answer not to hold up others.
 const WORKERS: usize = 2;

@@ -3,7 +3,6 @@
 //! Owns everything between "run this image file with this configuration" and the guest's word that it ran. Must not
 //! know services, where images come from, or the cluster: it is handed paths, numbers and an open TAP device.
 
-mod chain;
 mod console;
 pub mod doctor;
 pub mod durable;

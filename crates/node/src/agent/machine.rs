@@ -18,9 +18,9 @@ use lith_vmm::machine::qemu::Qemu;
 use lith_vmm::shim::ShimConfig;
 use lith_vmm::{jail, scratch};
 
-use crate::chain::chain;
 use crate::images::Stored;
 use crate::layout::Layout;
+use lith_core::chain::chain;
 
 /// Size of the scratch disk. Sparse: it takes what is written. Large, for people unpack archives in containers.
 const SCRATCH_BYTES: u64 = 64 << 30;

@@ -19,8 +19,8 @@ use super::machine::with_hint;
 use super::state::{self, PinnedImage, Record, StateError};
 use super::supervise::Boot;
 use super::{Agent, RESYNC_INTERVAL, RETRY_INTERVAL};
-use crate::chain::chain;
 use crate::clock;
+use lith_core::chain::chain;
 
 /// Between looks at whether a port has become free: the end of the task that has it wakes the agent anyway.
 const HOLDER_INTERVAL: Duration = Duration::from_secs(1);

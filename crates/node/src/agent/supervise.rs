@@ -26,8 +26,8 @@ use tokio::runtime::Handle;
 
 use super::machine::{self, with_hint};
 use super::{ready, wake::Waker};
-use crate::chain::chain;
 use crate::layout::Layout;
+use lith_core::chain::chain;
 
 /// Between attempts to connect to a supervisor that holds its lock but does not listen yet, or ends.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(20);

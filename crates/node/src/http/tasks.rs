@@ -29,7 +29,7 @@ use utoipa::IntoParams;
 
 use super::failure::{Body, Query, Refusal};
 use super::{Context, json_lines};
-use crate::chain::chain;
+use lith_core::chain::chain;
 
 /// How often a log that is followed is looked at: what a person reading takes for at once.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);

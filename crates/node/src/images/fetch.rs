@@ -13,7 +13,7 @@ use lith_core::task;
 use lith_image::{Digest, ImageConfig, ImageError, Phase, Progress, ProgressEvent, Reference};
 
 use super::{Images, failure};
-use crate::chain::chain;
+use lith_core::chain::chain;
 
 /// Between two tellings of how a fetch goes: as often as a person reads.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);

@@ -3,9 +3,9 @@
 
 use super::qemu::Qemu;
 use super::{Accelerator, Driver, MachineError, MachineSpec, UID_BASE, sys};
-use crate::chain::chain;
 use crate::durable;
 use crate::kernel::BootFiles;
+use lith_core::chain::chain;
 use lith_guest::messages::{GuestMessage, from_json};
 use lith_guest::wire::{Body, Decoder, Role};
 use rustix::event::{PollFd, PollFlags, Timespec};

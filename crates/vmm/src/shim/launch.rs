@@ -3,8 +3,8 @@
 
 use super::record::Lock;
 use super::{ShimConfig, ShimError, supervisor, sys};
-use crate::chain::chain;
 use crate::durable;
+use lith_core::chain::chain;
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -9,13 +9,13 @@ use super::life::{Action, Ending, Event, Life, TaskState};
 use super::protocol::{Answer, ShimRequest};
 use super::record::{self, ExitRecord};
 use super::{ShimConfig, ShimError, sys};
-use crate::chain::chain;
 use crate::console::Console;
 use crate::jail::Process;
 use crate::jail::cgroup::{Cgroup, Limits};
 use crate::log::{LogError, LogStream, Writer};
 use crate::machine::{Machine, MachineError, Tap};
 use jiff::Timestamp;
+use lith_core::chain::chain;
 use lith_guest::messages::{
     ExecControl, GuestMessage, HostMessage, Outcome, Seed, Stats, UnixTime, from_json,
 };
