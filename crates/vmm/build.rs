@@ -26,8 +26,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         here.ancestors().nth(2).ok_or("this crate lives two folders below the workspace")?.to_owned();
     let target = std::env::var("TARGET")?;
     let target_dir = out.join("guest-target");
-    for path in ["crates/guest/src", "crates/guest/Cargo.toml", "Cargo.toml", "Cargo.lock"] {
-        println!("cargo:rerun-if-changed={}", workspace.join(path).display());
+    // Relative to this crate: checkouts that share a target folder must not look at each other's files.
+    for path in ["../guest/src", "../guest/Cargo.toml", "../../Cargo.toml", "../../Cargo.lock"] {
+        println!("cargo:rerun-if-changed={path}");
     }
     println!("cargo:rerun-if-changed=build.rs");
     let mut cargo = Command::new(std::env::var("CARGO")?);

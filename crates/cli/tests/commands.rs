@@ -244,6 +244,18 @@ fn removing(looks: u32) -> World {
             let left = if count < looks { json!([task("stopping", false, &Value::Null)]) } else { json!([]) };
             answer(stream, 200, &left);
         }
+        "GET /v1/volumes" => {
+            let volume = |job: &str| {
+                json!({
+                    "id": format!("{job}.data.0"), "job": job, "volume": "data", "index": 0, "node": "oak",
+                    "size_bytes": 1, "used_bytes": 1, "is_declared": false
+                })
+            };
+            answer(stream, 200, &json!([volume("hello"), volume("other")]));
+        }
+        "DELETE /v1/volumes/hello.data.0" => {
+            answer(stream, 409, &json!({ "code": "E0003", "message": "still in use" }))
+        }
         _ => answer(stream, 404, &json!({ "code": "E0002", "message": "there is no such job" })),
     })
 }
@@ -255,7 +267,14 @@ fn remove_goes_on() {
         "",
         "error: there is no such job [E0002]\nhint: did you mean `hello`?\n\
          error: there is no such job [E0002]\nhint: `lith job ls` lists what is there\n\
-         job hello is removed\n",
+         job hello is removed\n\
+         volume hello.data.0 is kept; `lith volume rm hello.data.0` deletes it with what it holds\n",
+    );
+    check(
+        &removing(0).lith(&["rm", "--volumes", "hello"]),
+        1,
+        "",
+        "job hello is removed\nerror: still in use [E0003]\nhint: `lith explain E0003` says more\n",
     );
 }
 
@@ -275,7 +294,8 @@ fn waiting_is_shown() {
         assert_eq!(output.status.code(), Some(0), "{option}: {said}");
         assert_eq!(said.contains(turning), is_shown, "{option}: {said}");
     }
-    check(&removing(LOOKS).lith(&["rm", "hello"]), 0, "", "job hello is removed\n");
+    let kept = "volume hello.data.0 is kept; `lith volume rm hello.data.0` deletes it with what it holds";
+    check(&removing(LOOKS).lith(&["rm", "hello"]), 0, "", &format!("job hello is removed\n{kept}\n"));
 }
 
 fn names_are_completed() {

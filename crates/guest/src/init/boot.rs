@@ -1,4 +1,4 @@
-//! The first steps of the machine, before anybody listens: kernel file systems, modules.
+//! The first steps of the machine, before anybody listens: kernel file systems, modules, processors.
 //!
 //! Owns what happens in the initramfs itself. Must not touch the task's root file system.
 
@@ -16,6 +16,9 @@ use crate::failure::{During, Failure};
 /// Where the initramfs keeps kernel modules, named in the order of loading.
 const MODULES: &str = "/modules";
 
+/// Where the kernel shows its processors.
+const PROCESSORS: &str = "/sys/devices/system/cpu";
+
 /// Mounts what this program itself needs and loads the modules.
 pub(crate) fn early() -> Result<(), Failure> {
     for (kind, target) in [("devtmpfs", "/dev"), ("proc", "/proc"), ("sysfs", "/sys")] {
@@ -24,7 +27,22 @@ pub(crate) fn early() -> Result<(), Failure> {
             .during(BootStep::Mounts, format_args!("mount {target}"))?;
     }
     open_standard_files().during(BootStep::Mounts, "open /dev/null")?;
-    load_modules()
+    load_modules(Path::new(MODULES))?;
+    start_processors();
+    Ok(())
+}
+
+/// Starts the processors that the kernel's command line kept off (`maxcpus`), now that kernel and modules have done the
+/// patching of their own code that is part of a boot. With fewer of them the machine still works.
+fn start_processors() {
+    for entry in fs::read_dir(PROCESSORS).into_iter().flatten().flatten() {
+        let switch = entry.path().join("online");
+        // The first processor has no switch, and folders of other names are none.
+        let is_off = fs::read_to_string(&switch).is_ok_and(|state| state.trim() == "0");
+        if is_off && let Err(error) = fs::write(&switch, "1") {
+            complain(&format!("cannot start the processor of {}: {error}", switch.display()));
+        }
+    }
 }
 
 /// Fills file descriptors 0 to 2, which the kernel leaves closed when it finds no console: else some later file would
@@ -39,8 +57,9 @@ fn open_standard_files() -> std::io::Result<()> {
     }
 }
 
-fn load_modules() -> Result<(), Failure> {
-    let mut paths: Vec<PathBuf> = match fs::read_dir(MODULES) {
+/// Loads the modules in a folder of the initramfs, and removes their files.
+pub(crate) fn load_modules(folder: &Path) -> Result<(), Failure> {
+    let mut paths: Vec<PathBuf> = match fs::read_dir(folder) {
         Ok(entries) => entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect(),
         // A kernel with everything built in.
         Err(_) => return Ok(()),
