@@ -441,24 +441,37 @@ impl JobSpec {
 #[must_use]
 pub fn circle(job: &JobSpec) -> Option<Vec<TaskName>> {
     let tasks: BTreeMap<&TaskName, &TaskSpec> = job.tasks().map(|(_, name, task)| (name, task)).collect();
-    let mut can_start: BTreeSet<&TaskName> = BTreeSet::new();
-    loop {
-        let before = can_start.len();
-        for (name, task) in &tasks {
-            // What is not there is another mistake, and told as that.
-            let is_free = |target: &TaskName| can_start.contains(target) || !tasks.contains_key(target);
-            if task.depends_on.keys().all(is_free) {
-                can_start.insert(name);
-            }
+    // For each task how many others it still waits for, and who waits for it. What is not there is another mistake, and
+    // told as that.
+    let mut waits: BTreeMap<&TaskName, usize> = BTreeMap::new();
+    let mut waiters: BTreeMap<&TaskName, Vec<&TaskName>> = BTreeMap::new();
+    for (name, task) in &tasks {
+        let targets = task.depends_on.keys().filter(|target| tasks.contains_key(target));
+        let mut count = 0;
+        for target in targets {
+            waiters.entry(target).or_default().push(name);
+            count += 1;
         }
-        if can_start.len() == before {
-            break;
+        waits.insert(name, count);
+    }
+    let mut free: Vec<&TaskName> =
+        waits.iter().filter(|(_, count)| **count == 0).map(|(name, _)| *name).collect();
+    let mut can_start: BTreeSet<&TaskName> = BTreeSet::new();
+    while let Some(name) = free.pop() {
+        can_start.insert(name);
+        for waiter in waiters.get(name).into_iter().flatten() {
+            let count = waits.get_mut(*waiter).expect("every task is counted");
+            *count -= 1;
+            if *count == 0 {
+                free.push(waiter);
+            }
         }
     }
     // Of those that are left, each waits for another one that is left: following them leads into a circle.
     let mut path: Vec<&TaskName> = Vec::new();
+    let mut seen: BTreeSet<&TaskName> = BTreeSet::new();
     let mut next = tasks.keys().find(|name| !can_start.contains(**name)).copied()?;
-    while !path.contains(&next) {
+    while seen.insert(next) {
         path.push(next);
         next = tasks
             .get(next)?

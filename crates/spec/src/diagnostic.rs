@@ -316,6 +316,8 @@ pub(crate) struct Reporter {
     sources: Vec<Source>,
     found: Vec<Finding>,
     seen: HashSet<(Code, Span)>,
+    /// Values about which nothing more is said.
+    muted: HashSet<Span>,
     /// How many of those found are no errors.
     others: usize,
     omitted: usize,
@@ -404,6 +406,11 @@ impl Reporter {
         self.has_errors
     }
 
+    /// What is wrong with a value has been told: nothing more is said about it, for it would be about what the value is not.
+    pub(crate) fn mute(&mut self, span: Span) {
+        self.muted.insert(span);
+    }
+
     /// Whether nothing more is kept: what only words a further mistake can be left undone.
     pub(crate) fn is_full(&self) -> bool {
         self.found.len() >= COLLECTED_MAX
@@ -424,6 +431,9 @@ impl Reporter {
     fn note(&mut self, finding: Finding) {
         let is_error = finding.severity == Severity::Error;
         self.has_errors |= is_error;
+        if self.muted.contains(&finding.span) {
+            return;
+        }
         if self.found.len() >= COLLECTED_MAX {
             self.omitted += 1;
             // A file is refused only with a reason: an error takes the place of what is none.

@@ -242,8 +242,9 @@ impl Filler<'_> {
                 Some(filled)
             }
             Err(fault) => {
-                let span = self.within(span, &fault.part);
-                self.reporter.error(fault.refusal.code, span, fault.refusal.message, fault.refusal.hint);
+                let part = self.within(span, &fault.part);
+                self.reporter.error(fault.refusal.code, part, fault.refusal.message, fault.refusal.hint);
+                self.reporter.mute(span);
                 None
             }
         }

@@ -22,7 +22,7 @@ use lith_core::job::{
 };
 use lith_core::name::{FileName, TaskName, VolumeName};
 use lith_core::value::process::ULIMITS;
-use lith_spec::{Colour, Files, Named, PathKind, Reading, Variables, check, check_job, to_yaml};
+use lith_spec::{Colour, Files, Named, PathKind, Reading, Variables, check, check_job, format, to_yaml};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -551,7 +551,11 @@ proptest! {
         let reading = read(&text);
         prop_assert!(reading.diagnostics.list.is_empty(), "{}\n{text}", reading.diagnostics.render(Colour::None));
         prop_assert_eq!(reading.job.as_ref(), Some(&job), "{}", text);
-        prop_assert_eq!(to_yaml(&job), text, "written the same each time");
+        prop_assert_eq!(to_yaml(&job), text.as_str(), "written the same each time");
+        let formatted = format("job.yaml", &text).expect("it is YAML");
+        let again = read(&formatted);
+        prop_assert_eq!(again.job.as_ref(), Some(&job), "{}", formatted);
+        prop_assert_eq!(format("job.yaml", &formatted), Ok(formatted.clone()));
     }
 
     #[test]
@@ -560,5 +564,24 @@ proptest! {
         let job = check("job.yaml", &text).job.expect("the file is accepted");
         let (_, _, task) = job.tasks().next().expect("one task");
         prop_assert_eq!((&task.ports, &task.publish), (&vec![port], &vec![publish]));
+    }
+
+    #[test]
+    fn sizes_and_durations_read_as_shown(bytes in 64u64 << 20..=4 << 40, nanos in 0..=3_600_000_000_000u64) {
+        let mut task = TaskSpec::new("x");
+        (task.memory, task.stop_grace) = (Bytes(bytes), Duration::from_nanos(nanos));
+        let tasks = BTreeMap::from([("t".parse().expect("a label"), task)]);
+        let groups = BTreeMap::from([("main".parse().expect("a label"), GroupSpec::new(tasks))]);
+        let job = JobSpec::new("j".parse().expect("a label"), groups);
+        prop_assert_eq!(check("job.yaml", &to_yaml(&job)).job, Some(job));
+    }
+
+    /// A fraction of a unit is what it says, cut off below a byte.
+    #[test]
+    fn fractions_of_a_size(whole in 1u64..1000, tenths in 0u64..10) {
+        let text = format!("job: j\ntasks: {{ t: {{ image: x, memory: {whole}.{tenths}G }} }}\n");
+        let job = check("job.yaml", &text).job.expect("the file is accepted");
+        let (_, _, task) = job.tasks().next().expect("one task");
+        prop_assert_eq!(task.memory, Bytes((whole * 10 + tenths) * (1 << 30) / 10));
     }
 }

@@ -53,7 +53,11 @@ impl<'a> Outside<'a> {
             env_files: HashMap::new(),
         };
         let mut values = BTreeMap::new();
-        for file in &variables.env_files {
+        if outside.opened > FILES_MAX {
+            let message = format!("the job needs more than {FILES_MAX} files");
+            reporter.error(Code::TooMany, Span::default(), message, None);
+        }
+        for file in variables.env_files.iter().take(FILES_MAX) {
             values.extend(outside.variables_of(&file.path, &file.bytes, reporter).unwrap_or_default());
         }
         if variables.env_files.is_empty() && files.kind(BESIDE) == PathKind::File {
