@@ -247,10 +247,15 @@ fn arguments(spec: &MachineSpec) -> Result<Vec<String>, String> {
 ///   so a processor that runs over an instruction while another one patches it may keep the breakpoint that stood there
 ///   meanwhile, and trap for ever: about one boot in 200 (both processors in `exc_int3`, at a static key of the
 ///   scheduler's clock).
+/// - `initcall_blacklist=init_kprobe_trace`: see [`kernel_command_line`].
+const EMULATED: &str = " maxcpus=1 initcall_blacklist=init_kprobe_trace";
+
+/// What it is told besides, where the frequency of the host's counter is known.
+///
 /// - `tsc=reliable`: the counters of emulated processors agree, for all are the host's. A kernel that mistrusts them keeps
 ///   time by counting ticks, which a guest that gets too little of the host misses.
 /// - `tsc_early_khz`: else the kernel measures its clock against another one, and may do so for ever.
-const EMULATED: &str = " maxcpus=1 tsc=reliable initcall_blacklist=init_kprobe_trace tsc_early_khz=";
+const COUNTER: &str = " tsc=reliable tsc_early_khz=";
 
 /// `panic=-1` with QEMU's `-no-reboot`: a guest kernel that panics ends the machine at once instead of hanging.
 /// `cryptomgr.notests`: the kernel's tests of its own ciphers cost each boot 0.6 s under emulation (measured, of 2.2 s
@@ -261,9 +266,12 @@ fn kernel_command_line(spec: &MachineSpec) -> String {
         "console={} rdinit=/init quiet loglevel=4 panic=-1 reboot=t cryptomgr.notests",
         console_device()
     );
-    if let (Accelerator::Tcg, Some(khz)) = (spec.accelerator, spec.tsc_khz) {
-        // Writing to a String cannot fail.
-        let _ = write!(line, "{EMULATED}{khz}");
+    if spec.accelerator == Accelerator::Tcg {
+        line.push_str(EMULATED);
+        if let Some(khz) = spec.tsc_khz {
+            // Writing to a String cannot fail.
+            let _ = write!(line, "{COUNTER}{khz}");
+        }
     }
     line
 }
@@ -318,6 +326,8 @@ mod tests {
         );
         let kvm = MachineSpec { accelerator: Accelerator::Kvm, ..spec() };
         check(&kvm, &["-accel kvm", "-cpu host"], &["tcg", "tsc_early_khz", "maxcpus"]);
+        let unknown = MachineSpec { tsc_khz: None, ..spec() };
+        check(&unknown, &["maxcpus=1"], &["tsc"]);
     }
 
     #[test]
