@@ -18,7 +18,7 @@ use oci::Layer;
 use recipe::{Base, Recipe};
 
 /// Every image, and where its recipe is: `examples/<name>/image/`.
-const NAMES: &[&str] = &["busybox", "hello", "nginx", "redis", "postgres", "python"];
+const NAMES: &[&str] = &["busybox", "hello", "nginx", "redis", "postgres", "python", "mosquitto"];
 
 /// Belongs to every cache key: raised when the way of building changes what comes out.
 const BUILDER_VERSION: &str = "2";

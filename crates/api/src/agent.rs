@@ -4,9 +4,11 @@
 //! Both are level-triggered: the server sends all that the node should have, the agent sends all that it sees. A lost
 //! message costs time, never correctness. The agent keeps the last [`Desired`] on its own disk.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::job::TaskSpec;
+use crate::job::{FileSpec, TaskSpec, VolumeSpec};
 use crate::task::TaskStatus;
 
 /// Everything that a node should have.
@@ -39,6 +41,15 @@ pub struct Alloc {
     /// The version of [`Desired`] that it appeared in: what a former alloc of the same name left is not its own.
     #[serde(default)]
     pub born: u64,
+    /// The job's volumes that its tasks mount.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub volumes: BTreeMap<String, VolumeSpec>,
+    /// The job's secrets that its tasks see, with what they hold: whoever keeps them keeps them from others.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, FileSpec>,
+    /// The job's configs that its tasks see.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub configs: BTreeMap<String, FileSpec>,
     /// Its tasks.
     pub tasks: Vec<AllocTask>,
 }

@@ -13,6 +13,7 @@ pub mod log;
 pub mod node;
 pub mod stream;
 pub mod task;
+pub mod volume;
 
 /// Prefix of every path of this version.
 pub const PREFIX: &str = "/v1";

@@ -59,6 +59,40 @@ impl std::fmt::Display for Phase {
     }
 }
 
+/// The health of a running task, by the check that its job or its image declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// No check has succeeded yet.
+    Starting,
+    /// The last check succeeded, or too few have failed since.
+    Healthy,
+    /// Too many have failed in a row. It runs on.
+    Unhealthy,
+}
+
+impl From<lith_core::task::HealthState> for Health {
+    fn from(state: lith_core::task::HealthState) -> Self {
+        use lith_core::task::HealthState as Core;
+        match state {
+            Core::Starting => Self::Starting,
+            Core::Healthy => Self::Healthy,
+            Core::Unhealthy => Self::Unhealthy,
+        }
+    }
+}
+
+impl std::fmt::Display for Health {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            // The word alone would be taken for the phase.
+            Self::Starting => "health starting",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        })
+    }
+}
+
 /// A task of an alloc, as its node reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TaskStatus {
@@ -94,6 +128,12 @@ pub struct TaskStatus {
     /// Since when its process runs: milliseconds since the Unix epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running_since_ms: Option<u64>,
+    /// Its health, while it runs and has a check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// What its last failed check said, if one failed since the last success. It comes from inside the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_output: Option<String>,
     /// Restarts since it was deployed.
     pub restarts: u32,
     /// How it last ended, as a sentence without its subject.

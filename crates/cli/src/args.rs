@@ -12,10 +12,13 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use crate::spinner::Talk;
 
 mod client;
+mod file;
+
+pub(crate) use file::{Binds, FileArgs, FmtArgs};
 
 pub(crate) use client::{
     AskArgs, Command, CpArgs, DeployArgs, EventsArgs, ExecArgs, ImageCommand, JobCommand, LoginArgs,
-    LogsArgs, NameKind, PsArgs, PullArgs, RegistryCommand, RmArgs, StatsArgs, WaitArgs,
+    LogsArgs, NameKind, PsArgs, PullArgs, RegistryCommand, RmArgs, StatsArgs, VolumeCommand, WaitArgs,
 };
 
 /// Where lith keeps what must survive a reboot.

@@ -167,6 +167,7 @@ pub(crate) async fn remove(context: &Context, args: &RmArgs) -> Result<u8, Error
         if !context.json {
             context.say(&format!("job {} is removed", job.name));
         }
+        code = code.max(crate::volume::of_removed_job(context, &job.name, args.volumes).await?);
     }
     if context.json {
         context.print_json(&removed)?;

@@ -1,26 +1,20 @@
-//! `deploy`, `plan`, `check`: the job file and what comes of it.
+//! `deploy`, `plan`: the job file and what comes of it.
 
-use std::io::Read;
-use std::path::Path;
 use std::time::Instant;
 
 use lith_api::client::escape;
 use lith_api::error::Code;
 use lith_api::job::JobSpec;
 use lith_api::task::{JobDetail, Plan};
-use lith_spec::Reading;
 use serde::Serialize;
 
-use crate::args::DeployArgs;
-use crate::context::{Context, say};
+use crate::args::{DeployArgs, FileArgs};
+use crate::context::Context;
 use crate::error::Error;
 use crate::time::short;
 use crate::wait::{Wait, wait};
 use crate::watch::{Goal, ids, is_done};
-use crate::{exit, plan, publish};
-
-/// Most of a job file that is read: far above what the reader accepts, so that it is the reader who refuses.
-const FILE_BYTES_MAX: u64 = 16 << 20;
+use crate::{exit, plan, publish, source};
 
 /// How often a deployment is planned: who is outrun so often by others should look at what they do.
 const PLANS_MAX: u32 = 3;
@@ -86,8 +80,8 @@ async fn carry_out(context: &Context, path: &str, spec: &JobSpec) -> Result<Plan
 }
 
 /// `lith plan`.
-pub(crate) async fn plan(context: &Context, file: &Path) -> Result<u8, Error> {
-    let spec = read_job(context, file)?;
+pub(crate) async fn plan(context: &Context, args: &FileArgs) -> Result<u8, Error> {
+    let spec = read_job(context, args)?;
     let plan: Plan = context.client.put(&format!("{}?dry_run=true", job_path(&spec)), &spec).await?;
     if context.json {
         context.print_json(&plan)?;
@@ -97,59 +91,13 @@ pub(crate) async fn plan(context: &Context, file: &Path) -> Result<u8, Error> {
     Ok(exit::DONE)
 }
 
-/// `lith check`.
-pub(crate) fn check(context: &Context, file: &Path) -> Result<u8, Error> {
-    let (name, bytes) = read_file(file)?;
-    let Reading { job, diagnostics } = lith_spec::check_bytes(&name, &bytes);
-    let is_valid = job.is_some();
-    if context.json {
-        let found = serde_json::json!({ "is_valid": is_valid, "diagnostics": diagnostics.list });
-        context.print_json(&found)?;
-        return Ok(if is_valid { exit::DONE } else { exit::FAILED });
-    }
-    let Some(job) = job else { return Err(Error::File(Box::new(diagnostics))) };
-    if diagnostics.list.is_empty() {
-        context.say(&format!("{name} is a valid job file: job {}, {}", job.name, count(job.tasks().count())));
-    } else {
-        say(diagnostics.render(context.terminal.stderr.diagnostics()).trim_end());
-    }
-    Ok(exit::DONE)
-}
-
-fn count(tasks: usize) -> String {
-    if tasks == 1 { "1 task".to_owned() } else { format!("{tasks} tasks") }
+fn read_job(context: &Context, args: &FileArgs) -> Result<JobSpec, Error> {
+    let (spec, _) = source::read(args)?.accepted(context)?;
+    Ok(spec)
 }
 
 fn job_path(spec: &JobSpec) -> String {
     format!("/v1/jobs/{}", escape(&spec.name))
-}
-
-/// Reads a job file; warnings are said, errors are returned.
-fn read_job(context: &Context, file: &Path) -> Result<JobSpec, Error> {
-    let (name, bytes) = read_file(file)?;
-    let Reading { job, diagnostics } = lith_spec::check_bytes(&name, &bytes);
-    let Some(job) = job else { return Err(Error::File(Box::new(diagnostics))) };
-    if !diagnostics.list.is_empty() {
-        say(diagnostics.render(context.terminal.stderr.diagnostics()).trim_end());
-    }
-    Ok(JobSpec::from(&job))
-}
-
-/// Name to show, and content.
-fn read_file(file: &Path) -> Result<(String, Vec<u8>), Error> {
-    let local = |error: &std::io::Error| Error::local("read the job file", file, error);
-    let mut bytes = Vec::new();
-    if file == Path::new("-") {
-        std::io::stdin()
-            .lock()
-            .take(FILE_BYTES_MAX)
-            .read_to_end(&mut bytes)
-            .map_err(|error| local(&error))?;
-        return Ok(("standard input".to_owned(), bytes));
-    }
-    let opened = std::fs::File::open(file).map_err(|error| local(&error))?;
-    opened.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(|error| local(&error))?;
-    Ok((file.display().to_string(), bytes))
 }
 
 /// A line for each published port, once.

@@ -20,6 +20,8 @@ pub(crate) fn task(id: &str) -> TaskStatus {
         image: "hello:1".to_owned(),
         image_digest: Some("sha256:00".to_owned()),
         running_since_ms: Some(1000),
+        health: None,
+        health_output: None,
         restarts: 0,
         last_exit: None,
         is_held_up: false,

@@ -50,13 +50,17 @@ pub(crate) async fn jobs(context: &Context) -> Result<u8, Error> {
 
 /// `lith job show`.
 pub(crate) async fn show(context: &Context, job: &str) -> Result<u8, Error> {
-    let detail: JobDetail = match context.client.get(&format!("/v1/jobs/{}", escape(job))).await {
+    let mut detail: JobDetail = match context.client.get(&format!("/v1/jobs/{}", escape(job))).await {
         Ok(detail) => detail,
         Err(failure) => return Err(with_suggestion(context, failure, job).await.into()),
     };
     if context.json {
         context.print_json(&detail)?;
         return Ok(exit::DONE);
+    }
+    for secret in detail.spec.secrets.values_mut() {
+        // The server keeps to itself what it holds; the file says where that comes from.
+        secret.content.get_or_insert_default();
     }
     let spec = (&detail.spec).try_into().map_err(|error| {
         Failure::new(Code::Internal, format!("the server sent a job that is none: {error}"))
@@ -108,6 +112,10 @@ fn task_table(shown: &[&TaskStatus], tasks: &[TaskStatus], now_ms: u64) -> Table
             (Phase::Running, true) => "ready".to_owned(),
             (phase, _) => phase.to_string(),
         };
+        let state = match status.health {
+            Some(health) => format!("{state} ({health})"),
+            None => state,
+        };
         let restarts = if status.restarts == 0 { String::new() } else { status.restarts.to_string() };
         table.row(vec![
             label(status, tasks),
@@ -138,6 +146,8 @@ fn job_table(jobs: &[JobSummary], now_ms: u64) -> Table {
 
 #[cfg(test)]
 mod tests {
+    use lith_api::task::Health;
+
     use super::*;
     use crate::fixture::task;
     use crate::terminal::Paint;
@@ -145,7 +155,11 @@ mod tests {
     #[test]
     fn tasks_read_without_colour() {
         let tasks = [
-            TaskStatus { publish: vec!["8080:80".to_owned()], ..task("hello.main.0.web") },
+            TaskStatus {
+                publish: vec!["8080:80".to_owned()],
+                health: Some(Health::Healthy),
+                ..task("hello.main.0.web")
+            },
             TaskStatus {
                 phase: Phase::Waiting,
                 is_ready: false,
@@ -157,9 +171,9 @@ mod tests {
         ];
         let shown: Vec<&TaskStatus> = tasks.iter().collect();
         insta::assert_snapshot!(task_table(&shown, &tasks, 301_000).render(None, Paint::PLAIN), @r"
-        TASK       STATE    STARTED  RESTARTS  IMAGE    PUBLISHED  WHY
-        hello/web  ready    5m ago             hello:1  8080:80
-        shop/db    waiting           3         hello:1             exited with code 1
+        TASK       STATE            STARTED  RESTARTS  IMAGE    PUBLISHED  WHY
+        hello/web  ready (healthy)  5m ago             hello:1  8080:80
+        shop/db    waiting                   3         hello:1             exited with code 1
         ");
     }
 

@@ -10,7 +10,10 @@ use crate::args::{ClientCommand, Command, JobCommand, Manner};
 use crate::context::{Context, say};
 use crate::error::{Error, failure_text};
 use crate::terminal::Terminal;
-use crate::{ask, complete, cp, deploy, events, exec, exit, explain, image, list, logs, registry, stats};
+use crate::{
+    ask, complete, convert, cp, deploy, events, exec, exit, explain, format, image, list, logs, registry,
+    stats, volume,
+};
 
 /// Carries out a command for the server, with everything that it prints.
 #[must_use]
@@ -77,8 +80,11 @@ fn end(code: u8) -> ! {
 async fn execute(context: &Context, command: Command) -> Result<u8, Error> {
     match command {
         Command::Deploy(args) => deploy::deploy(context, &args).await,
-        Command::Plan { file } => deploy::plan(context, &file).await,
-        Command::Check { file } => deploy::check(context, &file),
+        Command::Plan(args) => deploy::plan(context, &args).await,
+        Command::Check(args) => convert::check(context, &args),
+        Command::Convert(args) => convert::convert(context, &args),
+        Command::Fmt(args) => format::format(context, &args),
+        Command::Schema => convert::schema(context),
         Command::Ps(args) => list::ps(context, &args).await,
         Command::Stats(args) => stats::stats(context, &args).await,
         Command::Job(JobCommand::Ls) => list::jobs(context).await,
@@ -91,6 +97,7 @@ async fn execute(context: &Context, command: Command) -> Result<u8, Error> {
         Command::Restart(args) => ask::ask(context, Ask::Restart, &args).await,
         Command::Rm(args) => ask::remove(context, &args).await,
         Command::Image(command) => image::image(context, &command).await,
+        Command::Volume(command) => volume::volume(context, &command).await,
         Command::Registry(command) => registry::registry(context, &command).await,
         Command::Events(args) => events::events(context, &args).await,
         Command::Version => version(context).await,

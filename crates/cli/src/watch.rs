@@ -113,7 +113,9 @@ pub(crate) fn is_done(status: &TaskStatus) -> bool {
 pub(crate) fn ids(job: &JobDetail, only: Option<&str>) -> Vec<String> {
     let mut ids = Vec::new();
     for (group, spec) in &job.spec.groups {
-        for task in spec.tasks.keys().filter(|task| only.is_none_or(|only| only == task.as_str())) {
+        // A task with a schedule waits for its time, and nobody waits for that.
+        let tasks = spec.tasks.iter().filter(|(_, task)| task.schedule.is_none()).map(|(name, _)| name);
+        for task in tasks.filter(|task| only.is_none_or(|only| only == task.as_str())) {
             ids.extend((0..spec.count).map(|index| format!("{}.{group}.{index}.{task}", job.summary.name)));
         }
     }

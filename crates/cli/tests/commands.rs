@@ -41,12 +41,13 @@ fn main() -> ExitCode {
         std::io::stdout().write_all(list.as_bytes()).unwrap();
         return ExitCode::SUCCESS;
     }
-    let cases: [(&str, fn()); 15] = [
+    let cases: [(&str, fn()); 16] = [
         ("deploy says what it does and where the job is", deploy_succeeds),
         ("deploy plans again when the job has changed meanwhile", deploy_is_outrun),
         ("deploy says why a task fails, with its last lines", deploy_fails),
         ("interrupting deploy ends the waiting only", deploy_is_interrupted),
         ("mistakes in the job file are shown in their place", job_file_is_wrong),
+        ("fmt lays files out in their place", files_are_laid_out),
         ("without a server the hint says how to start one", no_server),
         ("failures of the server are passed on", server_refuses),
         ("rm goes on after a name that is unknown", remove_goes_on),
@@ -180,6 +181,34 @@ fn job_file_is_wrong() {
     }
 }
 
+fn files_are_laid_out() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let world = World::new(|request, _| panic!("{request}"));
+    let usual = JOB.replace("[\"8080:80\"]", "[ \"8080:80\" ]");
+    std::fs::write(world.path("job.yaml"), JOB).unwrap();
+    std::fs::set_permissions(world.path("job.yaml"), PermissionsExt::from_mode(0o640)).unwrap();
+    symlink("job.yaml", world.path("link.yaml")).unwrap();
+    std::fs::write(world.path("usual.yaml"), &usual).unwrap();
+    std::fs::write(world.path("broken.yaml"), "job: [\n").unwrap();
+    std::fs::write(world.path("compose.yaml"), "services: { web: { image: nginx } }\n").unwrap();
+    check(&world.lith(&["fmt", "--check"]), 1, "job.yaml\n", "");
+    assert_eq!(std::fs::read_to_string(world.path("job.yaml")).unwrap(), JOB);
+    // The others are laid out all the same.
+    let output = world.lith(&["fmt", "broken.yaml", "missing.yaml", "usual.yaml", "link.yaml"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), &*output.stdout), (Some(1), b"link.yaml\n".as_slice()), "{said}");
+    assert!(said.contains("broken.yaml:1:6") && said.contains("missing.yaml"), "{said}");
+    assert_eq!(std::fs::read_to_string(world.path("job.yaml")).unwrap(), usual);
+    assert_eq!(std::fs::metadata(world.path("job.yaml")).unwrap().permissions().mode() & 0o777, 0o640);
+    assert!(world.path("link.yaml").is_symlink());
+    check(&world.lith(&["fmt", "--check", "job.yaml"]), 0, "", "");
+    let report = "[\n  {\n    \"file\": \"job.yaml\",\n    \"is_changed\": false\n  }\n]\n";
+    check(&world.lith(&["fmt", "--json"]), 0, report, "");
+    let refused = "error: `compose.yaml` is a Compose file: only job files are laid out\n\
+        hint: `lith convert compose.yaml` prints it as a job file\n";
+    check(&world.lith(&["fmt", "compose.yaml"]), 2, "", refused);
+}
+
 fn no_server() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("lith.sock");
@@ -244,6 +273,18 @@ fn removing(looks: u32) -> World {
             let left = if count < looks { json!([task("stopping", false, &Value::Null)]) } else { json!([]) };
             answer(stream, 200, &left);
         }
+        "GET /v1/volumes" => {
+            let volume = |job: &str| {
+                json!({
+                    "id": format!("{job}.data.0"), "job": job, "volume": "data", "index": 0, "node": "oak",
+                    "size_bytes": 1, "used_bytes": 1, "is_declared": false
+                })
+            };
+            answer(stream, 200, &json!([volume("hello"), volume("other")]));
+        }
+        "DELETE /v1/volumes/hello.data.0" => {
+            answer(stream, 409, &json!({ "code": "E0003", "message": "still in use" }))
+        }
         _ => answer(stream, 404, &json!({ "code": "E0002", "message": "there is no such job" })),
     })
 }
@@ -255,7 +296,14 @@ fn remove_goes_on() {
         "",
         "error: there is no such job [E0002]\nhint: did you mean `hello`?\n\
          error: there is no such job [E0002]\nhint: `lith job ls` lists what is there\n\
-         job hello is removed\n",
+         job hello is removed\n\
+         volume hello.data.0 is kept; `lith volume rm hello.data.0` deletes it with what it holds\n",
+    );
+    check(
+        &removing(0).lith(&["rm", "--volumes", "hello"]),
+        1,
+        "",
+        "job hello is removed\nerror: still in use [E0003]\nhint: `lith explain E0003` says more\n",
     );
 }
 
@@ -275,7 +323,8 @@ fn waiting_is_shown() {
         assert_eq!(output.status.code(), Some(0), "{option}: {said}");
         assert_eq!(said.contains(turning), is_shown, "{option}: {said}");
     }
-    check(&removing(LOOKS).lith(&["rm", "hello"]), 0, "", "job hello is removed\n");
+    let kept = "volume hello.data.0 is kept; `lith volume rm hello.data.0` deletes it with what it holds";
+    check(&removing(LOOKS).lith(&["rm", "hello"]), 0, "", &format!("job hello is removed\n{kept}\n"));
 }
 
 fn names_are_completed() {

@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use crate::job::file::{FileMount, FileSource};
 use crate::job::{GroupSpec, JobSpec, Publish, TaskSpec};
-use crate::name::{GroupName, JobName, TaskName};
+use crate::name::{FileName, GroupName, JobName, TaskName};
 use crate::task::Incarnation;
 
 /// A task of a job, without the instance: `group` and `task`.
@@ -130,7 +131,8 @@ pub fn plan(current: Option<&Job>, spec: JobSpec, next: Incarnation) -> Plan {
         let key = (group.clone(), task.clone());
         let count = spec.groups[group].count;
         let before = current.and_then(|job| before(job, &key));
-        let kind = change_kind(before, declared, count);
+        let brought = current.is_some_and(|job| files_differ(&job.spec, &spec, declared));
+        let kind = change_kind(before, declared, brought, count);
         let incarnation = match (&kind, before) {
             // What was stopped may have finished before: only a new incarnation runs again.
             (ChangeKind::Create { .. } | ChangeKind::Restart { .. } | ChangeKind::Start(_), _)
@@ -146,7 +148,8 @@ pub fn plan(current: Option<&Job>, spec: JobSpec, next: Incarnation) -> Plan {
         }
     }
     changes.sort_by(|a, b| (&a.group, &a.task).cmp(&(&b.group, &b.task)));
-    let is_same = changes.iter().all(|change| change.kind == ChangeKind::Keep);
+    let is_same = changes.iter().all(|change| change.kind == ChangeKind::Keep)
+        && current.is_some_and(|job| job.spec == spec);
     let version = if is_same { version.saturating_sub(1).max(1) } else { version };
     Plan { job: Job { spec, version, desires }, changes }
 }
@@ -159,12 +162,17 @@ fn before<'a>(job: &'a Job, key: &TaskKey) -> Option<(&'a GroupSpec, &'a TaskSpe
 fn change_kind(
     before: Option<(&GroupSpec, &TaskSpec, &Desire)>,
     declared: &TaskSpec,
+    files_differ: bool,
     count: u32,
 ) -> ChangeKind {
     let Some((group, task, desire)) = before else {
         return ChangeKind::Create { count };
     };
-    let keys = changed_keys(task, declared);
+    let mut keys = changed_keys(task, declared);
+    if files_differ {
+        keys.push(if declared.secrets.is_empty() { "configs" } else { "secrets" });
+        keys.dedup();
+    }
     let instances = Instances { from: group.count, to: count };
     if !keys.is_empty() {
         ChangeKind::Restart { keys, instances }
@@ -177,40 +185,67 @@ fn change_kind(
     }
 }
 
+/// Whether a secret or config that the task sees holds something else than before.
+fn files_differ(before: &JobSpec, after: &JobSpec, task: &TaskSpec) -> bool {
+    let content = |files: &BTreeMap<FileName, FileSource>, name: &FileName| {
+        files.get(name).and_then(FileSource::content).cloned()
+    };
+    let differs = |before, after, mounts: &[FileMount]| {
+        mounts.iter().any(|mount| content(before, &mount.source) != content(after, &mount.source))
+    };
+    differs(&before.secrets, &after.secrets, &task.secrets)
+        || differs(&before.configs, &after.configs, &task.configs)
+}
+
+/// Compares two values field by field. The first is taken apart whole, so that a new field does not compile until it is
+/// named here.
+macro_rules! differing {
+    ($before:expr, $after:expr, $type:ident: $($field:ident = $key:literal,)*) => {{
+        let $type { $($field),* } = $before;
+        [$(($key, *$field != $after.$field)),*].into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key)
+    }};
+}
+
 /// The keys of the job file in which two declarations of a task differ.
 fn changed_keys(before: &TaskSpec, after: &TaskSpec) -> Vec<&'static str> {
-    // Taken apart whole, so that a new field does not compile until it is compared here.
-    let TaskSpec {
-        image,
-        entrypoint,
-        command,
-        env,
-        user,
-        working_dir,
-        memory,
-        cpus,
-        ports,
-        publish,
-        restart,
-        stop_signal,
-        stop_grace,
-    } = before;
-    let compared = [
-        ("image", *image != after.image),
-        ("entrypoint", *entrypoint != after.entrypoint),
-        ("command", *command != after.command),
-        ("env", *env != after.env),
-        ("user", *user != after.user),
-        ("working_dir", *working_dir != after.working_dir),
-        ("memory", *memory != after.memory),
-        ("cpus", *cpus != after.cpus),
-        ("ports", *ports != after.ports),
-        ("publish", *publish != after.publish),
-        ("restart", *restart != after.restart),
-        ("stop_signal", *stop_signal != after.stop_signal),
-        ("stop_grace", *stop_grace != after.stop_grace),
-    ];
-    compared.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    let keys = differing! { before, after, TaskSpec:
+        image = "image",
+        kind = "kind",
+        entrypoint = "entrypoint",
+        command = "command",
+        env = "env",
+        user = "user",
+        groups = "groups",
+        working_dir = "working_dir",
+        hostname = "hostname",
+        timezone = "timezone",
+        memory = "memory",
+        cpus = "cpus",
+        gpu = "gpu",
+        devices = "devices",
+        volumes = "volumes",
+        tmpfs = "tmpfs",
+        shm_size = "shm_size",
+        is_read_only = "read_only",
+        secrets = "secrets",
+        configs = "configs",
+        ports = "ports",
+        publish = "publish",
+        expose = "expose",
+        connects = "connects",
+        egress = "egress",
+        hosts = "hosts",
+        health = "health",
+        depends_on = "depends_on",
+        restart = "restart",
+        stop_signal = "stop_signal",
+        stop_grace = "stop_grace",
+        update = "update",
+        logging = "logging",
+        ulimits = "ulimits",
+        sysctls = "sysctls",
+    };
+    keys.collect()
 }
 
 /// Published ports of `spec` that another job already has.

@@ -4,10 +4,13 @@
 //! exist, and how an error reads with its causes. It must not know files, sockets, clocks, SQL, HTTP or any encoding: time
 //! arrives as an argument, decisions leave as values.
 
+pub mod capability;
 pub mod chain;
+pub mod connect;
 pub mod deploy;
 pub mod job;
 pub mod name;
+pub mod order;
 pub mod place;
 pub mod slot;
 pub mod task;

@@ -27,6 +27,14 @@ pub enum NameError {
         /// The refused text.
         name: String,
     },
+    /// A character that no name of a secret or config holds.
+    #[error(
+        "\"{name}\" is not a name: use letters, digits, \"_\", \".\" and \"-\", starting with a letter, a digit or \"_\""
+    )]
+    BadFileName {
+        /// The refused text.
+        name: String,
+    },
     /// An identifier does not have the parts it should.
     #[error("\"{text}\" is not an identifier of the form {form}")]
     BadIdentifier {
@@ -114,6 +122,52 @@ name_type!(
     /// Name of a node.
     NodeName
 );
+name_type!(
+    /// Name of a volume within its job.
+    VolumeName
+);
+name_type!(
+    /// Name of a pool: a folder that nodes offer for volumes.
+    PoolName
+);
+
+/// Name of a secret or config within its job. No DNS label, for apps look for a file of just this name: letters, digits,
+/// `_`, `.` and `-`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileName(String);
+
+impl FileName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for FileName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text.is_empty() {
+            return Err(NameError::Empty);
+        }
+        if text.len() > NAME_BYTES_MAX {
+            return Err(NameError::TooLong { length: text.len() });
+        }
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        let inside = text.bytes().all(|byte| is_word(byte) || byte == b'-' || byte == b'.');
+        if !inside || !text.bytes().next().is_some_and(is_word) {
+            return Err(NameError::BadFileName { name: text.to_owned() });
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// One placed instance of a group: `job.group.index`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -148,6 +202,40 @@ impl FromStr for AllocId {
             return Err(bad());
         }
         Ok(Self { job: job.parse()?, group: group.parse()?, index: number })
+    }
+}
+
+/// The disk of a volume, one for each instance of the group that mounts it: `job.volume.index`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VolumeId {
+    /// The job.
+    pub job: JobName,
+    /// The volume in it.
+    pub volume: VolumeName,
+    /// The index of the alloc that it belongs to.
+    pub index: u32,
+}
+
+impl fmt::Display for VolumeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.job, self.volume, self.index)
+    }
+}
+
+impl FromStr for VolumeId {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let form = "job.volume.index";
+        // The same form, with a volume in the place of the group.
+        let AllocId { job, group, index } = text.parse().map_err(|error| match error {
+            NameError::BadIdentifier { text, .. } => NameError::BadIdentifier { text, form },
+            other @ (NameError::Empty
+            | NameError::TooLong { .. }
+            | NameError::BadCharacter { .. }
+            | NameError::BadFileName { .. }) => other,
+        })?;
+        Ok(Self { job, volume: VolumeName(group.0), index })
     }
 }
 
@@ -204,6 +292,12 @@ mod tests {
         let id: TaskId = "shop.main.0.web".parse().unwrap();
         assert_eq!(id.alloc.index, 0);
         assert_eq!(id.to_string(), "shop.main.0.web");
+        let volume: VolumeId = "shop.data.3".parse().unwrap();
+        assert_eq!((volume.to_string().as_str(), volume.index), ("shop.data.3", 3));
+        assert_eq!(
+            "shop.data".parse::<VolumeId>().unwrap_err().to_string(),
+            "\"shop.data\" is not an identifier of the form job.volume.index"
+        );
         for bad in ["shop.main.0", "shop.main.x.web", "shop.main.00.web", "a.b.0.c.d", ""] {
             assert!(bad.parse::<TaskId>().is_err(), "{bad}");
         }

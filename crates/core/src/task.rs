@@ -17,7 +17,8 @@
 //!
 //! Transitions:
 //! - *waiting → fetching*: the task should run, its delay is over, its image is not here.
-//! - *waiting → starting*: the same with the image here. One shim is one boot of one task.
+//! - *waiting → starting*: the same with the image here, and every task it depends on as it should be. One shim is one
+//!   boot of one task.
 //! - *starting, running → waiting | finished*: an exit report is seen; it is taken note of exactly once.
 //! - *starting, running → stopping*: the task is no longer wanted, or wanted in another incarnation whose image is here.
 //! - *stopping → gone*: not wanted at all; everything it had on the node is removed.
@@ -115,6 +116,19 @@ pub struct Wanted {
     pub restart: RestartPolicy,
     /// Its time to stop by itself.
     pub stop_grace: Duration,
+    /// What is in the way of its start, as a sentence without its subject: see [`crate::order`].
+    pub obstacle: Option<String>,
+}
+
+/// The health of a running task, by the check that it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HealthState {
+    /// No check has succeeded yet.
+    Starting,
+    /// The last check succeeded, or too few have failed since.
+    Healthy,
+    /// Too many have failed in a row.
+    Unhealthy,
 }
 
 /// The task's image on this node.
@@ -146,6 +160,8 @@ pub enum Process {
         incarnation: Incarnation,
         /// When it was started.
         since: Time,
+        /// Its health, as far as it is asked for and known.
+        health: Option<HealthState>,
     },
     /// A supervisor lives and stops the machine.
     Stopping,
@@ -390,6 +406,10 @@ fn at_rest(history: &History, wanted: Option<&Wanted>, image: &Image, now: Time)
         return Step { wake_at: Some(due), ..still(history, Phase::Waiting, last) };
     }
     match image {
+        // Its image is fetched all the same, so that the wait for the other task is the only one.
+        Image::Present if wanted.obstacle.is_some() => {
+            still(history, Phase::Waiting, wanted.obstacle.clone())
+        }
         Image::Present => {
             let boot = history.boot + 1;
             let actions = vec![Action::Start { incarnation: wanted.incarnation, boot }];

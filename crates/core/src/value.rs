@@ -1,12 +1,15 @@
-//! Values as people write them, in job files and in requests alike: ports, restart policies, images, users and so on.
+//! Values as people write them, in job files and in requests alike: ports, mounts, rights, images, users and so on.
 //!
 //! Owns their grammar, as pure functions from text, so that what a file may say and what a request may say cannot differ.
 //! Must not know where a text stands, nor under which key.
 
+pub mod access;
 pub mod env;
 pub mod image;
+pub mod mount;
 pub mod path;
 pub mod port;
+pub mod process;
 pub mod restart;
 pub mod signal;
 pub mod user;

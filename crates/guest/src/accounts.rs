@@ -97,6 +97,25 @@ pub fn resolve(wanted: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, Ac
     Ok(Identity { uid, gid, groups: supplementary, home: home.to_owned() })
 }
 
+/// The same with further groups, by name or number.
+///
+/// # Errors
+/// [`AccountError`] for a name that the file does not have.
+pub fn with_groups(
+    mut identity: Identity,
+    wanted: &[String],
+    group: &[u8],
+) -> Result<Identity, AccountError> {
+    let file = String::from_utf8_lossy(group);
+    for name in wanted {
+        let gid = find_group(name, &file)?;
+        if !identity.groups.contains(&gid) && identity.groups.len() < GROUPS_MAX {
+            identity.groups.push(gid);
+        }
+    }
+    Ok(identity)
+}
+
 fn find_group(wanted: &str, file: &str) -> Result<u32, AccountError> {
     groups(file)
         .find(|group| group.name == wanted)
@@ -141,7 +160,7 @@ fn parse_id(text: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{AccountError, Identity, resolve};
+    use super::{AccountError, Identity, resolve, with_groups};
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
         broken line\n\
@@ -160,6 +179,17 @@ mod tests {
             home: home.to_owned(),
         });
         assert_eq!(resolve(wanted, PASSWD.as_bytes(), GROUP.as_bytes()), expect, "{wanted:?}");
+    }
+
+    #[test]
+    fn further_groups_come_last_and_once() {
+        let identity = || resolve("app", PASSWD.as_bytes(), GROUP.as_bytes()).unwrap();
+        let with = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            with_groups(identity(), &names, GROUP.as_bytes()).map(|identity| identity.groups)
+        };
+        assert_eq!(with(&["wheel", "adm", "44"]).unwrap(), [1000, 4, 101, 10, 44]);
+        assert_eq!(with(&["video"]), Err(AccountError::UnknownGroup { name: "video".to_owned() }));
     }
 
     #[test]

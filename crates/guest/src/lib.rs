@@ -5,6 +5,7 @@
 //! [`wire`] bounds frames, [`mux`] bounds what may be in flight, [`messages`] bounds and cleans what is shown.
 
 pub mod accounts;
+pub mod health;
 pub mod messages;
 pub mod mux;
 pub mod process;

@@ -5,13 +5,17 @@
 //! ignored. Must not do anything about a message.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::process::{Environment, ImageConfig, Overrides};
 use crate::signal::Signal;
+use settings::Settings;
+
+pub mod health;
+pub mod settings;
 
 /// Version of these messages and of the frames that carry them.
 pub const VERSION: u32 = 1;
@@ -75,6 +79,8 @@ pub enum GuestMessage {
         #[serde(deserialize_with = "printable")]
         message: String,
     },
+    /// What is known of the task's health: first when its process runs, then whenever it changes.
+    Health(health::Report),
     /// Answer to [`HostMessage::Stats`].
     Stats(Stats),
     /// Disks are synced and read-only. The machine stops now; if it does not, end it.
@@ -97,6 +103,12 @@ pub enum BootStep {
     Files,
     /// Setting the clock or seeding the random pool.
     Clock,
+    /// Setting what the job asks of the kernel: its settings, devices and limits.
+    Settings,
+    /// Mounting volumes and file systems in memory.
+    Volumes,
+    /// Putting secrets and configs in place.
+    SmallFiles,
     /// Working out the process from the image's configuration.
     Process,
     /// Finding the user or the group.
@@ -116,6 +128,9 @@ impl fmt::Display for BootStep {
             BootStep::Network => "configure the network",
             BootStep::Files => "write the files in /etc",
             BootStep::Clock => "set the clock",
+            BootStep::Settings => "apply the job's settings",
+            BootStep::Volumes => "mount the task's volumes",
+            BootStep::SmallFiles => "put secrets and configs in place",
             BootStep::Process => "read the image's configuration",
             BootStep::User => "find the user",
             BootStep::WorkingDir => "enter the working directory",
@@ -179,6 +194,9 @@ pub struct BootConfig {
     pub root_serial: String,
     /// Serial of the scratch disk, ext4.
     pub scratch_serial: String,
+    /// The machine around the process.
+    #[serde(default)]
+    pub settings: Settings,
 }
 
 /// The one network interface of a guest.
@@ -202,7 +220,7 @@ pub struct HostEntry {
     /// The name.
     pub name: String,
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
 }
 
 /// A hardware address, written `02:6c:69:74:00:01`.

@@ -11,9 +11,10 @@ pub const HEADER_BYTES: usize = 9;
 /// Largest payload that a guest may send. Small, for the host decodes one frame per hostile guest in memory.
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Largest payload that the host may send: a boot message must hold an environment as large as images really have,
-/// and the guest trusts its host.
-pub const HOST_PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
+/// Largest payload that the host may send: a boot message must hold an environment as large as images really have, and
+/// in base64 all the secrets and configs of a job, 4 MiB. The guest trusts its host, and takes the memory as the bytes
+/// come.
+pub const HOST_PAYLOAD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Most bytes of a stream in one data frame: a fair share, so that no channel holds up the others for long.
 pub const DATA_BYTES_MAX: usize = 32 * 1024;

@@ -204,7 +204,7 @@ fn announcements_are_refused_before_the_payload() {
     check(
         Role::Guest,
         [255, 255, 255, 255, 0, 0, 0, 0, 4],
-        "frame of 4294967295 bytes, more than the 1048576 allowed",
+        "frame of 4294967295 bytes, more than the 8388608 allowed",
     );
     check(Role::Host, [1, 0, 0, 0, 0, 0, 0, 0, 9], "frame of unknown kind 9");
     check(Role::Host, [1, 0, 0, 0, 1, 0, 0, 0, 2], "frame of kind 2 with a payload of 1 bytes");

@@ -3,6 +3,7 @@
 //! Must not interpret it beyond its form. Format: OCI image spec v1, "config.md"; Docker's is the same.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,27 @@ pub struct ImageConfig {
     pub volumes: Vec<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// How its health is asked for (Docker's own field, which the OCI form does not have).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
+}
+
+/// A health check that an image declares (`HEALTHCHECK` of a Dockerfile). Times that are not given are none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Healthcheck {
+    /// `NONE`; `CMD` and a program with its arguments; `CMD-SHELL` and a line for the shell.
+    pub test: Vec<String>,
+    /// Between checks.
+    pub interval: Option<Duration>,
+    /// For an answer.
+    pub timeout: Option<Duration>,
+    /// In which failures do not count.
+    pub start_period: Option<Duration>,
+    /// Between checks in that time.
+    pub start_interval: Option<Duration>,
+    /// Failures in a row.
+    pub retries: Option<u32>,
 }
 
 /// The parts of the config document that matter here.
@@ -70,6 +92,36 @@ struct RawRuntime {
     exposed_ports: Option<BTreeMap<String, serde::de::IgnoredAny>>,
     volumes: Option<BTreeMap<String, serde::de::IgnoredAny>>,
     labels: Option<BTreeMap<String, String>>,
+    healthcheck: Option<RawHealthcheck>,
+}
+
+/// Times are nanoseconds; zero means that none is given.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct RawHealthcheck {
+    test: Option<Vec<String>>,
+    interval: i64,
+    timeout: i64,
+    start_period: i64,
+    start_interval: i64,
+    retries: i64,
+}
+
+impl From<RawHealthcheck> for Healthcheck {
+    fn from(raw: RawHealthcheck) -> Self {
+        // A negative number is none either: Docker refuses to build such an image.
+        let time = |nanoseconds: i64| {
+            u64::try_from(nanoseconds).ok().filter(|time| *time > 0).map(Duration::from_nanos)
+        };
+        Self {
+            test: raw.test.unwrap_or_default(),
+            interval: time(raw.interval),
+            timeout: time(raw.timeout),
+            start_period: time(raw.start_period),
+            start_interval: time(raw.start_interval),
+            retries: u32::try_from(raw.retries).ok().filter(|retries| *retries > 0),
+        }
+    }
 }
 
 /// Parses a config document and checks it against the number of layers and the wanted platform.
@@ -107,6 +159,41 @@ pub(crate) fn parse_config(
         exposed_ports: keys(runtime.exposed_ports),
         volumes: keys(runtime.volumes),
         labels: runtime.labels.unwrap_or_default(),
+        healthcheck: runtime.healthcheck.map(Healthcheck::from),
     };
     Ok(ConfigDocument { config, platform, created: raw.created, diff_ids })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn healthcheck(config: &str) -> Option<Healthcheck> {
+        let wanted = Platform { os: "linux".into(), architecture: "amd64".into(), variant: None };
+        let document = format!(
+            r#"{{"os":"linux","architecture":"amd64","config":{config},"rootfs":{{"diff_ids":[]}}}}"#
+        );
+        parse_config(document.as_bytes(), 0, &wanted).unwrap().config.healthcheck
+    }
+
+    #[test]
+    fn a_health_check_is_read_as_docker_writes_it() {
+        assert_eq!(healthcheck("{}"), None);
+        let text = r#"{"Healthcheck":{"Test":["CMD-SHELL","curl -f http://localhost/"],"Interval":300000000000,
+            "Timeout":3000000000,"StartPeriod":0,"Retries":5}}"#;
+        let expected = Healthcheck {
+            test: vec!["CMD-SHELL".to_owned(), "curl -f http://localhost/".to_owned()],
+            interval: Some(Duration::from_secs(300)),
+            timeout: Some(Duration::from_secs(3)),
+            retries: Some(5),
+            ..Healthcheck::default()
+        };
+        assert_eq!(healthcheck(text), Some(expected));
+        let odd = r#"{"Healthcheck":{"Test":null,"Interval":-1,"Retries":-5}}"#;
+        assert_eq!(healthcheck(odd), Some(Healthcheck::default()));
+        // What was stored before there was such a field.
+        let stored = serde_json::to_string(&ImageConfig::default()).unwrap();
+        assert!(!stored.contains("healthcheck"));
+        assert_eq!(serde_json::from_str::<ImageConfig>(&stored).unwrap(), ImageConfig::default());
+    }
 }

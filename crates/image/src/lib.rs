@@ -17,7 +17,7 @@ mod store;
 mod unpack;
 
 pub use auth::{AuthError, Credentials, KnownRegistry, Logins, credentials_from_docker_config};
-pub use config::ImageConfig;
+pub use config::{Healthcheck, ImageConfig};
 pub use digest::{Digest, DigestParseError};
 pub use error::ImageError;
 pub use limits::Limits;

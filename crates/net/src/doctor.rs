@@ -4,14 +4,15 @@
 
 use std::fs::{self, OpenOptions};
 
-use lith_core::job::{Publish, Transport};
+use lith_core::connect::{Grant, Reach};
+use lith_core::job::{Port, Transport};
 use lith_core::slot::Slot;
 
 use crate::address::{self, GuestNetwork};
 use crate::command::{CommandError, run};
 use crate::interface::{self, Route};
 use crate::ruleset;
-use crate::state::{Guest, NetworkState};
+use crate::state::{Guest, NetworkState, Redirect};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,7 +103,7 @@ fn trial(network: GuestNetwork) -> Finding {
         Some(Err(error)) => {
             let hint = match &error {
                 CommandError::Failed { .. } => Some(
-                    "the kernel needs tun, nf_tables with nat, fib and netdev ingress, and nft 0.9.8 or newer".into(),
+                    "the kernel needs tun, nf_tables with nat, fib, reject, connlimit and netdev ingress, and nft 0.9.8 or newer".into(),
                 ),
                 _ => error.hint(),
             };
@@ -114,9 +115,22 @@ fn trial(network: GuestNetwork) -> Finding {
 
 fn trial_script(network: GuestNetwork) -> Option<(String, String)> {
     let slot = Slot::new(1)?;
-    let publish = |address, transport| Publish { address, host_port: 1, guest_port: 1, transport };
-    let publishes = vec![publish(None, Transport::Tcp), publish(Some(address::GATEWAY), Transport::Udp)];
-    let state = NetworkState { network, guests: vec![Guest { slot, publishes }] };
+    let publish =
+        |address, count, transport| Redirect { address, host_port: 1, guest_port: 1, count, transport };
+    let publishes = [None, Some(address::GATEWAY)]
+        .into_iter()
+        .zip([Transport::Tcp, Transport::Udp])
+        .flat_map(|(address, transport)| {
+            let range = Redirect { host_port: 2, guest_port: 2, ..publish(address, 2, transport) };
+            [publish(address, 1, transport), range]
+        })
+        .collect();
+    let grant = |number, last| {
+        let reach = Reach::Ports(Port { number, last, transport: Transport::Tcp });
+        Grant { target: slot, reach }
+    };
+    let connects = vec![grant(1, 1), grant(3, 4)];
+    let state = NetworkState { network, guests: vec![Guest { slot, publishes, connects }] };
     let script = ruleset::script(&state, "doctor", &["eth0".to_owned()].into()).ok()?;
     Some((address::tap_name(slot), script))
 }

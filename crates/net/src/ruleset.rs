@@ -9,31 +9,39 @@
 //!
 //! 1. A frame from a TAP is dropped unless it is untagged IPv4 with the hardware and IP address of that guest. So no
 //!    ARP, no IPv6, no spoofing.
-//! 2. A guest may only answer: its packets pass if they belong to a connection *to that guest* that somebody else
-//!    opened. ICMP errors pass by the same rule, hence only about the guest's own connections.
-//! 3. Into a TAP goes what was redirected from a published port, and nothing else. Root alone reaches every port of its
-//!    guests from the host, as the agent must; other users of the host are outside. What is sent to everybody
-//!    (multicast, broadcast) does not go there.
-//! 4. A client's address is preserved, except for clients on 127.0.0.1: guests see the gateway's address instead, as
+//! 2. A guest may answer: its packets pass if they belong to a connection *to that guest* that somebody else opened.
+//!    ICMP errors pass by the same rule, hence only about the guest's own connections.
+//! 3. A guest may open connections to other guests, where it has a grant for just that pair and port, and nowhere else.
+//!    The grant is looked for in every packet of its direction, not only in the first.
+//! 4. Into a TAP goes what was redirected from a published port, what rule 3 grants, and answers to what that guest
+//!    opened. Root alone reaches every port of its guests from the host, as the agent must; other users of the host are
+//!    outside. What is sent to everybody (multicast, broadcast) does not go there.
+//! 5. A target that a guest may reach and that does not exist refuses, so that nobody waits for a stopped database.
+//! 6. A client's address is preserved, except for clients on 127.0.0.1: guests see the gateway's address instead, as
 //!    they could not answer to their own loopback.
-//! 5. Removing a publish cuts its flows too: packets of a connection are held to the same list as its first.
-//! 6. What arrives at an interface that forwards for lith alone goes to a guest or nowhere: the host does not become a
+//! 7. Removing a publish or a grant cuts its flows too: packets of a connection are held to the same list as its first.
+//! 8. What arrives at an interface that forwards for lith alone goes to a guest or nowhere: the host does not become a
 //!    router between its own networks.
-//!
-//! A count of connections per guest (`ct count`) is left out on purpose: a guest cannot open any, and the kernel walks
-//! the whole list of a busy guest for each new connection.
+//! 9. Of connections that a guest opened so many may be open, so that it cannot fill the kernel's table for everybody.
+//!    The count begins anew with each set of rules, so this is a brake more than a wall. Nobody counts what comes from
+//!    outside: the kernel walks the whole list of a busy guest for each new connection.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use lith_core::job::{Publish, Transport};
-use lith_core::slot::Slot;
+use lith_core::slot::{SLOT_MAX, Slot};
 
 use crate::address::{self, GATEWAY, TAP_PREFIX};
 use crate::state::{NetworkState, StateError};
 
+mod sets;
+
 /// Most devices on one netdev chain. The kernel refuses more than 256 (`NFT_NETDEVICE_MAX`).
 const DEVICES_PER_CHAIN_MAX: usize = 200;
+
+/// Most connections that a guest may have open of those that it opened itself: more than a busy proxy has to its targets,
+/// and few enough for the kernel to walk their list at each new one.
+const OPENED_MAX: u32 = 4096;
 
 /// The script that puts `state` in force, whatever was there before. `owner` says whose the tables are, in a comment;
 /// `switched` are the interfaces that forward for lith alone.
@@ -47,9 +55,9 @@ pub fn script(state: &NetworkState, owner: &str, switched: &BTreeSet<String>) ->
     let mut script = removal_script();
     script.push_str(&source_table(state));
     _ = writeln!(script, "table inet lith {{\n  comment \"{OWNER}{}\"", comment(owner));
-    script.push_str(&sets(state));
+    script.push_str(&sets::script(state));
     let switched = switched.iter().map(|name| format!("\"{name}\""));
-    script.push_str(&set("set switched", "ifname", switched));
+    script.push_str(&sets::exact("set switched", "ifname", switched));
     script.push_str(&chains());
     script.push_str("}\n");
     Ok(script)
@@ -94,7 +102,7 @@ fn source_table(state: &NetworkState) -> String {
         )
     });
     let mut table = String::from("table netdev lith {\n");
-    table.push_str(&set("set sources", "ifname . ether_addr . ipv4_addr", sources));
+    table.push_str(&sets::exact("set sources", "ifname . ether_addr . ipv4_addr", sources));
     for (index, devices) in slots.chunks(DEVICES_PER_CHAIN_MAX).enumerate() {
         let devices: Vec<String> = devices.iter().map(|slot| address::tap_name(*slot)).collect();
         let devices = devices.join(", ");
@@ -112,45 +120,16 @@ fn source_table(state: &NetworkState) -> String {
     table
 }
 
-/// What belongs to single guests.
-fn sets(state: &NetworkState) -> String {
-    let publishes = state.publishes();
-    let target = |publish: &Publish, slot: Slot| {
-        format!("{} . {}", state.network.guest_address(slot), publish.guest_port)
-    };
-    let guests = state
-        .slots()
-        .into_iter()
-        .map(|slot| format!("\"{TAP_PREFIX}{slot}\" . {}", state.network.guest_address(slot)));
-    let addresses = state.slots().into_iter().map(|slot| state.network.guest_address(slot).to_string());
-    // Two publishes may lead to one port of a guest, and sets take each element once.
-    let reachable: BTreeSet<String> = publishes
-        .iter()
-        .map(|(publish, slot)| {
-            let (transport, port) = (keyword(publish.transport), publish.guest_port);
-            format!("\"{TAP_PREFIX}{slot}\" . {} . {transport} . {port}", state.network.guest_address(*slot))
-        })
-        .collect();
-    let everywhere =
-        publishes.iter().filter(|(publish, _)| publish.address.is_none()).map(|(publish, slot)| {
-            format!("{} . {} : {}", keyword(publish.transport), publish.host_port, target(publish, *slot))
-        });
-    let bound = publishes.iter().filter_map(|(publish, slot)| {
-        let (address, transport) = (publish.address?, keyword(publish.transport));
-        Some(format!("{address} . {transport} . {} : {}", publish.host_port, target(publish, *slot)))
-    });
-    [
-        set("set guests", "ifname . ipv4_addr", guests),
-        set("set guest_addresses", "ipv4_addr", addresses),
-        set("set reachable", "ifname . ipv4_addr . inet_proto . inet_service", reachable.into_iter()),
-        set("map published", "inet_proto . inet_service : ipv4_addr . inet_service", everywhere),
-        set("map published_at", "ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service", bound),
-    ]
-    .concat()
+/// Rules 2 to 9.
+fn chains() -> String {
+    let mut script = redirection();
+    script.push_str(&judgement());
+    script.push_str(&grants());
+    script
 }
 
-/// Rules 2 to 5.
-fn chains() -> String {
+/// Where packets to the host's own addresses go.
+fn redirection() -> String {
     // In `redirect_arriving`: a packet to 127.0.0.1 that arrives on a wire would be redirected before the kernel sees
     // that it is absurd; the host's own were redirected on their way out.
     format!(
@@ -172,12 +151,23 @@ fn chains() -> String {
   chain to_published {{
     dnat ip to ip daddr . meta l4proto . th dport map @published_at
     dnat ip to meta l4proto . th dport map @published
+    dnat ip to ip daddr . meta l4proto . th dport map @published_ranges_at
+    dnat ip to meta l4proto . th dport map @published_ranges
   }}
   chain from_loopback {{
     type nat hook postrouting priority srcnat; policy accept;
     oifname "{TAP_PREFIX}*" ip saddr 127.0.0.0/8 snat ip to {GATEWAY}
   }}
-  chain input {{
+"#
+    )
+}
+
+/// What may leave a TAP, and what may enter one. What a guest sends to another one passes `from_guest` undecided, and is
+/// judged in `to_guest`, where everything ends that nothing accepts.
+fn judgement() -> String {
+    // In `from_host`: the refusals of rule 5 are the host's own.
+    format!(
+        r#"  chain input {{
     type filter hook input priority filter; policy accept;
     iifname "{TAP_PREFIX}*" jump from_guest
   }}
@@ -192,140 +182,68 @@ fn chains() -> String {
     iifname @switched drop
   }}
   chain from_guest {{
-    ct state established,related ct direction reply iifname . ct reply ip saddr @guests accept
+    ct state established,related ct direction reply iifname . ct reply ip saddr @guests return
+    ct direction original iifname . ct original ip saddr @guests oifname . ip daddr @guests return
     drop
   }}
   chain from_host {{
     oifname . ip daddr != @guests drop
     meta skuid 0 accept
-    ct direction original ct status dnat oifname . ip daddr . meta l4proto . th dport @reachable accept
+    ct direction original ct status dnat jump to_reachable
     ct state established,related ct status & dnat != dnat accept
+    icmp type destination-unreachable icmp code port-unreachable accept
     drop
   }}
   chain to_guest {{
-    ct direction original ct status dnat oifname . ip daddr . meta l4proto . th dport @reachable accept
+    oifname . ip daddr != @guests drop
+    ct direction original ct status dnat jump to_reachable
+    iifname "{TAP_PREFIX}*" ct direction original jump to_granted
+    iifname "{TAP_PREFIX}*" ct state established,related ct direction reply oifname . ct original ip saddr @guests accept
     ct state related oifname . ct reply ip saddr @guests accept
     drop
+  }}
+  chain to_reachable {{
+    ip daddr . meta l4proto . th dport @reachable accept
+    ip daddr . meta l4proto . th dport @reachable_ranges accept
   }}
 "#
     )
 }
 
-/// A named set or map; `nft` refuses an empty list of elements, so there is none then.
-fn set(name: &str, kind: &str, elements: impl Iterator<Item = String>) -> String {
-    let elements: Vec<String> = elements.map(|element| format!("      {element}")).collect();
-    if elements.is_empty() {
-        return format!("  {name} {{\n    type {kind}\n  }}\n");
-    }
-    format!("  {name} {{\n    type {kind}\n    elements = {{\n{}\n    }}\n  }}\n", elements.join(",\n"))
-}
-
-fn keyword(transport: Transport) -> &'static str {
-    match transport {
-        Transport::Tcp => "tcp",
-        Transport::Udp => "udp",
-    }
+/// What guests may open, and what of it is refused.
+fn grants() -> String {
+    // Before routing, in `absent`: the way to a guest that is gone is the host's default route.
+    format!(
+        r#"  set openers {{
+    type ipv4_addr
+    size {SLOT_MAX}
+    flags dynamic
+  }}
+  chain to_granted {{
+    meta l4proto {{ tcp, udp }} ip saddr . ip daddr @granted_whole goto opened
+    ip saddr . ip daddr . meta l4proto . th dport @granted goto opened
+    ip saddr . ip daddr . meta l4proto . th dport @granted_ranges goto opened
+  }}
+  chain opened {{
+    ct state new add @openers {{ ip saddr ct count over {OPENED_MAX} }} drop
+    accept
+  }}
+  chain absent {{
+    type filter hook prerouting priority filter; policy accept;
+    iifname "{TAP_PREFIX}*" ct direction original ip daddr != @guest_addresses jump refuse_granted
+  }}
+  chain refuse_granted {{
+    meta l4proto {{ tcp, udp }} ip saddr . ip daddr @granted_whole goto refuse
+    ip saddr . ip daddr . meta l4proto . th dport @granted goto refuse
+    ip saddr . ip daddr . meta l4proto . th dport @granted_ranges goto refuse
+  }}
+  chain refuse {{
+    meta l4proto tcp reject with tcp reset
+    reject with icmp port-unreachable
+  }}
+"#
+    )
 }
 
 #[cfg(test)]
-mod tests {
-    use lith_core::job::{Publish, Transport};
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::address::GuestNetwork;
-    use crate::state::Guest;
-
-    fn publish() -> impl Strategy<Value = Publish> {
-        (proptest::option::of(any::<[u8; 4]>()), 1u16.., 1u16.., any::<bool>()).prop_map(
-            |(address, host_port, guest_port, is_tcp)| Publish {
-                address: address.map(Into::into),
-                host_port,
-                guest_port,
-                transport: if is_tcp { Transport::Tcp } else { Transport::Udp },
-            },
-        )
-    }
-
-    fn state() -> impl Strategy<Value = NetworkState> {
-        proptest::collection::btree_map(1u16..=4000, proptest::collection::vec(publish(), 0..6), 0..300)
-            .prop_map(|guests| NetworkState {
-                network: GuestNetwork::default(),
-                guests: guests
-                    .into_iter()
-                    .map(|(slot, publishes)| Guest { slot: Slot::new(slot).unwrap(), publishes })
-                    .collect(),
-            })
-            .prop_filter("possible", |state| state.validate().is_ok())
-    }
-
-    /// How often a line of the script begins with `text`.
-    fn lines_beginning(script: &str, text: &str) -> usize {
-        script.lines().filter(|line| line.trim_start().starts_with(text)).count()
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        #[test]
-        fn order_does_not_matter(state in state()) {
-            let mut reversed = state.clone();
-            reversed.guests.reverse();
-            reversed.guests.iter_mut().for_each(|guest| guest.publishes.reverse());
-            prop_assert_eq!(
-                script(&state, "me", &BTreeSet::new()).unwrap(),
-                script(&reversed, "me", &BTreeSet::new()).unwrap()
-            );
-        }
-
-        #[test]
-        fn every_publish_once_and_every_guest_bound(state in state()) {
-            let script = script(&state, "me", &BTreeSet::new()).unwrap();
-            for guest in &state.guests {
-                let address = state.network.guest_address(guest.slot);
-                let source = format!("\"lith{}\" . {} . {address}", guest.slot, address::guest_mac(guest.slot));
-                prop_assert_eq!(lines_beginning(&script, &source), 1);
-                for publish in &guest.publishes {
-                    let at = publish.address.filter(|a| !a.is_unspecified()).map(|a| format!("{a} . ")).unwrap_or_default();
-                    let element =
-                        format!("{at}{} . {} : {address} . {}", publish.transport, publish.host_port, publish.guest_port);
-                    let count = script.lines().filter(|line| line.trim().trim_end_matches(',') == element).count();
-                    prop_assert_eq!(count, 1, "{}", element);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_number_of_rules_is_constant() {
-        let rules = |guests: u16| {
-            let guest = |number| Guest { slot: Slot::new(number).unwrap(), publishes: Vec::new() };
-            let state = NetworkState { guests: (1..=guests).map(guest).collect(), ..NetworkState::default() };
-            let script = script(&state, "me", &BTreeSet::new()).unwrap();
-            script
-                .lines()
-                .filter(|line| ["accept", "drop", "return"].iter().any(|verdict| line.ends_with(verdict)))
-                .count()
-        };
-        assert_eq!(rules(1), rules(200));
-    }
-
-    #[test]
-    fn without_guests_nothing_hangs_on_a_device() {
-        let script = script(&NetworkState::default(), "me", &BTreeSet::new()).unwrap();
-        assert!(!script.contains("table netdev lith {"), "{script}");
-        assert!(!script.contains("elements"), "{script}");
-    }
-
-    #[test]
-    fn an_owner_is_read_back() {
-        let long = format!("/{}", "x".repeat(200));
-        for (name, expected) in
-            [("/var/lib/lith", "/var/lib/lith"), ("/a \"b\"\n", "/a__b__"), (long.as_str(), &long[101..])]
-        {
-            let listing = format!("table inet lith {{\n\tcomment \"{OWNER}{}\"\n}}\n", comment(name));
-            assert_eq!(owner(&listing), Some(expected));
-        }
-        assert_eq!(owner("table inet lith {\n}\n"), None);
-    }
-}
+mod tests;

@@ -3,7 +3,10 @@
 //! Pure. The caller builds it from the tasks it runs; nothing here says why.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 
+use lith_core::connect::{Grant, NODE_GRANTS_MAX, Reach};
 use lith_core::job::{Publish, Transport};
 use lith_core::slot::Slot;
 
@@ -25,13 +28,82 @@ pub struct NetworkState {
     pub guests: Vec<Guest>,
 }
 
-/// One guest: a TAP, and what of it may be reached.
+/// A port of the node that leads to one of a guest, or consecutive ones that lead to the same numbers there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Redirect {
+    /// Only on this address of the node; on all of them when `None`.
+    pub address: Option<Ipv4Addr>,
+    /// First port on the node.
+    pub host_port: u16,
+    /// First port in the guest; the same number unless there is one alone.
+    pub guest_port: u16,
+    /// How many ports follow one another.
+    pub count: u16,
+    /// TCP or UDP.
+    pub transport: Transport,
+}
+
+impl Redirect {
+    /// Those of a published port: one where its numbers are kept, else one for each port of a range; none for an address
+    /// of IPv6, which guests do not have.
+    pub fn of(publish: Publish) -> impl Iterator<Item = Self> {
+        let address = match publish.address {
+            None => Some(None),
+            Some(IpAddr::V4(address)) => Some(Some(address)),
+            Some(IpAddr::V6(_)) => None,
+        };
+        let is_whole = publish.host_port == publish.guest_port;
+        let count = if is_whole { publish.count } else { 1 };
+        let parts = publish.singly().take(if is_whole { 1 } else { usize::MAX });
+        let parts = move |address| {
+            parts.map(move |part| Self {
+                address,
+                host_port: part.host_port,
+                guest_port: part.guest_port,
+                count,
+                transport: part.transport,
+            })
+        };
+        address.map(parts).into_iter().flatten()
+    }
+
+    /// Last port on the node.
+    pub(crate) fn host_last(&self) -> u16 {
+        self.host_port.saturating_add(self.count.saturating_sub(1))
+    }
+
+    /// Whether all is within the numbers that ports have, and leads to the same ones if there are several.
+    fn is_possible(&self) -> bool {
+        let ends = |first: u16| first != 0 && first.checked_add(self.count.saturating_sub(1)).is_some();
+        let is_kept = self.count == 1 || self.host_port == self.guest_port;
+        self.count != 0 && ends(self.host_port) && ends(self.guest_port) && is_kept
+    }
+}
+
+impl fmt::Display for Redirect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(address) = self.address {
+            write!(f, "{address}:")?;
+        }
+        if self.count == 1 {
+            write!(f, "{}:{}", self.host_port, self.guest_port)?;
+        } else {
+            let last = self.host_last();
+            write!(f, "{}-{last}:{}-{last}", self.host_port, self.guest_port)?;
+        }
+        if self.transport == Transport::Udp { f.write_str("/udp") } else { Ok(()) }
+    }
+}
+
+/// One guest: a TAP, what of it may be reached, and what it may reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guest {
     /// Its slot.
     pub slot: Slot,
     /// Its ports that are offered on the node's addresses.
-    pub publishes: Vec<Publish>,
+    pub publishes: Vec<Redirect>,
+    /// The guests to which it may open connections. One that does not exist refuses them at once.
+    pub connects: Vec<Grant>,
 }
 
 /// A state that cannot be put in force.
@@ -44,25 +116,37 @@ pub enum StateError {
     #[error("publish {theirs} of slot {their_slot} collides with {ours} of slot {our_slot}")]
     Collision {
         /// The publish that came first.
-        ours: Publish,
+        ours: Redirect,
         /// Its guest.
         our_slot: Slot,
         /// The publish that collides.
-        theirs: Publish,
+        theirs: Redirect,
         /// Its guest.
         their_slot: Slot,
     },
-    /// A port number of zero, which means "any" to the kernel.
-    #[error("publish {publish} of slot {slot} has a port of zero")]
-    PortZero {
+    /// A number that no port has, zero among them, which means "any" to the kernel; or a range that changes its numbers,
+    /// which the kernel cannot do.
+    #[error("publish {publish} of slot {slot} names impossible ports")]
+    BadPublish {
         /// The publish.
-        publish: Publish,
+        publish: Redirect,
         /// Its guest.
+        slot: Slot,
+    },
+    /// The same in what a guest may reach.
+    #[error("slot {slot} may reach impossible ports of slot {}", .grant.target)]
+    BadGrant {
+        /// What it may reach.
+        grant: Grant,
+        /// The guest that may.
         slot: Slot,
     },
     /// More guests than there are slots cannot happen; more publishes than this is a mistake.
     #[error("{0} publishes are more than the {PUBLISHES_MAX} that a node offers")]
     TooManyPublishes(usize),
+    /// Whoever grants this many has to leave some out before.
+    #[error("{0} grants are more than the {NODE_GRANTS_MAX} that a node has")]
+    TooManyGrants(usize),
 }
 
 impl StateError {
@@ -74,8 +158,9 @@ impl StateError {
             Self::Collision { .. } => {
                 Some("publish one of them on another port or on another address".into())
             }
-            Self::PortZero { .. } => Some("ports are 1 to 65535".into()),
+            Self::BadPublish { .. } | Self::BadGrant { .. } => Some("ports are 1 to 65535".into()),
             Self::TooManyPublishes(_) => Some("publish fewer ports on this node".into()),
+            Self::TooManyGrants(_) => Some("let fewer tasks connect to each other on this node".into()),
         }
     }
 }
@@ -90,29 +175,50 @@ impl NetworkState {
         if publishes > PUBLISHES_MAX {
             return Err(StateError::TooManyPublishes(publishes));
         }
+        let grants: usize = self.guests.iter().map(|guest| guest.connects.len()).sum();
+        if grants > NODE_GRANTS_MAX {
+            return Err(StateError::TooManyGrants(grants));
+        }
         let mut slots = BTreeSet::new();
-        let mut claims: BTreeMap<(Transport, u16), Vec<(Slot, Publish)>> = BTreeMap::new();
         for guest in &self.guests {
-            if !slots.insert(guest.slot) {
-                return Err(StateError::SlotTwice(guest.slot));
+            let slot = guest.slot;
+            if !slots.insert(slot) {
+                return Err(StateError::SlotTwice(slot));
             }
-            for publish in guest.publishes.iter().copied().map(normalised) {
-                if publish.host_port == 0 || publish.guest_port == 0 {
-                    return Err(StateError::PortZero { publish, slot: guest.slot });
-                }
-                let rivals = claims.entry((publish.transport, publish.host_port)).or_default();
-                if let Some((slot, rival)) = rivals.iter().find(|(_, rival)| rival.collides_with(&publish)) {
-                    return Err(StateError::Collision {
-                        ours: *rival,
-                        our_slot: *slot,
-                        theirs: publish,
-                        their_slot: guest.slot,
-                    });
-                }
-                rivals.push((guest.slot, publish));
+            if let Some(publish) = guest.publishes.iter().find(|publish| !publish.is_possible()) {
+                return Err(StateError::BadPublish { publish: *publish, slot });
+            }
+            if let Some(grant) = guest.connects.iter().find(|grant| !is_possible(grant)) {
+                return Err(StateError::BadGrant { grant: *grant, slot });
             }
         }
-        Ok(())
+        self.collision().map_or(Ok(()), Err)
+    }
+
+    /// Two publishes that claim one port of the node: each is compared with those before it, in order of their first
+    /// ports, that reach furthest.
+    fn collision(&self) -> Option<StateError> {
+        let mut claims: Vec<(usize, Slot, Redirect)> = Vec::new();
+        for guest in &self.guests {
+            for publish in &guest.publishes {
+                claims.push((claims.len(), guest.slot, normalised(*publish)));
+            }
+        }
+        claims.sort_by_key(|(index, _, publish)| (publish.transport, publish.host_port, *index));
+        let mut furthest = Furthest::default();
+        for claim in claims {
+            if let Some(rival) = furthest.rival(&claim.2) {
+                let (first, second) = if rival.0 < claim.0 { (rival, claim) } else { (claim, rival) };
+                return Some(StateError::Collision {
+                    ours: first.2,
+                    our_slot: first.1,
+                    theirs: second.2,
+                    their_slot: second.1,
+                });
+            }
+            furthest.insert(claim);
+        }
+        None
     }
 
     /// The slots of all guests.
@@ -122,7 +228,7 @@ impl NetworkState {
     }
 
     /// Every publish with its guest's slot, sorted.
-    pub(crate) fn publishes(&self) -> BTreeSet<(Publish, Slot)> {
+    pub(crate) fn publishes(&self) -> BTreeSet<(Redirect, Slot)> {
         let of = |guest: &Guest| {
             let slot = guest.slot;
             guest.publishes.iter().map(move |publish| (normalised(*publish), slot)).collect::<Vec<_>>()
@@ -131,60 +237,61 @@ impl NetworkState {
     }
 }
 
+/// Position, guest and publish.
+type Claim = (usize, Slot, Redirect);
+
+/// Of the publishes so far, those that reach furthest.
+#[derive(Default)]
+struct Furthest {
+    everywhere: Option<Claim>,
+    /// On any address alone.
+    somewhere: Option<Claim>,
+    at: BTreeMap<Ipv4Addr, Claim>,
+}
+
+impl Furthest {
+    /// One that has a port of this publish, which does not begin before any so far.
+    fn rival(&self, publish: &Redirect) -> Option<Claim> {
+        let others = match publish.address {
+            None => self.somewhere,
+            Some(address) => self.at.get(&address).copied(),
+        };
+        let mut rivals = [self.everywhere, others].into_iter().flatten();
+        rivals.find(|(.., rival)| {
+            rival.transport == publish.transport && rival.host_last() >= publish.host_port
+        })
+    }
+
+    fn insert(&mut self, claim: Claim) {
+        let reaches_further = |before: &Claim| {
+            before.2.transport != claim.2.transport || before.2.host_last() < claim.2.host_last()
+        };
+        let place = match claim.2.address {
+            None => &mut self.everywhere,
+            Some(address) => {
+                if self.at.get(&address).is_none_or(reaches_further) {
+                    self.at.insert(address, claim);
+                }
+                &mut self.somewhere
+            }
+        };
+        if place.as_ref().is_none_or(reaches_further) {
+            *place = Some(claim);
+        }
+    }
+}
+
+fn is_possible(grant: &Grant) -> bool {
+    match grant.reach {
+        Reach::Any => true,
+        Reach::Ports(port) => port.number != 0 && port.number <= port.last,
+    }
+}
+
 /// The same publish with the address 0.0.0.0 written as what it means: all of them.
-fn normalised(publish: Publish) -> Publish {
-    Publish { address: publish.address.filter(|address| !address.is_unspecified()), ..publish }
+fn normalised(publish: Redirect) -> Redirect {
+    Redirect { address: publish.address.filter(|address| !address.is_unspecified()), ..publish }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Slot, then publishes: address, port of the node, port of the guest, transport.
-    type PlainGuest<'a> = (u16, &'a [(&'a str, u16, u16, Transport)]);
-
-    fn state(guests: &[PlainGuest<'_>]) -> NetworkState {
-        let publish = |(address, host_port, guest_port, transport): &(&str, u16, u16, Transport)| Publish {
-            address: address.parse().ok(),
-            host_port: *host_port,
-            guest_port: *guest_port,
-            transport: *transport,
-        };
-        let guest = |(slot, publishes): &PlainGuest<'_>| Guest {
-            slot: Slot::new(*slot).unwrap(),
-            publishes: publishes.iter().map(publish).collect(),
-        };
-        NetworkState { network: GuestNetwork::default(), guests: guests.iter().map(guest).collect() }
-    }
-
-    #[test]
-    fn possible_states() {
-        let check = |guests: &[PlainGuest<'_>]| assert_eq!(state(guests).validate(), Ok(()));
-        check(&[]);
-        check(&[
-            (1, &[("", 80, 80, Transport::Tcp), ("", 80, 80, Transport::Udp)]),
-            (2, &[("", 81, 80, Transport::Tcp)]),
-        ]);
-        check(&[
-            (1, &[("127.0.0.1", 80, 80, Transport::Tcp)]),
-            (2, &[("192.0.2.1", 80, 80, Transport::Tcp)]),
-        ]);
-    }
-
-    #[test]
-    fn impossible_states() {
-        let check = |guests: &[PlainGuest<'_>], message: &str| {
-            assert_eq!(state(guests).validate().unwrap_err().to_string(), message);
-        };
-        check(&[(1, &[]), (1, &[])], "slot 1 is given to two guests");
-        check(
-            &[(1, &[("", 80, 80, Transport::Tcp)]), (2, &[("127.0.0.1", 80, 8080, Transport::Tcp)])],
-            "publish 127.0.0.1:80:8080 of slot 2 collides with 80:80 of slot 1",
-        );
-        check(
-            &[(1, &[("0.0.0.0", 80, 80, Transport::Udp)]), (2, &[("127.0.0.1", 80, 8080, Transport::Udp)])],
-            "publish 127.0.0.1:80:8080/udp of slot 2 collides with 80:80/udp of slot 1",
-        );
-        check(&[(1, &[("", 0, 80, Transport::Tcp)])], "publish 0:80 of slot 1 has a port of zero");
-    }
-}
+mod tests;

@@ -12,12 +12,17 @@
 //!                   └──── woken by: desired, supervisors, downloads, probes, time
 //! ```
 
+mod connects;
+mod disks;
 mod drain;
+mod health;
 mod machine;
 mod network;
+mod order;
 mod ports;
 mod ready;
 mod round;
+mod settings;
 pub mod state;
 mod supervise;
 mod wake;
@@ -29,7 +34,7 @@ use std::time::{Duration, Instant};
 
 use lith_api::agent::{Desired, Observed};
 use lith_core::job::STOP_GRACE_DEFAULT;
-use lith_core::name::{NodeName, TaskId};
+use lith_core::name::{NodeName, TaskId, VolumeId};
 use lith_core::slot::Slot;
 use lith_core::task::Exit;
 use lith_net::{GuestNetwork, Network, NetworkError, NetworkState};
@@ -79,6 +84,19 @@ impl AgentHandle {
     #[must_use]
     pub fn log(&self, id: &TaskId) -> Option<PathBuf> {
         self.slots.borrow().contains_key(id).then(|| self.layout.task(id))
+    }
+
+    /// Where the node's files lie.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// A task that may still have the disk of a volume open: one of the same job and instance, wanted or not.
+    #[must_use]
+    pub fn user_of(&self, volume: &VolumeId) -> Option<TaskId> {
+        let is_its = |id: &&TaskId| id.alloc.job == volume.job && id.alloc.index == volume.index;
+        self.slots.borrow().keys().find(is_its).cloned()
     }
 
     /// A client of the task's supervisor, if the node knows the task. It may not run.

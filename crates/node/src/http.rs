@@ -9,6 +9,7 @@ mod jobs;
 mod node;
 mod request;
 mod tasks;
+mod volumes;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -112,6 +113,8 @@ fn routes() -> (Router<Context>, openapi::OpenApi) {
         .routes(routes!(tasks::logs))
         .routes(routes!(tasks::exec))
         .routes(routes!(tasks::stats))
+        .routes(routes!(volumes::list))
+        .routes(routes!(volumes::remove))
         .routes(routes!(images::list))
         .routes(routes!(images::collect))
         .routes(routes!(images::pull))

@@ -7,6 +7,7 @@
 //! data/images/                the image store
 //! data/kernel/                an unpacked kernel package, if the host's own kernel is not to be used
 //! data/boot/                  kernels and initramfs made from them
+//! data/volumes/ID/disk.img     a volume: it stays when its tasks and its job go
 //! data/node/name              the node's name, from its first start on
 //! data/node/desired.json      what the server last said this node should have
 //! data/node/tasks.json        what the agent remembers of each task
@@ -18,7 +19,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lith_core::name::TaskId;
+use lith_core::name::{TaskId, VolumeId};
 use lith_core::slot::Slot;
 
 /// Enough of a path to tell folders apart, and short enough for a name.
@@ -86,6 +87,24 @@ impl Layout {
     #[must_use]
     pub fn boot(&self) -> PathBuf {
         self.data.join("boot")
+    }
+
+    /// The disks of volumes.
+    #[must_use]
+    pub fn volumes(&self) -> PathBuf {
+        self.data.join("volumes")
+    }
+
+    /// The folder of a volume.
+    #[must_use]
+    pub fn volume(&self, id: &VolumeId) -> PathBuf {
+        self.volumes().join(id.to_string())
+    }
+
+    /// Its disk.
+    #[must_use]
+    pub fn volume_disk(&self, id: &VolumeId) -> PathBuf {
+        self.volume(id).join("disk.img")
     }
 
     /// The agent's folder.

@@ -17,3 +17,4 @@ pub mod purge;
 pub mod server;
 pub mod shim;
 pub mod up;
+mod volumes;

@@ -55,6 +55,7 @@ pub fn data_folder(layout: &Layout, lock: Lock) -> Result<Vec<PathBuf>, Failure>
         layout.boot(),
         layout.log(),
         layout.log_old(),
+        layout.volumes(),
         layout.node(),
         layout.lock(),
     ];
@@ -145,6 +146,7 @@ mod tests {
         assert!(!is_data_folder(&layout));
         fs::create_dir_all(layout.node().join("tasks/shop.main.0.web")).unwrap();
         fs::create_dir(layout.images()).unwrap();
+        fs::create_dir_all(layout.volumes().join("shop.data.0")).unwrap();
         fs::write(folder.path().join("photos"), "").unwrap();
         let lock = Lock::take(&layout.lock()).unwrap();
         assert!(is_data_folder(&layout));

@@ -6,6 +6,7 @@
 mod desired;
 pub(crate) mod events;
 mod status;
+mod volumes;
 pub(crate) mod warnings;
 
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ use lith_api::agent::{Desired, Observed};
 use lith_api::error::{Code, Failure};
 use lith_api::event::Event;
 use lith_api::task::{Ask, AskRequest, Change, JobDetail, JobSummary, Plan, TaskStatus};
+use lith_core::capability;
 use lith_core::deploy::{self, Job, TaskKey};
 use lith_core::job::JobSpec;
 use lith_core::name::{JobName, NodeName};
@@ -110,6 +112,9 @@ impl Server {
     fn deploy_blocking(&self, spec: JobSpec, carry: Carry) -> Result<Plan, Failure> {
         let mut store = self.store();
         let world = store.world().map_err(|error| database(&error))?;
+        if let Some(failure) = refused(&spec) {
+            return Err(failure);
+        }
         let jobs = || world.jobs.values().map(|stored| &stored.job);
         if let Some(taken) = deploy::ports_taken(&spec, jobs()).first() {
             let failure = Failure::new(Code::Conflict, taken.to_string());
@@ -124,13 +129,15 @@ impl Server {
         {
             return Err(moved_on(&spec.name, version, from_version));
         }
+        let resized = current.map_or_else(Vec::new, |job| capability::resized(&job.spec, &spec));
+        let warnings = capability::not_in_force(&spec).into_iter().chain(resized).collect();
         let plan = deploy::plan(current, spec, next(&world));
         let answer = Plan {
             job: plan.job.spec.name.to_string(),
             from_version,
             version: plan.job.version,
             changes: plan.changes.iter().map(Change::from).collect(),
-            warnings: vec![],
+            warnings,
         };
         if carry != Carry::Nothing && (!plan.is_empty() || current.is_none()) {
             let message = format!("version {} was deployed", plan.job.version);
@@ -229,7 +236,7 @@ impl Server {
         tasks.retain(|task| task.job == name);
         Ok(JobDetail {
             summary: status::summary(stored, &observed),
-            spec: lith_api::job::JobSpec::from(&stored.job.spec),
+            spec: lith_api::job::JobSpec::from(&stored.job.spec).without_secrets(),
             tasks,
         })
     }
@@ -329,6 +336,18 @@ fn find(store: &mut Store, name: &str) -> Result<StoredJob, Failure> {
     found.ok_or_else(|| {
         Failure::new(Code::NotFound, format!("there is no job \"{name}\""))
             .hint("`lith job ls` lists what is there")
+    })
+}
+
+/// What this version cannot run, told whole: a person who repairs one thing after the other learns nothing faster.
+fn refused(spec: &JobSpec) -> Option<Failure> {
+    let refusals = capability::refusals(spec);
+    let hint = refusals.first()?.hint.clone();
+    let sentences: Vec<&str> = refusals.iter().map(|refusal| refusal.message.as_str()).collect();
+    let failure = Failure::new(Code::Invalid, sentences.join("; "));
+    Some(match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
     })
 }
 

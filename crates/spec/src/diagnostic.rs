@@ -5,10 +5,11 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::document::{Lines, Span};
+use crate::document::{FileId, Lines, Span};
 
 mod render;
 
@@ -18,14 +19,16 @@ pub const DIAGNOSTICS_MAX: usize = 50;
 /// Longest part of a line kept on either side of a mark, in characters: any line written by hand is kept whole.
 const EXCERPT_CHARS_MAX: usize = 1000;
 
-/// How much a diagnostic matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// How much a diagnostic matters; what matters most is least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
     /// The file is refused.
     Error,
     /// The file is accepted; the person probably meant something else.
     Warning,
+    /// The file is accepted; something of it was decided, or has no effect.
+    Note,
 }
 
 impl Severity {
@@ -35,6 +38,7 @@ impl Severity {
         match self {
             Self::Error => "error",
             Self::Warning => "warning",
+            Self::Note => "note",
         }
     }
 }
@@ -125,10 +129,90 @@ codes! {
     BadRestart = "bad-restart",
     /// Text that is not an image reference.
     BadImage = "bad-image",
+    /// A word that is none of those that may stand there.
+    BadWord = "bad-word",
+    /// Text that no program can be given.
+    BadText = "bad-text",
+    /// Text that mounts nothing, or is no file system in memory.
+    BadMount = "bad-mount",
+    /// Text that is not a device.
+    BadDevice = "bad-device",
+    /// Text that grants no access, or names no host or address.
+    BadAccess = "bad-access",
+    /// Text that asks for nobody's health.
+    BadHealth = "bad-health",
+    /// Text that is not a limit of a process, or not a setting of a kernel.
+    BadLimit = "bad-limit",
+    /// Text that is not a schedule.
+    BadSchedule = "bad-schedule",
+    /// Text that is not a time zone.
+    BadTimezone = "bad-timezone",
+    /// Text that is not permissions.
+    BadMode = "bad-mode",
+    /// A variable that has no value, or a `${…}` that is not one.
+    BadVariable = "bad-variable",
+    /// A line of a file of variables that is none.
+    BadEnvFile = "bad-env-file",
+    /// A file or folder that the job needs and that cannot be read.
+    BadFile = "bad-file",
+    /// A name of something that the job does not have.
+    UnknownReference = "unknown-reference",
+    /// Two things in one place of a task's file system.
+    MountCollision = "mount-collision",
+    /// A disk that several tasks write to, and that is not shared.
+    SharedDisk = "shared-disk",
+    /// Tasks that wait for each other.
+    Circle = "circle",
     /// The same thing said twice.
     Repeated = "repeated",
     /// Shell syntax in a command that no shell reads.
     ShellSyntax = "shell-syntax",
+    /// A service of a Compose file that is built, and names no image.
+    BuildWithoutImage = "build-without-image",
+    /// The network of the node itself, with no port listed that is to be reached.
+    HostNetwork = "host-network",
+    /// The network of another container.
+    SharedNetwork = "shared-network",
+    /// Processes or memory of the node, or of another container.
+    SharedNamespace = "shared-namespace",
+    /// Mounts that travel between the node and a container.
+    MountPropagation = "mount-propagation",
+    /// The socket of a container engine.
+    EngineSocket = "engine-socket",
+    /// The node's own system: `/`, `/proc`, `/sys`, `/dev`, `/run`.
+    HostSystem = "host-system",
+    /// A device of the node.
+    HostDevice = "host-device",
+    /// All mounts of another container.
+    VolumesFrom = "volumes-from",
+    /// A mount of a kind that lith does not have.
+    MountKind = "mount-kind",
+    /// A volume that the file does not declare.
+    UndeclaredVolume = "undeclared-volume",
+    /// A volume that was made outside of the file.
+    ExternalVolume = "external-volume",
+    /// A config that was made outside of the file.
+    ExternalConfig = "external-config",
+    /// A driver of volumes that lith does not have.
+    VolumeDriver = "volume-driver",
+    /// A driver of networks that lith does not have.
+    NetworkDriver = "network-driver",
+    /// A volume of several services, one of which has no or several instances.
+    SharedVolume = "shared-volume",
+    /// A file that is needed, and cannot be read or is too large.
+    UnreadableFile = "unreadable-file",
+    /// A variable that is needed, and not given.
+    MissingVariable = "missing-variable",
+    /// Text that is not a host name or an address.
+    BadHost = "bad-host",
+    /// A `$` that starts no variable.
+    BadTemplate = "bad-template",
+    /// A variable without a value, for which nothing is put in.
+    UnsetVariable = "unset-variable",
+    /// Something that the file leaves open was decided.
+    Decided = "decided",
+    /// Something has no effect.
+    NoEffect = "no-effect",
 }
 
 impl fmt::Display for Code {
@@ -228,10 +312,22 @@ pub enum Colour {
 /// Collects what is found, in any order.
 #[derive(Default)]
 pub(crate) struct Reporter {
+    /// Each file.
+    sources: Vec<Source>,
     found: Vec<Finding>,
     seen: HashSet<(Code, Span)>,
+    /// Values about which nothing more is said.
+    muted: HashSet<Span>,
+    /// How many of those found are no errors.
+    others: usize,
     omitted: usize,
     has_errors: bool,
+}
+
+struct Source {
+    name: String,
+    text: Rc<str>,
+    lines: Lines,
 }
 
 struct Finding {
@@ -243,6 +339,35 @@ struct Finding {
 }
 
 impl Reporter {
+    /// Makes a file known, by the name that diagnostics repeat.
+    pub(crate) fn add_file(&mut self, name: &str, text: &str) -> FileId {
+        let id = u16::try_from(self.sources.len()).expect("files are bounded long before");
+        self.sources.push(Source { name: name.to_owned(), text: Rc::from(text), lines: Lines::of(text) });
+        FileId(id)
+    }
+
+    /// What a file holds.
+    pub(crate) fn text(&self, file: FileId) -> Rc<str> {
+        Rc::clone(&self.sources[usize::from(file.0)].text)
+    }
+
+    /// The name of a file.
+    pub(crate) fn file_name(&self, file: FileId) -> &str {
+        &self.sources[usize::from(file.0)].name
+    }
+
+    /// Line and column of the start of a place, from 1.
+    pub(crate) fn line_and_column(&self, span: Span) -> (usize, usize) {
+        let source = &self.sources[usize::from(span.file.0)];
+        let place = Place::of(span, &source.text, &source.lines);
+        (place.line, place.column)
+    }
+
+    /// How many files are known.
+    pub(crate) fn files(&self) -> usize {
+        self.sources.len()
+    }
+
     /// Notes a mistake for which the file is refused. The same mistake at the same place, met again through an alias, is
     /// noted once.
     pub(crate) fn error(&mut self, code: Code, span: Span, message: impl Into<String>, hint: impl Hint) {
@@ -266,35 +391,81 @@ impl Reporter {
         });
     }
 
+    /// Notes something that was decided, or has no effect.
+    pub(crate) fn remark(&mut self, code: Code, span: Span, message: impl Into<String>, hint: impl Hint) {
+        self.note(Finding {
+            severity: Severity::Note,
+            code,
+            span,
+            message: message.into(),
+            hint: hint.text(),
+        });
+    }
+
     pub(crate) fn has_errors(&self) -> bool {
         self.has_errors
     }
 
+    /// What is wrong with a value has been told: nothing more is said about it, for it would be about what the value is not.
+    pub(crate) fn mute(&mut self, span: Span) {
+        self.muted.insert(span);
+    }
+
+    /// Whether nothing more is kept: what only words a further mistake can be left undone.
+    pub(crate) fn is_full(&self) -> bool {
+        self.found.len() >= COLLECTED_MAX
+    }
+
+    /// Where something stands, for a hint about something else that stands at `from`: `line 3`, with the file's name when
+    /// it is another one.
+    pub(crate) fn place(&self, span: Span, from: Span) -> String {
+        let source = &self.sources[usize::from(span.file.0)];
+        let (line, _) = source.lines.locate(span.start.min(source.text.len()));
+        if span.file == from.file {
+            format!("line {line}")
+        } else {
+            format!("line {line} of {}", source.name)
+        }
+    }
+
     fn note(&mut self, finding: Finding) {
-        self.has_errors |= finding.severity == Severity::Error;
+        let is_error = finding.severity == Severity::Error;
+        self.has_errors |= is_error;
+        if self.muted.contains(&finding.span) {
+            return;
+        }
         if self.found.len() >= COLLECTED_MAX {
             self.omitted += 1;
+            // A file is refused only with a reason: an error takes the place of what is none.
+            if is_error && self.others > 0 {
+                let place = self.found.iter().rposition(|other| other.severity != Severity::Error);
+                self.found[place.expect("the others were counted")] = finding;
+                self.others -= 1;
+            }
         } else if self.seen.insert((finding.code, finding.span)) {
+            self.others += usize::from(!is_error);
             self.found.push(finding);
         }
     }
 
-    /// Everything found, with lines and columns of `text`.
-    pub(crate) fn finish(mut self, file: &str, text: &str) -> Diagnostics {
-        let lines = Lines::of(text);
-        self.found.sort_by_key(|finding| finding.span);
+    /// Everything found, with lines and columns.
+    pub(crate) fn finish(mut self) -> Diagnostics {
         let kept = self.found.len().min(DIAGNOSTICS_MAX);
+        // Where there is more than anyone reads, what matters most is shown.
+        self.found.sort_by_key(|finding| (finding.severity, finding.span));
+        self.found[..kept].sort_by_key(|finding| finding.span);
         let omitted = self.omitted + self.found.len() - kept;
         let mut diagnostics =
             Diagnostics { list: Vec::with_capacity(kept), omitted, excerpts: Vec::with_capacity(kept) };
         for finding in self.found.drain(..kept) {
-            let place = Place::of(finding.span, text, &lines);
+            let source = &self.sources[usize::from(finding.span.file.0)];
+            let place = Place::of(finding.span, &source.text, &source.lines);
             diagnostics.list.push(Diagnostic {
                 severity: finding.severity,
                 code: finding.code,
                 message: finding.message,
                 hint: finding.hint,
-                file: file.to_owned(),
+                file: source.name.clone(),
                 line: place.line,
                 column: place.column,
                 length: place.length,

@@ -7,9 +7,14 @@ use std::rc::Rc;
 
 pub(crate) mod load;
 
-/// Where something stands: byte offsets into the text, end exclusive.
+/// One of the texts that are read together, in the order in which they were opened; 0 is the one that a person named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(crate) struct FileId(pub(crate) u16);
+
+/// Where something stands: the text, and byte offsets into it, end exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(crate) struct Span {
+    pub(crate) file: FileId,
     pub(crate) start: usize,
     pub(crate) end: usize,
 }
@@ -19,7 +24,41 @@ pub(crate) struct Span {
 pub(crate) struct Node {
     pub(crate) span: Span,
     pub(crate) kind: Kind,
+    /// Whether it is text without quotes, whose look may then mean a type to some reader.
+    pub(crate) is_plain: bool,
+    /// What a Compose file says about merging it.
+    pub(crate) tag: Option<MergeTag>,
     weight: Weight,
+}
+
+impl Node {
+    /// A node that no text holds: what was put together from several.
+    pub(crate) fn new(span: Span, kind: Kind) -> Self {
+        Self { span, kind, is_plain: false, tag: None, weight: Weight::default() }
+    }
+
+    /// A value that is not there.
+    pub(crate) fn null(span: Span) -> Self {
+        Self::new(span, Kind::Null)
+    }
+}
+
+/// A tag of Compose files: how a value meets the one of an earlier file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MergeTag {
+    /// `!reset`: there is no value, whatever an earlier file said.
+    Reset,
+    /// `!override`: this value alone, nothing of an earlier one.
+    Override,
+}
+
+/// Which language a text is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// lith's job file: no tags.
+    Job,
+    /// Compose: [`MergeTag`] may stand at any value.
+    Compose,
 }
 
 /// What a node holds.

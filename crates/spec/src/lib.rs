@@ -5,12 +5,24 @@
 //! write instead). The result is a [`lith_core::job::JobSpec`]. Must not know files on disk, the cluster, nor how
 //! anything runs.
 
+mod compose;
 mod diagnostic;
 mod document;
+mod dotenv;
+mod format;
+mod keys;
 mod read;
+mod schema;
+mod source;
 mod value;
+mod variables;
 mod write;
 
+pub use compose::convert::refusal::{REFUSAL_KINDS, RefusalKind};
+pub use compose::{Binds, ComposeOptions, ComposeReading, Connection, Variable, check_compose, is_compose};
 pub use diagnostic::{Code, Colour, DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Severity};
-pub use read::{Reading, check, check_bytes, read};
-pub use write::to_yaml;
+pub use format::format;
+pub use read::{Reading, check, check_bytes, check_job, read};
+pub use schema::json_schema;
+pub use source::{FILES_MAX, Files, Named, NoFiles, PathKind, Variables};
+pub use write::{Comments, to_yaml, to_yaml_with};

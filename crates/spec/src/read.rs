@@ -1,29 +1,35 @@
 //! The reading layer: from the tree to the job.
 //!
-//! Owns which key stands where, what is required, and what holds across the whole job. Goes on after a mistake, so that
-//! one reading finds them all; a job results only when there was none.
+//! Owns the entry points and how a text becomes a tree that can be read. Goes on after a mistake, so that one reading
+//! finds them all; a job results only when there was none.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::str::FromStr;
 
-use lith_core::job::{COUNT_MAX, GroupSpec, JobSpec, MEMBERS_MAX, RestartPolicy, TaskSpec};
-use lith_core::name::{GroupName, NameError, TaskName, check_label, nearest_label};
-use lith_core::value::{quoted, restart};
+use lith_core::job::JobSpec;
+use lith_core::name::{NameError, check_label, nearest_label};
+use lith_core::value::quoted;
 
 use crate::diagnostic::{Code, Diagnostics, Reporter};
 use crate::document::load::load;
-use crate::document::{Entry, Key, Kind, Node, Span};
-use crate::value::coded;
+use crate::document::{Dialect, Entry, FileId, Key, Kind, Node, Span};
+use crate::source::{FILES_MAX, Files, Named, NoFiles, Variables};
+use crate::variables::{Scope, fill_tree};
 
-mod collision;
+pub(crate) mod collision;
 mod fields;
-mod keys;
+mod file;
+mod group;
+mod job;
+mod outside;
+mod parts;
+mod references;
 mod task;
+mod update;
+mod volume;
 
-use collision::Published;
-use fields::Fields;
-use keys::Level;
+use outside::Outside;
+pub(crate) use update::{FAILURES, ORDERS};
 
 /// Name of the group that a job has when its tasks stand directly under it.
 pub(crate) const ONLY_GROUP: &str = "main";
@@ -39,7 +45,7 @@ pub struct Reading {
     pub diagnostics: Diagnostics,
 }
 
-/// Reads a job file; `file_name` is only repeated in diagnostics.
+/// Reads a job file that needs no other; `file_name` is only repeated in diagnostics.
 ///
 /// # Errors
 /// Everything that is wrong with it, warnings included.
@@ -48,25 +54,63 @@ pub fn read(file_name: &str, text: &str) -> Result<JobSpec, Diagnostics> {
     reading.job.ok_or(reading.diagnostics)
 }
 
-/// Reads a job file and keeps the warnings of one that is accepted; `file_name` is only repeated in diagnostics.
+/// Reads a job file that needs no other and keeps the warnings of one that is accepted; `file_name` is only repeated in
+/// diagnostics.
 #[must_use]
 pub fn check(file_name: &str, text: &str) -> Reading {
-    let mut reporter = Reporter::default();
-    let job = load_root(text, &mut reporter).and_then(|root| job(&root, &mut reporter));
-    let job = job.filter(|_| !reporter.has_errors());
-    let diagnostics = reporter.finish(file_name, text);
-    assert!(job.is_some() || diagnostics.has_errors(), "a file is refused only with a reason");
-    Reading { job, diagnostics }
+    check_bytes(file_name, text.as_bytes())
 }
 
 /// Reads a job file that may not be text at all; else as [`check`].
 #[must_use]
 pub fn check_bytes(file_name: &str, bytes: &[u8]) -> Reading {
+    let file = Named { path: file_name.to_owned(), bytes: bytes.to_vec() };
+    check_job(&[file], &Variables::default(), &NoFiles)
+}
+
+/// Reads the files of one job, in the order in which they were named: each holds a part of it.
+#[must_use]
+pub fn check_job(files: &[Named], variables: &Variables, outside: &dyn Files) -> Reading {
+    let mut reporter = Reporter::default();
+    let job = job_of(files, variables, outside, &mut reporter).filter(|_| !reporter.has_errors());
+    let diagnostics = reporter.finish();
+    assert!(job.is_some() || diagnostics.has_errors(), "a file is refused only with a reason");
+    Reading { job, diagnostics }
+}
+
+fn job_of(
+    files: &[Named],
+    variables: &Variables,
+    outside: &dyn Files,
+    reporter: &mut Reporter,
+) -> Option<JobSpec> {
+    if files.is_empty() || files.len() > FILES_MAX {
+        let file = reporter.add_file("job", "");
+        let message = format!("a job is read from 1 to {FILES_MAX} files; these are {}", files.len());
+        reporter.error(Code::TooMany, Span { file, ..Span::default() }, message, None);
+        return None;
+    }
+    let ids: Vec<Option<FileId>> = files.iter().map(|file| add_text(file, reporter)).collect();
+    let mut outside = Outside::new(outside, variables, files.len(), reporter);
+    let mut roots = Vec::with_capacity(ids.len());
+    for id in ids {
+        roots.push(
+            id.and_then(|id| load_root(id, reporter)).map(|root| filled(&root, outside.scope(), reporter)),
+        );
+    }
+    // A part that could not be read may hold what the others name: nothing true could be said about them.
+    let roots: Vec<Rc<Node>> = roots.into_iter().collect::<Option<_>>()?;
+    let entries = parts::joined(&roots, reporter)?;
+    job::job(&entries, &mut outside, reporter)
+}
+
+/// Makes a file known; `None`, with its reason, when it is not text.
+pub(crate) fn add_text(file: &Named, reporter: &mut Reporter) -> Option<FileId> {
+    let bytes = &file.bytes;
     let valid = match std::str::from_utf8(bytes) {
-        Ok(text) => return check(file_name, text),
+        Ok(text) => return Some(reporter.add_file(&file.path, text)),
         Err(error) => error.valid_up_to(),
     };
-    let mut reporter = Reporter::default();
     let is_utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
     let hint = if is_utf16 {
         "it looks like UTF-16: save the file as UTF-8"
@@ -76,164 +120,63 @@ pub fn check_bytes(file_name: &str, bytes: &[u8]) -> Reading {
     let message = format!("the file is not UTF-8 text: byte {:#04x} cannot stand here", bytes[valid]);
     // What is before the place is the same in both; the place itself is one replacement character.
     let shown = String::from_utf8_lossy(bytes);
-    let span = Span { start: valid, end: valid + char::REPLACEMENT_CHARACTER.len_utf8() };
+    let id = reporter.add_file(&file.path, &shown);
+    let span = Span { file: id, start: valid, end: valid + char::REPLACEMENT_CHARACTER.len_utf8() };
     reporter.error(Code::Encoding, span, message, hint);
-    Reading { job: None, diagnostics: reporter.finish(file_name, &shown) }
+    None
 }
 
-fn load_root(text: &str, reporter: &mut Reporter) -> Option<Rc<Node>> {
-    let root = load(text, reporter);
+fn load_root(file: FileId, reporter: &mut Reporter) -> Option<Rc<Node>> {
+    let had_errors = reporter.has_errors();
+    let root = load(file, Dialect::Job, reporter);
     let is_empty = match &root {
-        None => !reporter.has_errors(),
+        None => had_errors || !reporter.has_errors(),
         Some(root) => matches!(root.kind, Kind::Null),
     };
     if is_empty {
-        reporter.error(Code::Empty, Span::default(), "the file declares nothing", EXAMPLE);
+        reporter.error(Code::Empty, Span { file, ..Span::default() }, "the file declares nothing", EXAMPLE);
         return None;
     }
     root
 }
 
-fn job(root: &Node, reporter: &mut Reporter) -> Option<JobSpec> {
-    let Kind::Map(entries) = &root.kind else {
-        let message = format!("a job file is a mapping of keys; this is {}", root.kind.noun());
-        reporter.error(Code::WrongType, root.span, message, EXAMPLE);
-        return None;
-    };
-    if let Some(services) = entries.iter().find(|entry| &*entry.key.text == "services") {
-        reporter.error(
-            Code::UnsupportedKey,
-            services.key.span,
-            "Compose files are not supported yet",
-            "in a job file, `services` is called `tasks`, and `job` gives the whole a name",
-        );
-        return None;
+/// The tree with its variables put in.
+fn filled(root: &Rc<Node>, scope: &Scope, reporter: &mut Reporter) -> Rc<Node> {
+    // A `$` that the text does not show can only come of an escape.
+    if reporter.text(root.span.file).contains(['$', '\\']) {
+        fill_tree(root, scope, reporter)
+    } else {
+        Rc::clone(root)
     }
-    let mut fields = Fields::new(Level::Job, entries, reporter);
-    let place = entries.first().map_or(root.span, |entry| entry.key.span);
-    let name = match fields.take("job") {
-        Some(entry) => job_name(entry, reporter),
-        None => {
-            let message = "the job has no name";
-            reporter.error(Code::MissingKey, place, message, "add a line such as `job: hello` at the top");
-            None
-        }
-    };
-    let mut published = Published::default();
-    let groups = match (fields.take("groups"), fields.take("tasks")) {
-        (Some(groups), None) => self::groups(groups, &mut published, reporter),
-        (None, Some(tasks)) => only_group(tasks, &mut published, reporter),
-        (Some(groups), Some(tasks)) => {
-            let second = groups.key.span.max(tasks.key.span);
-            let hint = "`tasks` is short for one group: move these tasks into a group of their own";
-            reporter.error(Code::ConflictingKeys, second, "a job has either `groups` or `tasks`", hint);
-            None
-        }
-        (None, None) => {
-            let hint = "add `tasks:` with a name and an `image` for each, such as `tasks: { web: { image: nginx } }`";
-            reporter.error(Code::MissingKey, place, "the job has no tasks", hint);
-            None
-        }
-    };
-    Some(JobSpec { name: name?, groups: groups? })
 }
 
-fn job_name<N: FromStr<Err = NameError>>(entry: &Entry, reporter: &mut Reporter) -> Option<N> {
-    let text = fields::text(entry, reporter)?;
-    name(text, entry.value.span, reporter)
-}
-
+/// A name; says what is wrong with it, and which one would do.
 fn name<N: FromStr<Err = NameError>>(text: &str, span: Span, reporter: &mut Reporter) -> Option<N> {
     let error = match text.parse() {
         Ok(name) => return Some(name),
         Err(error) => error,
     };
-    let message = match error {
-        NameError::BadCharacter { .. } | NameError::BadIdentifier { .. } => format!(
-            "{} is not a name: use a-z, 0-9 and `-`, starting and ending with a letter or digit",
-            quoted(text)
-        ),
-        NameError::Empty | NameError::TooLong { .. } => error.to_string(),
+    let (message, hint) = match error {
+        NameError::BadCharacter { .. } | NameError::BadIdentifier { .. } => {
+            let rule = "use a-z, 0-9 and `-`, starting and ending with a letter or digit";
+            (format!("{} is not a name: {rule}", quoted(text)), nearest_label(text))
+        }
+        NameError::BadFileName { .. } => {
+            let rule = "use letters, digits, `_`, `.` and `-`, starting with a letter, a digit or `_`";
+            (format!("{} is not a name: {rule}", quoted(text)), None)
+        }
+        NameError::Empty | NameError::TooLong { .. } => (error.to_string(), nearest_label(text)),
     };
-    let hint = nearest_label(text).map(|label| format!("`{label}` would do"));
-    reporter.error(Code::BadName, span, message, hint);
+    reporter.error(Code::BadName, span, message, hint.map(|label| format!("`{label}` would do")));
     None
 }
 
-fn only_group(
-    tasks: &Entry,
-    published: &mut Published,
-    reporter: &mut Reporter,
-) -> Option<BTreeMap<GroupName, GroupSpec>> {
-    let name: GroupName = ONLY_GROUP.parse().expect("the constant is a label");
-    let tasks = self::tasks(tasks, RestartPolicy::default(), 1, published, reporter)?;
-    Some(BTreeMap::from([(name, GroupSpec { count: 1, tasks })]))
-}
-
-fn groups(
-    groups: &Entry,
-    published: &mut Published,
-    reporter: &mut Reporter,
-) -> Option<BTreeMap<GroupName, GroupSpec>> {
-    let mut read = BTreeMap::new();
-    for entry in members(groups, "group", reporter)? {
-        let name = name(&entry.key.text, entry.key.span, reporter);
-        if let (Some(name), Some(group)) = (name, group(entry, published, reporter)) {
-            read.insert(name, group);
-        }
-    }
-    Some(read)
-}
-
-fn group(entry: &Entry, published: &mut Published, reporter: &mut Reporter) -> Option<GroupSpec> {
-    let entries = mapping(&entry.key, &entry.value, "a group is a mapping with `tasks`", reporter)?;
-    let mut fields = Fields::new(Level::Group, entries, reporter);
-    let count =
-        fields.parse("count", reporter, |text| crate::value::number::count(text, COUNT_MAX)).unwrap_or(1);
-    let restart =
-        fields.parse("restart", reporter, coded(Code::BadRestart, restart::parse)).unwrap_or_default();
-    let Some(tasks) = fields.take("tasks") else {
-        let message = format!("the group {} has no tasks", quoted(&entry.key.text));
-        let hint = "add `tasks:` with a name and an `image` for each";
-        reporter.error(Code::MissingKey, entry.key.span, message, hint);
-        return None;
-    };
-    Some(GroupSpec { count, tasks: self::tasks(tasks, restart, count, published, reporter)? })
-}
-
-fn tasks(
-    tasks: &Entry,
-    restart: RestartPolicy,
-    count: u32,
-    published: &mut Published,
-    reporter: &mut Reporter,
-) -> Option<BTreeMap<TaskName, TaskSpec>> {
-    let mut read = BTreeMap::new();
-    for entry in members(tasks, "task", reporter)? {
-        let name: Option<TaskName> = name(&entry.key.text, entry.key.span, reporter);
-        let task = task::task(entry, restart, reporter);
-        let Some(task) = task else { continue };
-        for (publish, span) in task.published {
-            published.add(&entry.key.text, count, publish, span, reporter);
-        }
-        if let Some(name) = name {
-            read.insert(name, task.spec);
-        }
-    }
-    Some(read)
-}
-
-/// The groups of a job, or the tasks of a group.
-fn members<'a>(entry: &'a Entry, noun: &str, reporter: &mut Reporter) -> Option<&'a [Entry]> {
+/// The members of a level, by name: at least one, and not too many.
+fn members<'a>(entry: &'a Entry, noun: &str, most: usize, reporter: &mut Reporter) -> Option<&'a [Entry]> {
     let want = format!("`{noun}s` is a mapping: the name of each {noun}, and below it what it is");
     let entries = mapping(&entry.key, &entry.value, &want, reporter)?;
-    if entries.is_empty() {
-        let message = format!("`{noun}s` names no {noun}");
-        reporter.error(Code::MissingKey, entry.key.span, message, format!("declare at least one {noun}"));
-        return None;
-    }
-    if let Some(first_beyond) = entries.get(MEMBERS_MAX) {
-        let message = format!("there are {} {noun}s; the limit is {MEMBERS_MAX}", entries.len());
+    if let Some(first_beyond) = entries.get(most) {
+        let message = format!("there are {} {noun}s; the limit is {most}", entries.len());
         reporter.error(Code::TooMany, first_beyond.key.span, message, "split them into several jobs");
         return None;
     }

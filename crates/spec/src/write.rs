@@ -1,23 +1,57 @@
 //! The job as a file again, in one canonical form.
 //!
 //! Owns the layout: keys in the order of the reference page, nothing that is a default, quotes only where some reader of
-//! YAML could misunderstand. `read(to_yaml(job))` is `job`.
+//! YAML could misunderstand, short lists and mappings on one line. `read(to_yaml(job))` is `job`, given the same files and
+//! variables.
 
-use lith_core::job::{
-    CPUS_DEFAULT, GroupSpec, JobSpec, MEMORY_DEFAULT, RestartPolicy, STOP_GRACE_DEFAULT, TaskSpec,
-};
+use std::collections::{BTreeMap, BTreeSet};
+
+use lith_core::job::file::{Content, FileSource};
+use lith_core::job::volume::{MountSource, VOLUME_SIZE_DEFAULT, VolumeSpec};
+use lith_core::job::{GroupSpec, JobSpec};
+use lith_core::name::{FileName, TaskName, VolumeName};
 
 use crate::read::ONLY_GROUP;
 use crate::value::duration;
 
+mod page;
+mod scalar;
+mod task;
+
+use page::Page;
+pub(crate) use scalar::{scalar, value};
+
+/// Words for the person who reads a written job, each a line without its `#`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Comments {
+    /// Above the job.
+    pub job: Vec<String>,
+    /// Above a volume.
+    pub volumes: BTreeMap<VolumeName, Vec<String>>,
+    /// Above a task.
+    pub tasks: BTreeMap<TaskName, Vec<String>>,
+    /// Above a key of a task; above the task itself when the key says what is the default anyway.
+    pub keys: BTreeMap<(TaskName, String), Vec<String>>,
+}
+
 /// The job as a job file that could be deployed again.
 #[must_use]
 pub fn to_yaml(job: &JobSpec) -> String {
+    to_yaml_with(job, &Comments::default())
+}
+
+/// The same with comments.
+#[must_use]
+pub fn to_yaml_with(job: &JobSpec, comments: &Comments) -> String {
     let mut page = Page::default();
+    page.comments(0, &comments.job);
     page.pair(0, "job", &scalar(job.name.as_str()));
+    volumes(&mut page, job, comments);
+    files(&mut page, "secrets", &job.secrets);
+    files(&mut page, "configs", &job.configs);
     if let Some(group) = only_group(job) {
         page.key(0, "tasks");
-        tasks(&mut page, 1, group);
+        task::tasks(&mut page, 1, group, comments);
         return page.text;
     }
     page.key(0, "groups");
@@ -26,8 +60,15 @@ pub fn to_yaml(job: &JobSpec) -> String {
         if group.count != 1 {
             page.pair(2, "count", &group.count.to_string());
         }
+        if !group.place.is_empty() {
+            let nodes = group.place.iter().map(|node| scalar(node.as_str())).collect();
+            page.list(2, "place", nodes);
+        }
+        if let Some(after) = group.failover_after {
+            page.pair(2, "failover_after", &duration::display(after));
+        }
         page.key(2, "tasks");
-        tasks(&mut page, 3, group);
+        task::tasks(&mut page, 3, group, comments);
     }
     page.text
 }
@@ -35,118 +76,81 @@ pub fn to_yaml(job: &JobSpec) -> String {
 /// The group that `tasks` alone would make.
 fn only_group(job: &JobSpec) -> Option<&GroupSpec> {
     let (name, group) = job.groups.first_key_value()?;
-    (job.groups.len() == 1 && name.as_str() == ONLY_GROUP && group.count == 1).then_some(group)
+    let is_plain = group.count == 1 && group.place.is_empty() && group.failover_after.is_none();
+    (job.groups.len() == 1 && name.as_str() == ONLY_GROUP && is_plain).then_some(group)
 }
 
-fn tasks(page: &mut Page, depth: usize, group: &GroupSpec) {
-    for (name, spec) in &group.tasks {
-        page.key(depth, &scalar(name.as_str()));
-        task(page, depth + 1, spec);
+fn volumes(page: &mut Page, job: &JobSpec, comments: &Comments) {
+    let used: BTreeSet<&VolumeName> = job
+        .tasks()
+        .flat_map(|(_, _, task)| &task.volumes)
+        .filter_map(|mount| match &mount.source {
+            MountSource::Volume(name) => Some(name),
+            MountSource::Host(_) => None,
+        })
+        .collect();
+    let are_default = job.volumes.values().all(|volume| *volume == VolumeSpec::default());
+    let says_nothing = are_default && job.volumes.keys().eq(used) && comments.volumes.is_empty();
+    if says_nothing {
+        return;
     }
-}
-
-fn task(page: &mut Page, depth: usize, task: &TaskSpec) {
-    page.pair(depth, "image", &scalar(&task.image));
-    if let Some(entrypoint) = &task.entrypoint {
-        page.pair(depth, "entrypoint", &list(entrypoint.iter().map(|word| scalar(word))));
-    }
-    if let Some(command) = &task.command {
-        page.pair(depth, "command", &list(command.iter().map(|word| scalar(word))));
-    }
-    if !task.env.is_empty() {
-        page.key(depth, "env");
-        for (name, value) in &task.env {
-            page.pair(depth + 1, &scalar(name), &scalar(value));
+    page.key(0, "volumes");
+    for (name, volume) in &job.volumes {
+        page.comments(1, comments.volumes.get(name).map(Vec::as_slice).unwrap_or_default());
+        let mut pairs = Vec::new();
+        if let Some(pool) = &volume.pool {
+            pairs.push(("pool", scalar(pool.as_str())));
+        }
+        if volume.size != VOLUME_SIZE_DEFAULT {
+            pairs.push(("size", volume.size.to_string()));
+        }
+        if let Some(lag) = volume.max_lag {
+            pairs.push(("max_lag", duration::display(lag)));
+        }
+        if let Some(import) = &volume.import {
+            pairs.push(("import", value(import)));
+        }
+        if volume.is_shared {
+            pairs.push(("shared", String::from("true")));
+        }
+        if pairs.is_empty() {
+            page.key(1, &scalar(name.as_str()));
+        } else {
+            page.map(1, &scalar(name.as_str()), &pairs);
         }
     }
-    if let Some(user) = &task.user {
-        page.pair(depth, "user", &scalar(user));
-    }
-    if let Some(working_dir) = &task.working_dir {
-        page.pair(depth, "working_dir", &scalar(working_dir));
-    }
-    if task.memory != MEMORY_DEFAULT {
-        page.pair(depth, "memory", &task.memory.to_string());
-    }
-    if task.cpus != CPUS_DEFAULT {
-        page.pair(depth, "cpus", &task.cpus.to_string());
-    }
-    if !task.ports.is_empty() {
-        page.pair(depth, "ports", &list(task.ports.iter().map(ToString::to_string)));
-    }
-    if !task.publish.is_empty() {
-        page.pair(depth, "publish", &list(task.publish.iter().map(|publish| format!("\"{publish}\""))));
-    }
-    if task.restart != RestartPolicy::default() {
-        page.pair(depth, "restart", &scalar(&task.restart.to_string()));
-    }
-    if let Some(stop_signal) = &task.stop_signal {
-        page.pair(depth, "stop_signal", &scalar(stop_signal));
-    }
-    if task.stop_grace != STOP_GRACE_DEFAULT {
-        page.pair(depth, "stop_grace", &duration::display(task.stop_grace));
-    }
 }
 
-#[derive(Default)]
-struct Page {
-    text: String,
-}
-
-impl Page {
-    fn key(&mut self, depth: usize, key: &str) {
-        self.text.push_str(&format!("{:indent$}{key}:\n", "", indent = 2 * depth));
+fn files(page: &mut Page, key: &str, files: &BTreeMap<FileName, FileSource>) {
+    if files.is_empty() {
+        return;
     }
-
-    fn pair(&mut self, depth: usize, key: &str, value: &str) {
-        self.text.push_str(&format!("{:indent$}{key}: {value}\n", "", indent = 2 * depth));
+    if files.values().all(|source| *source == FileSource::Store) {
+        return page.list(0, key, files.keys().map(|name| scalar(name.as_str())).collect());
     }
-}
-
-fn list(items: impl Iterator<Item = String>) -> String {
-    let items: Vec<String> = items.collect();
-    if items.is_empty() { String::from("[]") } else { format!("[ {} ]", items.join(", ")) }
-}
-
-/// Text as a YAML scalar that every reader takes for that text.
-pub(crate) fn scalar(text: &str) -> String {
-    if is_plain(text) {
-        return text.to_owned();
-    }
-    let mut quoted = String::from("\"");
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => quoted.extend(['\\', character]),
-            '\n' => quoted.push_str("\\n"),
-            '\t' => quoted.push_str("\\t"),
-            ' '..='~' => quoted.push(character),
-            // Letters of all languages stand as they are; what is invisible, or a line break to some reader, is escaped.
-            _ if character.is_alphanumeric() => quoted.push(character),
-            _ => quoted.push_str(&escape(u32::from(character))),
+    page.key(0, key);
+    for (name, source) in files {
+        let name = scalar(name.as_str());
+        match source {
+            FileSource::Store => page.key(1, &name),
+            FileSource::File { path, .. } => page.map(1, &name, &[("file", value(path))]),
+            FileSource::Variable { name: variable, .. } => {
+                page.map(1, &name, &[("variable", value(variable))]);
+            }
+            FileSource::Inline(content) => inline(page, &name, content),
         }
     }
-    quoted.push('"');
-    quoted
 }
 
-fn escape(code: u32) -> String {
-    match code {
-        0..=0xff => format!("\\x{code:02x}"),
-        0x100..=0xffff => format!("\\u{code:04x}"),
-        _ => format!("\\U{code:08x}"),
+fn inline(page: &mut Page, name: &str, Content(bytes): &Content) {
+    let text = String::from_utf8_lossy(bytes);
+    if std::str::from_utf8(bytes).is_err() {
+        // No file can have said it: a job file holds text. A request can.
+        page.comments(
+            1,
+            &[String::from("This content is not text: put it into a file beside this one, and name that.")],
+        );
     }
-}
-
-/// Whether the text, unquoted, is text to every reader of YAML: no number, no date, no word with a meaning.
-fn is_plain(text: &str) -> bool {
-    let starts_well = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/');
-    let is_simple = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./+@=".contains(&byte);
-    // A colon inside is harmless when something follows it that is no space, as in `nginx:1.27`.
-    let colons_are_inside = !text.ends_with(':');
-    let is_word = matches!(
-        text.to_ascii_lowercase().as_str(),
-        "y" | "n" | "yes" | "no" | "on" | "off" | "true" | "false" | "null" | "nan" | "inf"
-    );
-    let inside = text.bytes().all(|byte| is_simple(byte) || byte == b':');
-    starts_well && inside && colons_are_inside && !is_word
+    page.key(1, name);
+    page.text_pair(2, "content", &text);
 }

@@ -43,7 +43,7 @@ tasks:
     5 |     colour: blue
       |     ^^^^^^
       |
-      = hint: its keys are image, entrypoint, command, env, user, working_dir, memory, cpus, ports, publish, restart, stop_signal, stop_grace
+      = hint: its keys are image, kind, schedule, entrypoint, command, env, env_file, user, groups, working_dir, hostname, timezone, memory, cpus, gpu, devices, volumes, tmpfs, shm_size, read_only, secrets, configs, ports, publish, expose, connects, egress, hosts, health, depends_on, restart, stop_signal, stop_grace, update, logging, ulimits, sysctls
     "#);
 }
 
@@ -72,80 +72,6 @@ tasks:
       |     ^^^^^^^^^
       |
       = hint: did you mean `memory`?
-    "#);
-}
-
-#[test]
-fn key_of_a_later_version() {
-    let text = r#"job: hello
-volumes:
-  data: {}
-tasks:
-  web:
-    image: nginx
-    connects: [ db ]
-    egress: [ internet ]
-    health: { http: ":80/" }
-    depends_on: [ db ]
-    secrets: [ key ]
-    hostname: x
-"#;
-    insta::assert_snapshot!(shown(text), @r#"
-    error: `volumes` is not supported yet
-     --> job.yaml:2:1
-      |
-    2 | volumes:
-      | ^^^^^^^
-      |
-      = hint: remove it; what a task writes lasts as long as its allocation, restarts included
-
-    error: `connects` is not supported yet
-     --> job.yaml:7:5
-      |
-    7 |     connects: [ db ]
-      |     ^^^^^^^^
-      |
-      = hint: remove it; in this version tasks cannot reach each other
-
-    error: `egress` is not supported yet
-     --> job.yaml:8:5
-      |
-    8 |     egress: [ internet ]
-      |     ^^^^^^
-      |
-      = hint: remove it; in this version a task reaches nothing outside
-
-    error: `health` is not supported yet
-     --> job.yaml:9:5
-      |
-    9 |     health: { http: ":80/" }
-      |     ^^^^^^
-      |
-      = hint: remove it; tasks start together, and restart until they can work
-
-    error: `depends_on` is not supported yet
-      --> job.yaml:10:5
-       |
-    10 |     depends_on: [ db ]
-       |     ^^^^^^^^^^
-       |
-       = hint: remove it; tasks start together, and restart until they can work
-
-    error: `secrets` is not supported yet
-      --> job.yaml:11:5
-       |
-    11 |     secrets: [ key ]
-       |     ^^^^^^^
-       |
-       = hint: remove it; values can be given in `env`
-
-    error: `hostname` is not supported yet
-      --> job.yaml:12:5
-       |
-    12 |     hostname: x
-       |     ^^^^^^^^
-       |
-       = hint: remove it
     "#);
 }
 
@@ -499,7 +425,7 @@ fn too_many_ports() {
     let ports: Vec<String> = (1..=101).map(|port| port.to_string()).collect();
     let text = format!("job: j\ntasks:\n  t:\n    image: x\n    ports:\n    - {}\n", ports.join("\n    - "));
     insta::assert_snapshot!(shown(&text), @r#"
-    error: `ports` holds 101 ports; the limit is 100
+    error: `ports` holds 101 entries; the limit is 100
        --> job.yaml:106:7
         |
     106 |     - 101

@@ -15,13 +15,13 @@ fn ports() {
 tasks:
   web:
     image: nginx
-    ports: [ "8080:80", 0, 70000, http, 80/sctp, 8000-8010, { target: 80 } ]
+    ports: [ "8080:80", 0, 70000, http, 80/sctp, 8010-8000, { target: 80 } ]
 "#;
     insta::assert_snapshot!(shown(text), @r#"
     error: `8080:80` is not a port
      --> job.yaml:5:14
       |
-    5 |     ports: [ "8080:80", 0, 70000, http, 80/sctp, 8000-8010, { target: 80 } ]
+    5 |     ports: [ "8080:80", 0, 70000, http, 80/sctp, 8010-8000, { target: 80 } ]
       |              ^^^^^^^^^
       |
       = hint: `ports` lists what the task listens on; to offer it on the node: `publish: [ "8080:80" ]`
@@ -29,47 +29,47 @@ tasks:
     error: `0` is not a port
      --> job.yaml:5:25
       |
-    5 |     ports: [ "8080:80", 0, 70000, http, 80/sctp, 8000-8010, { target: 80 } ]
+    5 |     ports: [ "8080:80", 0, 70000, http, 80/sctp, 8010-8000, { target: 80 } ]
       |                         ^
       |
-      = hint: ports are 1 to 65535
+      = hint: ports are 1 to 65535; a range is written `9000-9010`
 
     error: `70000` is not a port
      --> job.yaml:5:28
       |
-    5 |     ports: [ "8080:80", 0, 70000, http, 80/sctp, 8000-8010, { target: 80 } ]
+    5 |     ports: [ "8080:80", 0, 70000, http, 80/sctp, 8010-8000, { target: 80 } ]
       |                            ^^^^^
       |
-      = hint: ports are 1 to 65535
+      = hint: ports are 1 to 65535; a range is written `9000-9010`
 
     error: `http` is not a port
      --> job.yaml:5:35
       |
-    5 |     ports: [ "8080:80", 0, 70000, http, 80/sctp, 8000-8010, { target: 80 } ]
+    5 |     ports: [ "8080:80", 0, 70000, http, 80/sctp, 8010-8000, { target: 80 } ]
       |                                   ^^^^
       |
-      = hint: ports are 1 to 65535
+      = hint: ports are 1 to 65535; a range is written `9000-9010`
 
     error: `80/sctp` is not a port
      --> job.yaml:5:41
       |
-    5 |     ports: [ "8080:80", 0, 70000, http, 80/sctp, 8000-8010, { target: 80 } ]
+    5 |     ports: [ "8080:80", 0, 70000, http, 80/sctp, 8010-8000, { target: 80 } ]
       |                                         ^^^^^^^
       |
       = hint: write `/tcp` or `/udp` after the port
 
-    error: `8000-8010` is not a port
+    error: `8010-8000` is not a port
      --> job.yaml:5:50
       |
-    5 |     ports: [ "8080:80", 0, 70000, http, 80/sctp, 8000-8010, { target: 80 } ]
+    5 |     ports: [ "8080:80", 0, 70000, http, 80/sctp, 8010-8000, { target: 80 } ]
       |                                                  ^^^^^^^^^
       |
-      = hint: ranges are not supported yet; list each port
+      = hint: ports are 1 to 65535; a range is written `9000-9010`
 
     error: the items of `ports` are single values; this is a mapping
      --> job.yaml:5:61
       |
-    5 |     ports: [ "8080:80", 0, 70000, http, 80/sctp, 8000-8010, { target: 80 } ]
+    5 |     ports: [ "8080:80", 0, 70000, http, 80/sctp, 8010-8000, { target: 80 } ]
       |                                                             ^^^^^^^^^^^^^^
       |
       = hint: write each item as one value, in quotes if it holds `: `
@@ -85,7 +85,7 @@ tasks:
     publish:
       - ":80"
       - 8080:http
-      - 8000-8010:8000-8010
+      - 8000-8010:8000-8011
       - 8080:70000
       - 53:53/dns
       - "1:2:3:4"
@@ -107,13 +107,13 @@ tasks:
       |
       = hint: write "NODE:TASK", such as "8080:80", "127.0.0.1:8080:80" or "5353:53/udp"
 
-    error: `8000-8010:8000-8010` does not publish a port
+    error: `8000-8010:8000-8011` does not publish a port
      --> job.yaml:8:9
       |
-    8 |       - 8000-8010:8000-8010
+    8 |       - 8000-8010:8000-8011
       |         ^^^^^^^^^^^^^^^^^^^
       |
-      = hint: ranges are not supported yet; list each port
+      = hint: both ranges have the same number of ports, as in "9000-9010:9000-9010"
 
     error: `8080:70000` does not publish a port
      --> job.yaml:9:9
@@ -121,7 +121,7 @@ tasks:
     9 |       - 8080:70000
       |         ^^^^^^^^^^
       |
-      = hint: ports are 1 to 65535
+      = hint: ports are 1 to 65535; a range is written `9000-9010`
 
     error: `53:53/dns` does not publish a port
       --> job.yaml:10:9
@@ -137,7 +137,7 @@ tasks:
     11 |       - "1:2:3:4"
        |         ^^^^^^^^^
        |
-       = hint: addresses are IPv4 in this version
+       = hint: write "NODE:TASK", such as "8080:80", "127.0.0.1:8080:80" or "5353:53/udp"
     "#);
 }
 
@@ -150,7 +150,7 @@ tasks:
     publish:
       - 127.0.0.1:80
       - localhost:8080:80
-      - "[::1]:8080:80"
+      - "[::1]:8080"
       - 224.0.0.1:80:80
 "#;
     insta::assert_snapshot!(shown(text), @r#"
@@ -162,7 +162,7 @@ tasks:
       |
       = hint: name the port of the node too, as in "127.0.0.1:80:80"
 
-    error: `localhost` is not an IPv4 address
+    error: `localhost` is not an address
      --> job.yaml:7:9
       |
     7 |       - localhost:8080:80
@@ -170,13 +170,13 @@ tasks:
       |
       = hint: name an address of the node, such as 127.0.0.1, or none for all of them
 
-    error: `[::1]:8080:80` does not publish a port
+    error: `[::1]:8080` does not publish a port
      --> job.yaml:8:9
       |
-    8 |       - "[::1]:8080:80"
-      |         ^^^^^^^^^^^^^^^
+    8 |       - "[::1]:8080"
+      |         ^^^^^^^^^^^^
       |
-      = hint: addresses are IPv4 in this version
+      = hint: name the port of the node too, as in "[::1]:8080:8080"
 
     error: `224.0.0.1` is no address of a node
      --> job.yaml:9:9
@@ -246,7 +246,7 @@ tasks:
     memory: x
 ";
     insta::assert_snapshot!(shown(text), @r#"
-    warning: port 80 is already in this list
+    warning: this stands in `ports` already
      --> job.yaml:5:18
       |
     5 |     ports: [ 80, 80 ]

@@ -109,29 +109,31 @@ tasks:
 fn count() {
     let text = r"job: hello
 groups:
-  a: { count: 0, tasks: { x: { image: x } } }
-  b: { count: many, tasks: { x: { image: x } } }
-  c: { count: 101, tasks: { x: { image: x } } }
+  a: { count: -1, tasks: { x: { image: x } } }
+  b: { count: many, tasks: { y: { image: x } } }
+  c: { count: 101, tasks: { z: { image: x } } }
 ";
     insta::assert_snapshot!(shown(text), @r#"
-    error: `0` is not between 1 and 100
+    error: `-1` is not a whole number
      --> job.yaml:3:15
       |
-    3 |   a: { count: 0, tasks: { x: { image: x } } }
-      |               ^
+    3 |   a: { count: -1, tasks: { x: { image: x } } }
+      |               ^^
+      |
+      = hint: write a number from 0 to 100
 
     error: `many` is not a whole number
      --> job.yaml:4:15
       |
-    4 |   b: { count: many, tasks: { x: { image: x } } }
+    4 |   b: { count: many, tasks: { y: { image: x } } }
       |               ^^^^
       |
-      = hint: write a number from 1 to 100
+      = hint: write a number from 0 to 100
 
-    error: `101` is not between 1 and 100
+    error: `101` is not between 0 and 100
      --> job.yaml:5:15
       |
-    5 |   c: { count: 101, tasks: { x: { image: x } } }
+    5 |   c: { count: 101, tasks: { z: { image: x } } }
       |               ^^^
     "#);
 }

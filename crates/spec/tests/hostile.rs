@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use lith_spec::{Code, Colour, DIAGNOSTICS_MAX, check};
+use lith_spec::{Code, Colour, DIAGNOSTICS_MAX, check, format};
 use proptest::prelude::*;
 
 /// The file is refused, first of all for this reason.
@@ -89,6 +89,45 @@ fn text_that_changes_direction_is_shown_as_it_is() {
     assert!(!shown.contains('\u{202e}'), "{shown}");
 }
 
+/// A long chain of tasks that wait for each other: looking for a circle must not cost its length squared.
+#[test]
+fn many_tasks_that_wait() {
+    let mut text = String::from("job: j\ngroups:\n");
+    for group in 0..100 {
+        writeln!(text, "  g{group}:\n    tasks:").unwrap();
+        for task in 0..100 {
+            let number = group * 100 + task;
+            let before = 9_999 - number;
+            writeln!(text, "      t{before}: {{ image: x, depends_on: [ t{} ] }}", before + 1).unwrap();
+        }
+    }
+    check_refused(&text, Code::UnknownReference);
+    let circle = text.replace("t10000", "t0");
+    check_refused(&circle, Code::Circle);
+}
+
+#[test]
+fn many_references_to_nothing() {
+    let items = "a, ".repeat(90_000);
+    let text = format!("job: j\ntasks: {{ t: {{ image: x, secrets: [ {items} ] }} }}\n");
+    check_refused(&text, Code::UnknownReference);
+    let tasks: String = (0..100)
+        .map(|task| format!("  t{task}: {{ image: x, secrets: [ {} ] }}\n", "a:/x, ".repeat(100)))
+        .collect();
+    check_refused(&format!("job: j\ntasks:\n{tasks}"), Code::MountCollision);
+}
+
+#[test]
+fn variables_that_nest() {
+    let with = |value: &str| format!("job: j\ntasks: {{ t: {{ image: x, command: [ {value} ] }} }}\n");
+    let deep = format!("\"{}{}\"", "${A:-".repeat(100_000), "}".repeat(100_000));
+    check_refused(&with(&deep), Code::BadVariable);
+    let open = format!("\"{}\"", "${A:-".repeat(100_000));
+    check_refused(&with(&open), Code::BadVariable);
+    let many = "\"${A}\", ".repeat(90_000);
+    check_refused(&with(&many), Code::BadVariable);
+}
+
 /// Pieces of job files, so that random text gets past the grammar of YAML.
 fn pieces() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
@@ -101,6 +140,15 @@ fn pieces() -> impl Strategy<Value = String> {
         Just("env"),
         Just("memory"),
         Just("stop_grace"),
+        Just("volumes"),
+        Just("secrets"),
+        Just("health"),
+        Just("depends_on"),
+        Just("connects"),
+        Just("${A:-"),
+        Just("${"),
+        Just("}"),
+        Just("$$"),
         Just("<<"),
         Just("&a "),
         Just("*a"),
@@ -136,6 +184,11 @@ fn pieces() -> impl Strategy<Value = String> {
 }
 
 fn check_survives(text: &str) {
+    let laid_out = |text: &str| format("job.yaml", text.as_bytes());
+    if let Ok(written) = laid_out(text) {
+        assert_eq!(laid_out(&written).as_deref(), Ok(written.as_str()), "{text:?}");
+        assert_eq!(check("job.yaml", &written).job, check("job.yaml", text).job, "{text:?}");
+    }
     let reading = check("job.yaml", text);
     assert_eq!(reading.job.is_none(), reading.diagnostics.has_errors());
     for colour in [Colour::None, Colour::Ansi] {
@@ -174,9 +227,14 @@ proptest! {
     fn no_value_panics(key in prop_oneof![
         Just("image"), Just("command"), Just("user"), Just("working_dir"), Just("memory"), Just("cpus"),
         Just("restart"), Just("stop_signal"), Just("stop_grace"), Just("env"), Just("ports"), Just("publish"),
-    ], value in "[0-9a-zA-Z:./+\\-_@=' \\\\]{0,30}") {
+        Just("kind"), Just("schedule"), Just("env_file"), Just("groups"), Just("hostname"), Just("timezone"),
+        Just("gpu"), Just("devices"), Just("volumes"), Just("tmpfs"), Just("shm_size"), Just("read_only"),
+        Just("secrets"), Just("configs"), Just("expose"), Just("connects"), Just("egress"), Just("hosts"),
+        Just("health"), Just("depends_on"), Just("update"), Just("logging"), Just("ulimits"), Just("sysctls"),
+    ], value in "[0-9a-zA-Z:./+\\-_@=' \\\\*,$\\{\\}\\[\\]]{0,30}") {
         let quoted = value.replace('\'', "''");
         check_survives(&format!("job: j\ntasks: {{ t: {{ image: x, {key}: '{quoted}' }} }}\n"));
         check_survives(&format!("job: j\ntasks: {{ t: {{ {key}: [ '{quoted}' ] }} }}\n"));
+        check_survives(&format!("job: j\ntasks: {{ t: {{ image: x, {key}: {{ '{quoted}': '{quoted}' }} }} }}\n"));
     }
 }

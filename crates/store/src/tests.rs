@@ -3,33 +3,27 @@
 use std::collections::BTreeMap;
 
 use lith_core::deploy::plan;
-use lith_core::job::{
-    Bytes, CpuMillis, GroupSpec, JobSpec, Publish, RestartPolicy, STOP_GRACE_DEFAULT, TaskSpec, Transport,
-};
+use lith_core::job::{Bytes, CpuMillis, GroupSpec, JobSpec, Publish, RestartPolicy, TaskSpec, Transport};
 use lith_core::task::Incarnation;
 
 use super::*;
 
 fn job(name: &str) -> Job {
-    let publish = Publish { address: None, host_port: 8080, guest_port: 80, transport: Transport::Udp };
+    let publish =
+        Publish { address: None, host_port: 8080, guest_port: 80, count: 1, transport: Transport::Udp };
     let task = TaskSpec {
-        image: "nginx:1".to_owned(),
         entrypoint: Some(vec!["/bin/sh".to_owned()]),
-        command: None,
         env: BTreeMap::from([("A".to_owned(), "\"ü\"\n".to_owned())]),
         user: Some("1:1".to_owned()),
-        working_dir: None,
         memory: Bytes(256 << 20),
         cpus: CpuMillis(500),
-        ports: vec![],
         publish: vec![publish],
         restart: RestartPolicy::OnFailure { retries_max: Some(2) },
-        stop_signal: None,
-        stop_grace: STOP_GRACE_DEFAULT,
+        ..TaskSpec::new("nginx:1")
     };
     let tasks = BTreeMap::from([("web".parse().unwrap(), task)]);
-    let groups = BTreeMap::from([("main".parse().unwrap(), GroupSpec { count: 1, tasks })]);
-    plan(None, JobSpec { name: name.parse().unwrap(), groups }, Incarnation(1)).job
+    let groups = BTreeMap::from([("main".parse().unwrap(), GroupSpec::new(tasks))]);
+    plan(None, JobSpec::new(name.parse().unwrap(), groups), Incarnation(1)).job
 }
 
 fn event(message: &str) -> Event {

@@ -2,8 +2,9 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::Ipv4Addr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -189,6 +190,40 @@ impl World {
     pub fn load(&self, image: &str) {
         let path = assets::image(image);
         let _ = self.lith(&[OsStr::new("image"), OsStr::new("load"), path.as_os_str()]).ok();
+    }
+
+    /// Takes in a test image under a name that people use.
+    pub fn load_as(&self, image: &str, name: &str) {
+        let path = assets::image(image);
+        let words =
+            [OsStr::new("image"), "load".as_ref(), "--name".as_ref(), name.as_ref(), path.as_os_str()];
+        let _ = self.lith(&words).ok();
+    }
+
+    /// Asks the API itself, as other programs do: `line` is method and path. Status and body of the answer.
+    #[must_use]
+    pub fn ask(&self, line: &str, body: &Value) -> (u16, Value) {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let length = body.len();
+        let request = format!(
+            "{line} HTTP/1.1\r\nhost: lith\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        );
+        let mut answer = String::new();
+        let mut stream = UnixStream::connect(self.run_dir().join("lith.sock")).expect("lith listens");
+        stream.write_all(request.as_bytes()).expect("lith reads");
+        stream.read_to_string(&mut answer).expect("lith answers");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}")))
+    }
+
+    /// Deploys a job in its wire form without waiting for its tasks; the plan.
+    pub fn put(&self, job: &Value) -> Value {
+        let name = job["name"].as_str().expect("a job has a name");
+        let (status, plan) = self.ask(&format!("PUT /v1/jobs/{name}"), job);
+        assert_eq!(status, 200, "{plan}");
+        plan
     }
 
     /// Deploys a job file, whatever comes of it.

@@ -1,5 +1,5 @@
-//! The scratch disk of an alloc: a sparse file with an empty ext4, the upper layer of the task's root. Owns its making;
-//! it must never mount it, for a guest has written it.
+//! Disks that guests write: the scratch disk of an alloc, which is the upper layer of its task's root, and volumes. Each is
+//! a sparse file with an empty ext4. Owns their making; it must never mount one, for a guest has written it.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -11,23 +11,23 @@ use std::process::Command;
 const PROGRAMS: [&str; 3] = ["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4", "/usr/bin/mkfs.ext4"];
 /// Smaller ones do not hold a journal and lith's folders.
 const BYTES_MIN: u64 = 16 << 20;
-/// ext4 without 64-bit block numbers ends here, and a scratch disk is no place for more.
+/// ext4 without 64-bit block numbers ends here.
 const BYTES_MAX: u64 = 16 << 40;
 
-/// Why there is no scratch disk.
+/// Why there is no disk.
 #[derive(Debug, thiserror::Error)]
 pub enum ScratchError {
     /// The program that formats is not installed.
     #[error("cannot find mkfs.ext4")]
     NoProgram,
     /// No such size.
-    #[error("cannot make a scratch disk of {bytes} bytes")]
+    #[error("cannot make a disk of {bytes} bytes")]
     Size {
         /// The size asked for.
         bytes: u64,
     },
     /// The file cannot be made.
-    #[error("cannot make scratch disk {}", path.display())]
+    #[error("cannot make disk {}", path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -36,7 +36,7 @@ pub enum ScratchError {
         source: io::Error,
     },
     /// Formatting failed.
-    #[error("cannot format scratch disk {}: {complaint}", path.display())]
+    #[error("cannot format disk {}: {complaint}", path.display())]
     Format {
         /// The file.
         path: PathBuf,
@@ -69,12 +69,31 @@ pub fn find_mkfs() -> Result<PathBuf, ScratchError> {
     PROGRAMS.iter().map(PathBuf::from).find(|path| path.is_file()).ok_or(ScratchError::NoProgram)
 }
 
-/// Makes an empty scratch disk at `path`, unless one is there: it lives as long as the alloc, across restarts. `bytes`
-/// is its size; blocks are taken as they are written. Only root can open it; the VMM gets it open.
+/// What a disk is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// What a task writes into its root.
+    Scratch,
+    /// A volume.
+    Volume,
+}
+
+impl Purpose {
+    /// The label of its file system, for a person who looks at it.
+    fn label(self) -> &'static str {
+        match self {
+            Purpose::Scratch => "scratch",
+            Purpose::Volume => "volume",
+        }
+    }
+}
+
+/// Makes an empty disk at `path`, unless one is there: it lives across restarts. `bytes` is its size; blocks are taken as
+/// they are written. Only root can open it; the VMM gets it open.
 ///
 /// # Errors
 /// See [`ScratchError`]; nothing is left at `path` then.
-pub fn create(path: &Path, bytes: u64) -> Result<(), ScratchError> {
+pub fn create(path: &Path, purpose: Purpose, bytes: u64) -> Result<(), ScratchError> {
     // A disk that cannot be looked at is no disk that is not there: it would be replaced by an empty one.
     let is_there = path.try_exists();
     if is_there.map_err(|source| ScratchError::File { path: path.to_owned(), source })? {
@@ -86,7 +105,7 @@ pub fn create(path: &Path, bytes: u64) -> Result<(), ScratchError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let building = PathBuf::from(name);
-    let result = format(&building, bytes).and_then(|()| publish(&building, path));
+    let result = format(&building, purpose, bytes).and_then(|()| publish(&building, path));
     if result.is_err() {
         // The cause is what is reported.
         let _ = std::fs::remove_file(&building);
@@ -94,14 +113,14 @@ pub fn create(path: &Path, bytes: u64) -> Result<(), ScratchError> {
     result
 }
 
-fn format(path: &Path, bytes: u64) -> Result<(), ScratchError> {
+fn format(path: &Path, purpose: Purpose, bytes: u64) -> Result<(), ScratchError> {
     let file_error = |source| ScratchError::File { path: path.to_owned(), source };
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     file.and_then(|file| file.set_len(bytes)).map_err(file_error)?;
     let mut command = Command::new(find_mkfs()?);
     // No blocks reserved for root: the guest's root is the task. Inode tables are written by the guest as it needs
     // them, which keeps the file sparse. One inode in 16 KiB is what package trees need.
-    command.args(["-q", "-F", "-m", "0", "-i", "16384", "-L", "scratch"]);
+    command.args(["-q", "-F", "-m", "0", "-i", "16384", "-L", purpose.label()]);
     command.args(["-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", "-O", "^metadata_csum_seed"]);
     let output = command.arg(path).env_clear().output().map_err(file_error)?;
     if output.status.success() {
@@ -127,10 +146,19 @@ mod tests {
     #[test]
     fn a_failure_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(matches!(create(&folder.path().join("s"), 1), Err(ScratchError::Size { bytes: 1 })));
-        assert!(matches!(create(&folder.path().join("no/s"), 1 << 30), Err(ScratchError::File { .. })));
+        assert!(matches!(
+            create(&folder.path().join("s"), Purpose::Scratch, 1),
+            Err(ScratchError::Size { bytes: 1 })
+        ));
+        assert!(matches!(
+            create(&folder.path().join("no/s"), Purpose::Scratch, 1 << 30),
+            Err(ScratchError::File { .. })
+        ));
         std::os::unix::fs::symlink("loop", folder.path().join("loop")).unwrap();
-        assert!(matches!(create(&folder.path().join("loop"), 1 << 30), Err(ScratchError::File { .. })));
+        assert!(matches!(
+            create(&folder.path().join("loop"), Purpose::Scratch, 1 << 30),
+            Err(ScratchError::File { .. })
+        ));
         std::fs::remove_file(folder.path().join("loop")).unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }

@@ -64,6 +64,9 @@ pub struct ShimConfig {
     pub root_image: PathBuf,
     /// The scratch disk, ext4.
     pub scratch: PathBuf,
+    /// Further disks, ext4, which the guest's settings name by their serials.
+    #[serde(default)]
+    pub volumes: Vec<VolumeDisk>,
     /// What the guest is told. Its time and its seed are filled in by the supervisor, at the last moment.
     pub boot: BootConfig,
     /// Name of the TAP device that is handed over open, when the guest has a network.
@@ -74,6 +77,15 @@ pub struct ShimConfig {
     pub stop_grace_ms: u64,
     /// How much of the log is kept.
     pub log: Rotation,
+}
+
+/// A volume of a task: a disk beside its root.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct VolumeDisk {
+    /// The disk.
+    pub path: PathBuf,
+    /// By this the guest finds it.
+    pub serial: String,
 }
 
 /// Why a supervisor could not do its work. How the task ended is no error: see [`ExitRecord`].
@@ -166,10 +178,14 @@ impl ShimConfig {
                 kernel: self.kernel.clone(),
                 initramfs: self.initramfs.clone(),
             },
-            drives: vec![
+            drives: [
                 drive(&self.root_image, true, &self.boot.root_serial),
                 drive(&self.scratch, false, &self.boot.scratch_serial),
-            ],
+            ]
+            .into_iter()
+            // Writable also where the task may only read: its journal is replayed and its first content is copied there.
+            .chain(self.volumes.iter().map(|volume| drive(&volume.path, false, &volume.serial)))
+            .collect(),
             mac: self.boot.network.as_ref().map(|network| network.mac.0),
             accelerator: self.accelerator,
             tsc_khz: self.tsc_khz,

@@ -3,9 +3,19 @@
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod compose;
+#[cfg(test)]
+mod connects;
+#[cfg(test)]
+mod disks;
+#[cfg(test)]
 mod doctor;
 #[cfg(test)]
 mod down;
+#[cfg(test)]
+mod files;
+#[cfg(test)]
+mod health;
 #[cfg(test)]
 mod hello;
 #[cfg(test)]
@@ -14,6 +24,8 @@ mod hide;
 mod identity;
 #[cfg(test)]
 mod isolation;
+#[cfg(test)]
+mod order;
 #[cfg(test)]
 mod packaging;
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::{FileArgs, FmtArgs};
 use crate::time;
 
 /// Time that `deploy` and its kin wait: a large image over a slow line, and a first start that fills a database.
@@ -14,18 +15,18 @@ const TIMEOUT_DEFAULT: &str = "5m";
 /// A command for the server.
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Command {
-    /// Make the server run what a job file declares, and wait until it answers
+    /// Make the server run what a job file or Compose file declares, and wait until it answers
     Deploy(DeployArgs),
     /// Show what `deploy` would change, and change nothing
-    Plan {
-        /// The job file; `-` reads standard input.
-        file: PathBuf,
-    },
-    /// Read a job file and say what is wrong with it; needs no server
-    Check {
-        /// The job file; `-` reads standard input.
-        file: PathBuf,
-    },
+    Plan(FileArgs),
+    /// Read a job file or Compose file and say what is wrong with it; needs no server
+    Check(FileArgs),
+    /// Print a Compose file as a job file, with a comment for each decision; needs no server
+    Convert(FileArgs),
+    /// Lay job files out in the usual way: indentation, quotes, order of keys; needs no server
+    Fmt(FmtArgs),
+    /// Print the JSON schema of job files, for editors
+    Schema,
     /// List tasks
     Ps(PsArgs),
     /// Show what running tasks use: memory, CPU time, disk
@@ -45,8 +46,11 @@ pub(crate) enum Command {
     Start(AskArgs),
     /// Stop and start jobs or tasks
     Restart(AskArgs),
-    /// Remove jobs with everything they have
+    /// Remove jobs with everything they have but their volumes
     Rm(RmArgs),
+    /// Work with volumes, which stay when their job goes
+    #[command(subcommand)]
+    Volume(VolumeCommand),
     /// Work with the images of this machine
     #[command(subcommand)]
     Image(ImageCommand),
@@ -99,8 +103,8 @@ pub(crate) struct WaitArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DeployArgs {
-    /// The job file; `-` reads standard input.
-    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
 }
@@ -206,8 +210,23 @@ pub(crate) struct RmArgs {
     /// The jobs.
     #[arg(value_name = "JOB", required = true)]
     pub(crate) names: Vec<String>,
+    /// Also delete their volumes, with everything that those hold.
+    #[arg(long, conflicts_with = "no_wait")]
+    pub(crate) volumes: bool,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum VolumeCommand {
+    /// List volumes, also those of removed jobs
+    Ls,
+    /// Delete volumes that no job declares, with everything they hold
+    Rm {
+        /// Their identifiers, JOB.VOLUME.INDEX, as `volume ls` shows them.
+        #[arg(value_name = "VOLUME", required = true)]
+        volumes: Vec<String>,
+    },
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -308,7 +327,7 @@ pub(crate) struct EventsArgs {
     pub(crate) all: bool,
 }
 
-fn variable(text: &str) -> Result<String, String> {
+pub(super) fn variable(text: &str) -> Result<String, String> {
     match text.split_once('=') {
         Some((name, _)) if !name.is_empty() => Ok(text.to_owned()),
         _ => Err("a variable is written NAME=VALUE".to_owned()),

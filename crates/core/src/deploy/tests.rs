@@ -5,34 +5,20 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::job::{CPUS_DEFAULT, MEMORY_DEFAULT, RestartPolicy, STOP_GRACE_DEFAULT, Transport};
+use crate::job::Transport;
 
 pub(crate) fn task(image: &str) -> TaskSpec {
-    TaskSpec {
-        image: image.to_owned(),
-        entrypoint: None,
-        command: None,
-        env: BTreeMap::new(),
-        user: None,
-        working_dir: None,
-        memory: MEMORY_DEFAULT,
-        cpus: CPUS_DEFAULT,
-        ports: vec![],
-        publish: vec![],
-        restart: RestartPolicy::Always,
-        stop_signal: None,
-        stop_grace: STOP_GRACE_DEFAULT,
-    }
+    TaskSpec::new(image)
 }
 
 fn publish(host_port: u16) -> Publish {
-    Publish { address: None, host_port, guest_port: 80, transport: Transport::Tcp }
+    Publish { address: None, host_port, guest_port: 80, count: 1, transport: Transport::Tcp }
 }
 
 fn job(name: &str, tasks: &[(&str, TaskSpec)]) -> JobSpec {
     let tasks = tasks.iter().map(|(name, task)| (name.parse().unwrap(), task.clone())).collect();
-    let groups = BTreeMap::from([("main".parse().unwrap(), GroupSpec { count: 1, tasks })]);
-    JobSpec { name: name.parse().unwrap(), groups }
+    let groups = BTreeMap::from([("main".parse().unwrap(), GroupSpec::new(tasks))]);
+    JobSpec::new(name.parse().unwrap(), groups)
 }
 
 prop_compose! {
@@ -52,9 +38,9 @@ prop_compose! {
                 }
                 (name.parse().unwrap(), spec)
             });
-            (name.parse().unwrap(), GroupSpec { count, tasks: tasks.collect() })
+            (name.parse().unwrap(), GroupSpec { count, ..GroupSpec::new(tasks.collect()) })
         });
-        JobSpec { name: "shop".parse().unwrap(), groups: groups.collect() }
+        JobSpec::new("shop".parse().unwrap(), groups.collect())
     }
 }
 

@@ -12,6 +12,7 @@ fn wanted(incarnation: u64) -> Wanted {
         run: true,
         restart: RestartPolicy::Always,
         stop_grace: Duration::from_secs(10),
+        obstacle: None,
     }
 }
 
@@ -21,7 +22,7 @@ fn exited(boot: u64, exit: Exit) -> Process {
 }
 
 fn running(incarnation: u64) -> Process {
-    Process::Running { incarnation: Incarnation(incarnation), since: NOW }
+    Process::Running { incarnation: Incarnation(incarnation), since: NOW, health: None }
 }
 
 /// History after one boot of incarnation 1 was begun.
@@ -81,6 +82,22 @@ fn what_the_node_could_not_begin_is_no_restart_and_no_failure_of_the_app() {
     assert_eq!((history.restarts, history.failures, history.is_finished), (0, 4, false));
     let failed = ended(&History { boot: 5, ..history }, 5, Exit::Code(1));
     assert_eq!((failed.restarts, failed.failures, failed.is_finished), (1, 1, false));
+}
+
+#[test]
+fn what_is_in_the_way_costs_nothing() {
+    let waits = Wanted { obstacle: Some("waits for db to start".to_owned()), ..wanted(1) };
+    let first = step(&History::default(), Some(&waits), &Image::Missing, &Process::Absent, NOW);
+    assert_eq!((first.phase, first.actions), (Phase::Fetching, vec![Action::Fetch]));
+    let second = step(&first.history, Some(&waits), &Image::Present, &Process::Absent, NOW);
+    assert_eq!((second.phase, &second.actions, second.wake_at), (Phase::Waiting, &vec![], None));
+    assert_eq!(second.why.as_deref(), Some("waits for db to start"));
+    assert_eq!((second.history.restarts, second.history.failures, second.history.boot), (0, 0, 0));
+    let third = step(&second.history, Some(&wanted(1)), &Image::Present, &Process::Absent, NOW);
+    assert_eq!(third.actions, vec![Action::Start { incarnation: Incarnation(1), boot: 1 }]);
+    // What runs already goes on.
+    let running = step(&third.history, Some(&waits), &Image::Present, &running(1), NOW);
+    assert_eq!((running.phase, running.actions), (Phase::Running, vec![]));
 }
 
 #[test]
@@ -232,7 +249,7 @@ impl Node {
         self.now = self.now.after(Duration::from_secs(u64::from(event)));
         match (&self.process, event % 5) {
             (Process::Booting { incarnation }, 0) => {
-                self.process = Process::Running { incarnation: *incarnation, since: self.now };
+                self.process = Process::Running { incarnation: *incarnation, since: self.now, health: None };
             }
             (Process::Absent | Process::Exited(_), _) => {}
             (_, 1) => self.exit(Exit::Code(i32::from(event) % 3)),
@@ -251,7 +268,8 @@ impl Node {
             let next = self.round(wanted, usize::MAX);
             match &self.process {
                 Process::Booting { incarnation } => {
-                    self.process = Process::Running { incarnation: *incarnation, since: self.now };
+                    self.process =
+                        Process::Running { incarnation: *incarnation, since: self.now, health: None };
                 }
                 Process::Stopping => self.exit(Exit::Code(0)),
                 _ if self.image == Image::Fetching => self.image = Image::Present,

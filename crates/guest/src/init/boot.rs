@@ -27,7 +27,7 @@ pub(crate) fn early() -> Result<(), Failure> {
             .during(BootStep::Mounts, format_args!("mount {target}"))?;
     }
     open_standard_files().during(BootStep::Mounts, "open /dev/null")?;
-    load_modules()?;
+    load_modules(Path::new(MODULES))?;
     start_processors();
     Ok(())
 }
@@ -57,8 +57,9 @@ fn open_standard_files() -> std::io::Result<()> {
     }
 }
 
-fn load_modules() -> Result<(), Failure> {
-    let mut paths: Vec<PathBuf> = match fs::read_dir(MODULES) {
+/// Loads the modules in a folder of the initramfs, and removes their files.
+pub(crate) fn load_modules(folder: &Path) -> Result<(), Failure> {
+    let mut paths: Vec<PathBuf> = match fs::read_dir(folder) {
         Ok(entries) => entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect(),
         // A kernel with everything built in.
         Err(_) => return Ok(()),

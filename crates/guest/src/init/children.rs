@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Condvar, Mutex};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Instant;
 
 use lith_guest::messages::Exit;
 use lith_guest::signal::Signal;
@@ -40,7 +41,24 @@ impl Children {
                 watched.remove(&pid);
                 return exit;
             }
-            watched = self.changed.wait(watched).unwrap_or_else(std::sync::PoisonError::into_inner);
+            watched = self.changed.wait(watched).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The same until a deadline; none when it goes on. Then, and only then, it may be waited for again.
+    pub(crate) fn wait_until(&self, pid: i32, deadline: Instant) -> Option<Exit> {
+        let mut watched = lock(&self.watched);
+        loop {
+            if let Some(exit) = watched.get(&pid).copied().flatten() {
+                watched.remove(&pid);
+                return Some(exit);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            let (guard, _) = self.changed.wait_timeout(watched, left).unwrap_or_else(PoisonError::into_inner);
+            watched = guard;
         }
     }
 
@@ -83,6 +101,7 @@ fn exit_of(status: WaitStatus) -> Exit {
 mod tests {
     use std::process::Command;
     use std::sync::Arc;
+    use std::time::{Duration, Instant};
 
     use lith_guest::messages::Exit;
     use lith_guest::signal::Signal;
@@ -106,6 +125,9 @@ mod tests {
         for (code, pid) in (0u8..).zip(pids) {
             assert_eq!(children.wait(pid), Exit::Code(code));
         }
+        let late = start("sleep 1; exit 3".to_owned());
+        assert_eq!(children.wait_until(late, Instant::now()), None);
+        assert_eq!(children.wait_until(late, Instant::now() + Duration::from_secs(60)), Some(Exit::Code(3)));
         let killed = start("kill -15 $$".to_owned());
         assert_eq!(children.wait(killed), Exit::Signal(Signal::TERM));
         let mut is_running = false;

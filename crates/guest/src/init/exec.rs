@@ -80,6 +80,7 @@ fn run(server: &Arc<Server>, channel: u32, request: &Request, exec: &Exec) -> Re
         argv: &exec.argv,
         env: environment(&spec.env, exec),
         user: exec.user.as_deref().unwrap_or(&spec.user),
+        groups: &task.groups,
         working_dir,
     };
     let resolved = inside_task(&namespaces, || {
@@ -114,7 +115,8 @@ fn environment(main: &Environment, exec: &Exec) -> Environment {
     main.clone().with(&Environment(terminal)).with(&exec.env)
 }
 
-fn start(
+/// Starts a command in the main process's namespaces; gives its process ID, to be waited for.
+pub(crate) fn start(
     server: &Server,
     task: &Task,
     resolved: &Resolved,

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use lith_guest::messages::{BootConfig, BootStep, HostEntry};
 
@@ -34,7 +34,8 @@ pub(crate) fn write(config: &BootConfig) -> Result<(), Failure> {
     Ok(())
 }
 
-fn replace(path: &str, text: &str) -> io::Result<()> {
+/// Writes a file in the place of what was there.
+pub(crate) fn replace(path: &str, text: &str) -> io::Result<()> {
     let temporary = format!("{path}.lith");
     // Not followed either, should the image have one of that name.
     let _ = fs::remove_file(&temporary);
@@ -44,7 +45,7 @@ fn replace(path: &str, text: &str) -> io::Result<()> {
 
 fn hosts(hostname: &str, address: Option<Ipv4Addr>, extra: &[HostEntry]) -> String {
     let mut text = HOSTS.to_owned();
-    let own = address.map(|address| (address, hostname));
+    let own = address.map(|address| (IpAddr::V4(address), hostname));
     let extra = extra.iter().map(|entry| (entry.address, entry.name.as_str()));
     for (address, name) in own.into_iter().chain(extra) {
         writeln!(text, "{address}\t{name}").expect("writing to a string cannot fail");
@@ -68,9 +69,11 @@ mod tests {
     #[test]
     fn texts() {
         assert_eq!(hosts("odin", None, &[]), HOSTS);
-        let entry = HostEntry { name: "db".into(), address: Ipv4Addr::new(10, 0, 0, 2) };
-        let text = hosts("odin", Some(Ipv4Addr::new(10, 0, 0, 1)), &[entry]);
-        assert_eq!(text, format!("{HOSTS}10.0.0.1\todin\n10.0.0.2\tdb\n"));
+        let entry =
+            |name: &str, address: &str| HostEntry { name: name.into(), address: address.parse().unwrap() };
+        let entries = [entry("db", "10.0.0.2"), entry("six", "2001:db8::1")];
+        let text = hosts("odin", Some(Ipv4Addr::new(10, 0, 0, 1)), &entries);
+        assert_eq!(text, format!("{HOSTS}10.0.0.1\todin\n10.0.0.2\tdb\n2001:db8::1\tsix\n"));
         assert_eq!(resolvers(&[]), "");
         assert_eq!(resolvers(&[Ipv4Addr::new(169, 254, 83, 1)]), "nameserver 169.254.83.1\n");
     }

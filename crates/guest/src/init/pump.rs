@@ -30,7 +30,7 @@ pub(crate) fn run(port: &Port, channel: u32, stream: Stream, source: OwnedFd, en
 }
 
 /// Waits for bytes or the end of them; false when there are none and the process is gone.
-fn wait_readable(source: &File, ended: Option<&OwnedFd>) -> bool {
+pub(crate) fn wait_readable(source: &File, ended: Option<&OwnedFd>) -> bool {
     let Some(ended) = ended else { return true };
     loop {
         let mut waiting =

@@ -3,6 +3,7 @@
 //! Owns where things are mounted in the initramfs. `/proc` and the control groups are mounted by the process itself
 //! (`sys`), for they belong to its namespaces.
 
+use std::ffi::{CStr, CString};
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -18,7 +19,7 @@ use crate::port::LOOK_EVERY;
 /// The assembled root.
 pub(crate) const ROOT: &str = "/task";
 /// The image, read-only.
-const IMAGE: &str = "/image";
+pub(crate) const IMAGE: &str = "/image";
 /// The scratch disk.
 pub(crate) const SCRATCH: &str = "/scratch";
 /// Control groups, all of them.
@@ -59,7 +60,8 @@ fn prepare_scratch() -> io::Result<()> {
     Ok(())
 }
 
-fn find_disk(serial: &str) -> Result<String, Failure> {
+/// The device of the disk with this serial.
+pub(crate) fn find_disk(serial: &str) -> Result<String, Failure> {
     let deadline = Instant::now() + APPEARS_WITHIN;
     loop {
         for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
@@ -96,14 +98,14 @@ struct KernelMount {
     kind: &'static str,
     target: &'static str,
     flags: MountFlags,
-    options: Option<&'static std::ffi::CStr>,
+    options: Option<&'static CStr>,
 }
 
 const QUIET: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
 /// As `docker run` does, but for `/dev`, which is the machine's own, and `/sys`, which may be written: the machine
-/// belongs to the task. No size limit on `/dev/shm` but that of tmpfs, half of the memory.
-const KERNEL_MOUNTS: [KernelMount; 5] = [
+/// belongs to the task. `/dev/shm` comes after them, with its size.
+const KERNEL_MOUNTS: [KernelMount; 4] = [
     KernelMount { kind: "sysfs", target: "/sys", flags: QUIET, options: None },
     KernelMount { kind: "devtmpfs", target: "/dev", flags: MountFlags::NOSUID, options: None },
     KernelMount {
@@ -112,7 +114,6 @@ const KERNEL_MOUNTS: [KernelMount; 5] = [
         flags: MountFlags::NOSUID.union(MountFlags::NOEXEC),
         options: Some(c"newinstance,ptmxmode=0666,mode=0620,gid=5"),
     },
-    KernelMount { kind: "tmpfs", target: "/dev/shm", flags: QUIET, options: Some(c"mode=1777") },
     KernelMount { kind: "mqueue", target: "/dev/mqueue", flags: QUIET, options: None },
 ];
 
@@ -124,8 +125,9 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
     ("pts/ptmx", "/dev/ptmx"),
 ];
 
-/// Mounts what the kernel offers. To be run in the task's root.
-pub(crate) fn mount_kernel_file_systems() -> Result<(), Failure> {
+/// Mounts what the kernel offers. `/dev/shm` has no limit but that of tmpfs, half of the memory, unless one is given. To
+/// be run in the task's root.
+pub(crate) fn mount_kernel_file_systems(shm_bytes: Option<u64>) -> Result<(), Failure> {
     let step = BootStep::Mounts;
     for target in ["/proc", "/sys", "/dev"] {
         match fs::symlink_metadata(target) {
@@ -138,6 +140,7 @@ pub(crate) fn mount_kernel_file_systems() -> Result<(), Failure> {
         fs::create_dir_all(target).during(step, format_args!("make {target}"))?;
         mount(kind, target, kind, flags, options).during(step, format_args!("mount {target}"))?;
     }
+    mount_shm(shm_bytes).during(step, "mount /dev/shm")?;
     for (original, link) in DEVICE_LINKS {
         // The kernel makes `/dev/ptmx` a device of its first terminal file system, which nobody can see.
         let _ = fs::remove_file(link);
@@ -147,6 +150,19 @@ pub(crate) fn mount_kernel_file_systems() -> Result<(), Failure> {
         make_missing_dir(path, mode).during(step, format_args!("make {path}"))?;
     }
     Ok(())
+}
+
+fn mount_shm(bytes: Option<u64>) -> io::Result<()> {
+    let size = bytes.map(|bytes| format!(",size={bytes}")).unwrap_or_default();
+    let options = CString::new(format!("mode=1777{size}"))?;
+    fs::create_dir_all("/dev/shm")?;
+    Ok(mount("tmpfs", "/dev/shm", "tmpfs", QUIET, Some(options.as_c_str()))?)
+}
+
+/// Makes the root read-only for the task, but not what is mounted below it.
+pub(crate) fn make_read_only() -> Result<(), Failure> {
+    mount_remount(ROOT, MountFlags::BIND | MountFlags::RDONLY, c"")
+        .during(BootStep::Root, "make the root file system read-only")
 }
 
 fn make_missing_dir(path: &str, mode: u32) -> io::Result<()> {
@@ -173,13 +189,14 @@ pub(crate) fn apply_settings() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Unmounts everything that was assembled, so that the scratch disk is clean. The task's processes are gone.
+/// Unmounts everything that was assembled, so that the disks are clean. The task's processes are gone.
 pub(crate) fn take_down() {
     rustix::fs::sync();
     for target in ["/task/dev/mqueue", "/task/dev/shm", "/task/dev/pts", "/task/dev", "/task/sys", ROOT] {
         // What is not mounted needs no unmounting: the boot may have failed half-way.
         let _ = unmount(target, UnmountFlags::DETACH);
     }
+    crate::mounts::take_down();
     // Somebody may still hold the task's mounts; then at least nothing is written any more.
     if unmount(SCRATCH, UnmountFlags::empty()).is_err()
         && let Err(error) = mount_remount(SCRATCH, MountFlags::RDONLY, c"")

@@ -24,7 +24,7 @@ use crate::port::{self, Port};
 use crate::sys::{self, Receiver};
 use crate::task::{self, Started, Task};
 use crate::view::Namespaces;
-use crate::{boot, clock, copy, exec, lock, pump, root, stats};
+use crate::{boot, clock, copy, exec, lock, probe, pump, root, stats};
 
 /// How long the host may take to read the last output and the ends of requests before the machine goes down anyway.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
@@ -170,6 +170,8 @@ impl Server {
         self.port.message(&GuestMessage::Started { pid: u32::try_from(pid).unwrap_or(0) });
         if let Main::Booting { stop: Some(stop) } = before {
             self.stop(stop);
+        } else if let Some(check) = &config.settings.health {
+            probe::watch(self, check.clone());
         }
         Ok((pid, finished))
     }

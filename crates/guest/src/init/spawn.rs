@@ -27,6 +27,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) env: Environment,
     /// User, as in an image's configuration.
     pub(crate) user: &'a str,
+    /// Further groups.
+    pub(crate) groups: &'a [String],
     /// Absolute path.
     pub(crate) working_dir: &'a str,
 }
@@ -44,7 +46,9 @@ pub(crate) struct Resolved {
 /// Finds user and executable. To be run in the task's view.
 pub(crate) fn resolve(wanted: Wanted<'_>) -> Result<Resolved, Failure> {
     let file = |path: &str| fs::read(path).unwrap_or_default();
-    let identity = accounts::resolve(wanted.user, &file("/etc/passwd"), &file("/etc/group"))
+    let groups = file("/etc/group");
+    let identity = accounts::resolve(wanted.user, &file("/etc/passwd"), &groups)
+        .and_then(|identity| accounts::with_groups(identity, wanted.groups, &groups))
         .map_err(|error| Failure::new(BootStep::User, error))?;
     let mut env = wanted.env;
     if env.get("HOME").is_none_or(str::is_empty) {

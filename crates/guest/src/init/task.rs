@@ -14,10 +14,11 @@ use rustix::process::{Resource, Rlimit};
 
 use crate::children::Children;
 use crate::failure::{During, Failure, reason};
+use crate::mounts::{self, Trees};
 use crate::spawn::{Resolved, Wanted, explain, launch, limits, resolve};
 use crate::sys::{self, Place};
 use crate::view::{Namespaces, inside_root};
-use crate::{clock, files, network, root};
+use crate::{clock, files, network, root, settings};
 
 /// What commands beside the main process share with it.
 pub(crate) struct Task {
@@ -25,6 +26,8 @@ pub(crate) struct Task {
     pub(crate) spec: ProcessSpec,
     /// Limits of every process.
     pub(crate) limits: Vec<(Resource, Rlimit)>,
+    /// Further groups of every process.
+    pub(crate) groups: Vec<String>,
     /// The folder of the task's terminals: the task may rearrange its `/dev`, this stays.
     pub(crate) terminals: OwnedFd,
 }
@@ -51,22 +54,43 @@ pub(crate) fn prepare(config: &BootConfig) -> Result<(Task, Resolved), Failure> 
     rustix::system::sethostname(config.hostname.as_bytes()).during(BootStep::Network, "set the host name")?;
     network::configure(config.network.as_ref())?;
     root::apply_settings()?;
-    let resolved = inside_root(Path::new(root::ROOT), || {
-        root::mount_kernel_file_systems()?;
-        files::write(config)?;
-        make_folders(&spec)?;
-        let wanted = Wanted {
-            argv: &spec.argv,
-            env: spec.env.clone(),
-            user: &spec.user,
-            working_dir: &spec.working_dir,
-        };
-        resolve(wanted)
-    });
+    settings::apply_sysctls(&config.settings.sysctls)?;
+    settings::load_devices(&config.settings.devices)?;
+    let limits = settings::limits(limits(), &config.settings.limits)?;
+    let trees = mounts::prepare(&config.settings, Path::new(root::IMAGE))?;
+    let resolved = inside_root(Path::new(root::ROOT), || furnish(config, &spec, &trees));
     let resolved = resolved.during(BootStep::Root, "enter the task's root")??;
+    if config.settings.is_read_only {
+        root::make_read_only()?;
+    }
     let terminals = File::open(Path::new(root::ROOT).join("dev/pts"));
     let terminals = terminals.during(BootStep::Mounts, "open /dev/pts")?.into();
-    Ok((Task { spec, limits: limits(), terminals }, resolved))
+    Ok((Task { spec, limits, groups: config.settings.groups.clone(), terminals }, resolved))
+}
+
+/// Puts everything in place that the process finds, in the task's root, and finds the process itself.
+fn furnish(config: &BootConfig, spec: &ProcessSpec, trees: &Trees) -> Result<Resolved, Failure> {
+    let settings = &config.settings;
+    root::mount_kernel_file_systems(settings.shm_bytes)?;
+    mounts::attach_volumes(settings, trees)?;
+    files::write(config)?;
+    if let Some(zone) = &settings.timezone {
+        settings::set_timezone(zone)?;
+    }
+    make_folders(spec)?;
+    mounts::attach_files(settings, trees)?;
+    if settings.is_read_only {
+        // What the image declares as volumes is writable in a container too.
+        let files = settings.files.iter().filter(|file| file.is_writable).map(|file| &file.target);
+        mounts::keep_writable(spec.volumes.iter().chain(files).map(String::as_str))?;
+    }
+    resolve(Wanted {
+        argv: &spec.argv,
+        env: spec.env.clone(),
+        user: &spec.user,
+        groups: &settings.groups,
+        working_dir: &spec.working_dir,
+    })
 }
 
 fn with_source(error: &dyn std::error::Error) -> String {

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 
 use lith_net::address::{self, MacAddress};
 
-use crate::world::{FAR, HOST, Machine, NEIGHBOUR, World, receive, slot, state};
+use crate::world::{FAR, HOST, Machine, NEIGHBOUR, World, granting, receive, slot, state};
 
 const TYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const TYPE_ARP: [u8; 2] = [0x08, 0x06];
@@ -185,6 +185,42 @@ fn a_guest_may_report_errors_of_its_own_flows_only() {
     report(&talk.two, 2, 2);
     let error = talk.client.recv(&mut [0; 16]).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn a_grant_is_for_its_own_guest_and_carries_no_ping() {
+    let world = World::new();
+    let wanted = granting(state(&[(1, &[]), (2, &[]), (3, &[])]), &[(1, "3:*")]);
+    world.apply(&wanted);
+    let [one, two, three] = [1, 2, 3].map(|number| Machine::plug(&world, number));
+    let ear = three.inside.udp("0.0.0.0:7001");
+    let send = |machine: &Machine, number: u16, packet: &[u8]| {
+        machine.inject(&ethernet(guest_mac(number), host_mac(number), &TYPE_IPV4, packet));
+    };
+    let from = |number: u16, text: &str| udp((guest(number), 4000), (guest(3), 7001), text);
+    let probes = || {
+        send(&two, 2, &from(2, "from two"));
+        send(&two, 2, &from(1, "as one"));
+        send(&one, 1, &echo_request(guest(1), guest(3)));
+    };
+    probes();
+    send(&one, 1, &from(1, "granted"));
+    assert_eq!(receive(&ear).as_deref(), Some("granted"));
+    assert!(!one.has_seen(is_echo_reply));
+
+    // Without its first line of defence, a false sender is stopped by the second.
+    world.host.shell("nft delete table netdev lith");
+    world.host.shell("sysctl -qw net.ipv4.conf.lith2.rp_filter=0 net.ipv4.conf.all.rp_filter=0");
+    probes();
+    send(&one, 1, &from(1, "granted again"));
+    assert_eq!(receive(&ear).as_deref(), Some("granted again"));
+
+    // The twin: unprotected, all arrive.
+    world.unprotect_rest();
+    probes();
+    let heard: std::collections::BTreeSet<_> = [receive(&ear), receive(&ear)].into();
+    assert_eq!(heard, ["as one", "from two"].map(|text| Some(text.to_owned())).into());
+    one.await_frame("echo reply", is_echo_reply);
 }
 
 #[test]

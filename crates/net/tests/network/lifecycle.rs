@@ -1,9 +1,12 @@
 //! TAPs and tables come, go, and leave nothing.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
-use lith_core::job::{Publish, Transport};
+use lith_core::connect::{Grant, Reach};
+use lith_core::job::{Port, Transport};
+use lith_net::Redirect;
 use lith_net::doctor::{Severity, examine};
 use lith_net::ruleset::script;
 use lith_net::watch::{Disturbance, Watch};
@@ -157,19 +160,30 @@ fn nft_takes_every_script() {
     for number in 1..=SLOTS {
         namespace.shell(&format!("ip tuntap add dev lith{number} mode tap"));
     }
-    let publish = (proptest::option::of(any::<[u8; 4]>()), 1u16.., 1u16.., any::<bool>()).prop_map(
-        |(address, host_port, guest_port, is_tcp)| Publish {
+    let transport = || prop_oneof![Just(Transport::Tcp), Just(Transport::Udp)];
+    let single = (1u16.., 1u16..).prop_map(|(host_port, guest_port)| (host_port, guest_port, 1));
+    let range = (1u16..65_000, 2u16..500).prop_map(|(port, count)| (port, port, count));
+    let publish = (proptest::option::of(any::<[u8; 4]>()), prop_oneof![single, range], transport()).prop_map(
+        |(address, (host_port, guest_port, count), transport)| Redirect {
             address: address.map(Into::into),
             host_port,
             guest_port,
-            transport: if is_tcp { Transport::Tcp } else { Transport::Udp },
+            count,
+            transport,
         },
     );
-    let guests = proptest::collection::btree_map(1..=SLOTS, proptest::collection::vec(publish, 0..8), 0..=12);
+    // Few ports, so that ranges meet.
+    let ports = (1u16..30, 1u16..30, transport()).prop_map(|(one, other, transport)| {
+        Reach::Ports(Port { number: one.min(other), last: one.max(other), transport })
+    });
+    let grant = (1..=SLOTS, prop_oneof![1 => Just(Reach::Any), 5 => ports])
+        .prop_map(|(target, reach)| Grant { target: slot(target), reach });
+    let guest = (proptest::collection::vec(publish, 0..8), proptest::collection::vec(grant, 0..8));
+    let guests = proptest::collection::btree_map(1..=SLOTS, guest, 0..=12);
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(40) });
-    let check = |guests: std::collections::BTreeMap<u16, Vec<Publish>>| {
-        let guests =
-            guests.into_iter().map(|(number, publishes)| Guest { slot: slot(number), publishes }).collect();
+    let check = |guests: BTreeMap<u16, (Vec<Redirect>, Vec<Grant>)>| {
+        let guest = |(number, (publishes, connects))| Guest { slot: slot(number), publishes, connects };
+        let guests = guests.into_iter().map(guest).collect();
         let state = NetworkState { guests, ..NetworkState::default() };
         prop_assume!(state.validate().is_ok());
         let script = script(&state, "test", &["eth0".to_owned()].into()).unwrap();
@@ -186,8 +200,17 @@ fn hundreds_of_guests() {
     let guest = |number: u16| Guest {
         slot: slot(number),
         publishes: [Transport::Tcp, Transport::Udp]
-            .map(|transport| Publish { address: None, host_port: 10_000 + number, guest_port: 80, transport })
+            .map(|transport| Redirect {
+                address: None,
+                host_port: 10_000 + number,
+                guest_port: 80,
+                count: 1,
+                transport,
+            })
             .to_vec(),
+        connects: (1..=40)
+            .map(|target| Grant { target: slot(target), reach: Reach::Ports(Port::one(80, Transport::Tcp)) })
+            .collect(),
     };
     let state = NetworkState { guests: (1..=GUESTS).map(guest).collect(), ..NetworkState::default() };
     for what in ["from nothing", "again"] {
@@ -202,6 +225,10 @@ fn hundreds_of_guests() {
     last.inside.serve("last", 80);
     let answer = world.lan.ask_tcp(&format!("192.0.2.1:{}", 10_000 + GUESTS), crate::world::SOON);
     assert_eq!(answer.as_deref(), Some("last 192.0.2.9 hello"));
+    let first = Machine::plug(&world, 1);
+    first.inside.serve("first", 80);
+    let answer = last.inside.ask_tcp("10.83.0.1:80", crate::world::SOON);
+    assert_eq!(answer.as_deref(), Some("first 10.83.0.230 hello"));
     let start = Instant::now();
     world.remove_all();
     println!("remove {GUESTS} guests: {:?}", start.elapsed());

@@ -37,6 +37,39 @@ fn published_ports_work_and_show_the_client() {
 }
 
 #[test]
+fn a_range_leads_to_the_same_ports() {
+    let world = World::new();
+    let publishes = [
+        "8000-8099:8000-8099",
+        "8000-8099:8000-8099/udp",
+        "192.0.2.1:9000-9001:9000-9001",
+        "9100-9101:80-81",
+    ];
+    // The same port is open to several publishes, and single ones lie beside ranges.
+    let others: &[&str] = &["8100:80", "127.0.0.1:9001-9002:9001-9002"];
+    world.apply(&state(&[(1, &publishes), (2, others)]));
+    let (one, two) = (Machine::plug(&world, 1), Machine::plug(&world, 2));
+    for port in [80, 8000, 8099, 9001, 9002] {
+        one.inside.serve("one", port);
+        two.inside.serve("two", port);
+    }
+    let check = |from: &Namespace, to: &str, expected: Option<&str>| {
+        let patience = if expected.is_some() { SOON } else { NEVER };
+        assert_eq!(from.ask_tcp(to, patience).as_deref(), expected, "tcp {to}");
+    };
+    for port in [8000, 8099, 9001] {
+        check(&world.lan, &format!("192.0.2.1:{port}"), Some("one 192.0.2.9 hello"));
+    }
+    check(&world.lan, "192.0.2.1:9100", Some("one 192.0.2.9 hello"));
+    check(&world.lan, "192.0.2.1:8100", Some("two 192.0.2.9 hello"));
+    check(&world.host, "127.0.0.1:8099", Some("one 169.254.83.1 hello"));
+    check(&world.host, "127.0.0.1:9001", Some("two 169.254.83.1 hello"));
+    assert_eq!(world.lan.ask_udp("192.0.2.1:8099", SOON).as_deref(), Some("one 192.0.2.9 hello"));
+    check(&world.lan, "192.0.2.1:9002", None);
+    check(&world.lan, "192.0.2.1:7999", None);
+}
+
+#[test]
 fn loopback_is_not_reached_from_a_wire() {
     let world = World::new();
     world.apply(&state(&[(1, &["8053:53/udp"])]));

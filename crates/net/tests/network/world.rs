@@ -12,8 +12,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use lith_core::job::{Publish, Transport};
+use lith_core::connect::{Grant, Reach};
+use lith_core::job::access::ConnectPorts;
 use lith_core::slot::Slot;
+use lith_net::Redirect;
 use lith_net::{Guest, Network, NetworkState, address, tap};
 use lith_testkit::eventually;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -170,38 +172,49 @@ impl World {
 
     /// Takes the protection away, to show that a probe does reach what it aims at.
     pub(crate) fn unprotect(&self) {
-        self.host.shell(
-            "nft delete table netdev lith; nft delete table inet lith; sysctl -qw net.ipv4.ip_forward=1",
-        );
+        self.host.shell("nft delete table netdev lith");
+        self.unprotect_rest();
+    }
+
+    /// The same when the protection of the TAPs alone is gone already.
+    pub(crate) fn unprotect_rest(&self) {
+        self.host.shell("nft delete table inet lith; sysctl -qw net.ipv4.ip_forward=1");
     }
 }
 
-/// A state from slots and, for each, publishes like `8080:80`, `53:53/udp`, `127.0.0.1:80:80`.
+/// A state from slots and, for each, publishes like `8080:80`, `53:53/udp`, `127.0.0.1:80:80`,
+/// `9000-9010:9000-9010`.
 pub(crate) fn state(guests: &[(u16, &[&str])]) -> NetworkState {
     let guest = |(number, publishes): &(u16, &[&str])| Guest {
         slot: slot(*number),
-        publishes: publishes.iter().map(|text| publish(text)).collect(),
+        publishes: publishes.iter().flat_map(|text| redirects(text)).collect(),
+        connects: vec![],
     };
     NetworkState { guests: guests.iter().map(guest).collect(), ..NetworkState::default() }
+}
+
+/// The same state with grants: a client, and like `2:80`, `2:53/udp`, `2:9000-9010`, `2:*` what it may reach.
+pub(crate) fn granting(mut state: NetworkState, grants: &[(u16, &str)]) -> NetworkState {
+    for (client, text) in grants {
+        let connect = lith_core::value::access::connect(text).unwrap();
+        let reach = match connect.ports {
+            ConnectPorts::One(port) => Reach::Ports(port),
+            ConnectPorts::Any => Reach::Any,
+            ConnectPorts::Declared => panic!("{text} names no port"),
+        };
+        let target = slot(connect.task.as_str().parse().unwrap());
+        let guest = state.guests.iter_mut().find(|guest| guest.slot == slot(*client)).unwrap();
+        guest.connects.push(Grant { target, reach });
+    }
+    state
 }
 
 pub(crate) fn slot(number: u16) -> Slot {
     Slot::new(number).unwrap()
 }
 
-fn publish(text: &str) -> Publish {
-    let (ports, transport) = match text.strip_suffix("/udp") {
-        Some(ports) => (ports, Transport::Udp),
-        None => (text, Transport::Tcp),
-    };
-    let mut parts = ports.rsplitn(3, ':');
-    let (guest, host, at) = (parts.next().unwrap(), parts.next().unwrap(), parts.next());
-    Publish {
-        address: at.map(|at| at.parse().unwrap()),
-        host_port: host.parse().unwrap(),
-        guest_port: guest.parse().unwrap(),
-        transport,
-    }
+fn redirects(text: &str) -> impl Iterator<Item = Redirect> {
+    Redirect::of(lith_core::value::port::publish(text).unwrap())
 }
 
 /// Bytes of the `virtio_net_hdr` before each frame; all zero means "nothing special".

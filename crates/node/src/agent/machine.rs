@@ -3,21 +3,24 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use lith_api::agent::Alloc;
 use lith_core::job::TaskSpec;
 use lith_core::name::TaskId;
 use lith_core::slot::Slot;
+use lith_guest::messages::settings::Settings;
 use lith_guest::messages::{BootConfig, Mac, Network, Seed, UnixTime};
 use lith_guest::process::{Environment, ImageConfig, Overrides};
 use lith_net::GuestNetwork;
 use lith_net::address;
+use lith_vmm::jail;
 use lith_vmm::kernel::{self, BootFiles};
-use lith_vmm::log::Rotation;
 use lith_vmm::machine::Vmm;
 use lith_vmm::machine::accelerator::{self, Verdict};
 use lith_vmm::machine::qemu::Qemu;
+use lith_vmm::scratch::{self, Purpose};
 use lith_vmm::shim::ShimConfig;
-use lith_vmm::{jail, scratch};
 
+use super::{disks, health, settings};
 use crate::images::Stored;
 use crate::layout::Layout;
 use lith_core::chain::chain;
@@ -27,6 +30,9 @@ const SCRATCH_BYTES: u64 = 64 << 30;
 /// How long a guest may take to start its process. Under emulation on a busy machine of two cores, several guests that
 /// boot at once need tens of seconds.
 const BOOT_DEADLINE_MS: u64 = 120_000;
+/// What a task with volumes may take on top: the first start copies what the image has there, which for the largest images
+/// is a gigabyte and more.
+const COPY_DEADLINE_MS: u64 = 600_000;
 /// Serial numbers by which the guest finds its disks.
 const ROOT_SERIAL: &str = "root";
 const SCRATCH_SERIAL: &str = "scratch";
@@ -61,7 +67,7 @@ impl Machines {
         &mut self,
         id: &TaskId,
         slot: Slot,
-        spec: &TaskSpec,
+        (alloc, spec): (&Alloc, &TaskSpec),
         image: &Stored,
         network: GuestNetwork,
     ) -> Result<ShimConfig, String> {
@@ -69,8 +75,11 @@ impl Machines {
         let scratch_path = task_dir.join("scratch.img");
         std::fs::create_dir_all(&task_dir)
             .map_err(|error| format!("its folder {} cannot be made: {error}", task_dir.display()))?;
-        scratch::create(&scratch_path, SCRATCH_BYTES)
+        scratch::create(&scratch_path, Purpose::Scratch, SCRATCH_BYTES)
             .map_err(|error| with_hint(chain(&error), error.hint()))?;
+        let health = health::check(image.config.healthcheck.as_ref(), spec.health.as_ref());
+        let disks = disks::prepare(&self.layout, id, spec, alloc)?;
+        let settings = Settings { health, ..settings::of(spec, alloc, disks.mounts)? };
         let Common { vmm, boot, verdict } = self.common()?;
         let memory_mib = u32::try_from(spec.memory.mebibytes()).map_err(|_| "its memory is too large")?;
         let vcpus = spec.cpus.virtual_cpus().min(host_cpus());
@@ -90,11 +99,16 @@ impl Machines {
             memory_mib,
             root_image: image.path.clone(),
             scratch: scratch_path,
-            boot: boot_config(id, slot, spec, image, network),
+            volumes: disks.volumes,
+            boot: BootConfig { settings, ..boot_config(id, slot, spec, image, network) },
             tap: Some(address::tap_name(slot)),
-            boot_deadline_ms: BOOT_DEADLINE_MS,
+            boot_deadline_ms: if spec.volumes.is_empty() {
+                BOOT_DEADLINE_MS
+            } else {
+                BOOT_DEADLINE_MS + COPY_DEADLINE_MS
+            },
             stop_grace_ms: u64::try_from(spec.stop_grace.as_millis()).unwrap_or(u64::MAX),
-            log: Rotation::default(),
+            log: settings::rotation(&spec.logging),
         })
     }
 
@@ -161,7 +175,8 @@ fn host_cpus() -> u32 {
     std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX))
 }
 
-/// What the guest is told. Its time and its seed are filled in by the supervisor, at the last moment.
+/// What the guest is told, but for the settings. Its time and its seed are filled in by the supervisor, at the last
+/// moment.
 fn boot_config(
     id: &TaskId,
     slot: Slot,
@@ -170,8 +185,9 @@ fn boot_config(
     network: GuestNetwork,
 ) -> BootConfig {
     let variables = spec.env.iter().map(|(name, value)| format!("{name}={value}"));
+    let variables = settings::timezone_variable(spec).into_iter().chain(variables);
     BootConfig {
-        hostname: id.task.to_string(),
+        hostname: spec.hostname.clone().unwrap_or_else(|| id.task.to_string()),
         network: Some(Network {
             address: network.guest_address(slot),
             prefix: 32,
@@ -202,5 +218,6 @@ fn boot_config(
         },
         root_serial: ROOT_SERIAL.to_owned(),
         scratch_serial: SCRATCH_SERIAL.to_owned(),
+        settings: Settings::default(),
     }
 }

@@ -6,13 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
 use lith_core::job::{Publish, Transport};
 use lith_core::name::TaskId;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+
+/// Where a port is published that names no address.
+const UNSPECIFIED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// The ports held for tasks.
 #[derive(Debug, Default)]
@@ -24,7 +27,7 @@ pub(crate) struct Ports {
 struct Held {
     publish: Publish,
     /// Closed when dropped, which is all that it is for.
-    _socket: Socket,
+    _sockets: Vec<Socket>,
 }
 
 #[derive(Debug)]
@@ -52,9 +55,11 @@ impl Ports {
                 held.push(before.swap_remove(index));
                 continue;
             }
-            match bind(publish) {
-                Ok(socket) => held.push(Held { publish: *publish, _socket: socket }),
-                Err(error) => result = Err(sentence(publish, &error)),
+            let sockets =
+                publish.singly().map(|single| bind(&single).map_err(|error| sentence(&single, &error)));
+            match sockets.collect() {
+                Ok(sockets) => held.push(Held { publish: *publish, _sockets: sockets }),
+                Err(why) => result = Err(why),
             }
         }
         self.held.insert(id.clone(), held);
@@ -76,12 +81,13 @@ impl Ports {
 }
 
 fn bind(publish: &Publish) -> io::Result<Socket> {
-    let address = SocketAddrV4::new(publish.address.unwrap_or(Ipv4Addr::UNSPECIFIED), publish.host_port);
+    let address = SocketAddr::new(publish.address.unwrap_or(UNSPECIFIED), publish.host_port);
     let kind = match publish.transport {
         Transport::Tcp => SocketType::STREAM,
         Transport::Udp => SocketType::DGRAM,
     };
-    let socket = socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)?;
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
     match rustix::net::bind(&socket, &address) {
         Ok(()) => Ok(Socket::Bound { _socket: socket }),
         Err(Errno::ADDRINUSE) if publish.transport == Transport::Tcp => {
@@ -101,7 +107,7 @@ fn sentence(publish: &Publish, error: &io::Error) -> String {
             )
         }
         io::ErrorKind::AddrNotAvailable => {
-            let address = publish.address.unwrap_or(Ipv4Addr::UNSPECIFIED);
+            let address = publish.address.unwrap_or(UNSPECIFIED);
             format!("{port} cannot be published on {address}, which is no address of this machine")
         }
         _ => format!("{port} of this machine cannot be had: {error}"),
@@ -121,8 +127,13 @@ mod tests {
         let address = Ipv4Addr::new(127, 83, high, low);
         let other = TcpListener::bind((address, 0)).unwrap();
         let port = other.local_addr().unwrap().port();
-        let publish =
-            Publish { address: Some(address), host_port: port, guest_port: 80, transport: Transport::Tcp };
+        let publish = Publish {
+            address: Some(address.into()),
+            host_port: port,
+            guest_port: 80,
+            count: 1,
+            transport: Transport::Tcp,
+        };
         let mut ports = Ports::default();
         let error = ports.hold(&id, &[publish]).unwrap_err();
         assert!(
@@ -140,7 +151,7 @@ mod tests {
         assert_eq!(ports.holder(&id, &[publish]), None);
         ports.release(&id);
         TcpListener::bind((address, port)).unwrap();
-        let elsewhere = Publish { address: Some(Ipv4Addr::new(192, 0, 2, 77)), ..publish };
+        let elsewhere = Publish { address: Some(Ipv4Addr::new(192, 0, 2, 77).into()), ..publish };
         let error = ports.hold(&id, &[elsewhere]).unwrap_err();
         assert!(error.contains("which is no address of this machine"), "{error}");
     }

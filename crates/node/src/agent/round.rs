@@ -6,24 +6,35 @@ use std::time::{Duration, Instant};
 
 use lith_api::agent::{Alloc, AllocTask, Desired, Observed};
 use lith_api::task::TaskStatus;
+use lith_core::connect::{Directory, Grants};
 use lith_core::job::{Publish, RestartPolicy, STOP_GRACE_DEFAULT, TaskSpec};
-use lith_core::name::{AllocId, TaskId};
+use lith_core::name::{AllocId, TaskId, VolumeId};
 use lith_core::slot::Slot;
 use lith_core::task::{
-    Action, Exit, ExitReport, History, Image, Incarnation, Phase, Process, Step, Wanted, step,
+    Action, Exit, ExitReport, HealthState, History, Image, Incarnation, Phase, Process, Step, Wanted, step,
 };
 use lith_core::time::Time;
-use lith_net::{Guest, NetworkState};
+use lith_guest::messages::HostEntry;
+use lith_net::{Guest, GuestNetwork, NetworkState, Redirect};
 
+use super::connects::{self, Rights};
 use super::machine::with_hint;
+use super::order::{self, Known};
 use super::state::{self, PinnedImage, Record, StateError};
 use super::supervise::Boot;
-use super::{Agent, RESYNC_INTERVAL, RETRY_INTERVAL};
+use super::{Agent, RESYNC_INTERVAL, RETRY_INTERVAL, disks, health};
 use crate::clock;
 use lith_core::chain::chain;
 
 /// Between looks at whether a port has become free: the end of the task that has it wakes the agent anyway.
 const HOLDER_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a sentence repeats of a failed check: the rest is in the task's details.
+const OUTPUT_CHARS_SHOWN: usize = 200;
+
+fn redirects(publish: &[Publish]) -> Vec<Redirect> {
+    publish.iter().flat_map(|publish| Redirect::of(*publish)).collect()
+}
 
 /// A task that the node should have, ready to run.
 #[derive(Debug, Clone)]
@@ -32,6 +43,16 @@ struct Declared {
     born: u64,
     spec: TaskSpec,
     wanted: Wanted,
+}
+
+/// A task as it is before anything is decided.
+#[derive(Debug)]
+struct Seen {
+    id: TaskId,
+    declared: Option<Declared>,
+    process: Process,
+    /// It belongs to an alloc that was removed, and another one has its name by now.
+    is_former: bool,
 }
 
 /// A task in this round.
@@ -45,6 +66,12 @@ struct Turn {
     /// What is offered of it on the node: of a machine that lives, what it was started with, whatever is declared by
     /// now, so that its clients stay with it until it has ended.
     publish: Vec<Publish>,
+    /// By the same rule, what it may reach, and what of it other tasks may.
+    rights: Rights,
+    /// What is declared under its name is another alloc, which gets its slot when this one's is gone.
+    is_former: bool,
+    /// Of one that starts, further lines of its `/etc/hosts`.
+    hosts: Vec<HostEntry>,
 }
 
 impl Turn {
@@ -72,10 +99,13 @@ impl Agent {
         let now = clock::now();
         let before = self.records.clone();
         let mut turns = self.decide(plan, now);
+        await_slots(&mut turns);
+        name_targets(&mut turns, self.config.network);
         let living = turns.iter().filter(|turn| is_alive(&turn.process));
         self.living = living.map(|turn| turn.id.clone()).collect();
         self.is_unsaved |= self.records != before;
         let saved = self.save();
+        self.wait_for_volumes(&mut turns);
         self.hold_ports(&mut turns);
         self.apply_network(&mut turns);
         let wake_at = turns.iter().filter_map(|turn| turn.step.wake_at).min();
@@ -134,9 +164,53 @@ impl Agent {
         Ok(())
     }
 
-    fn decide(&mut self, mut plan: Declarations, now: Time) -> Vec<Turn> {
-        let known: BTreeSet<TaskId> = self.records.tasks.keys().chain(plan.tasks.keys()).cloned().collect();
+    fn decide(&mut self, plan: Declarations, now: Time) -> Vec<Turn> {
+        let is_whole = plan.is_whole;
+        let mut seen = self.look(plan);
+        for (id, why) in self.obstacles(&seen) {
+            let one = seen.iter_mut().find(|one| one.id == id);
+            if let Some(declared) = one.and_then(|one| one.declared.as_mut()) {
+                declared.wanted.obstacle = Some(why);
+            }
+        }
         let mut turns = Vec::new();
+        for Seen { id, declared, process, is_former } in seen {
+            let Some(record) = self.records.tasks.get_mut(&id) else { continue };
+            let image = match &declared {
+                Some(declared) if needs_image(&process, &declared.wanted) => {
+                    look_at_image(&self.images, record, declared)
+                }
+                _ => Image::Missing,
+            };
+            let step = match &declared {
+                Some(declared) => step(&record.history, Some(&declared.wanted), &image, &process, now),
+                None if is_whole || is_former => step(&record.history, None, &image, &process, now),
+                None if self.is_draining => {
+                    step(&record.history, Some(&stopped(&record.history)), &image, &process, now)
+                }
+                None => left_alone(&record.history, &process),
+            };
+            record.history = step.history.clone();
+            let publish = match &declared {
+                _ if is_alive(&process) => self.supervisors.published(&id),
+                Some(declared) if is_starting(&step) => declared.spec.publish.clone(),
+                _ => vec![],
+            };
+            let rights = match &declared {
+                _ if is_alive(&process) => self.supervisors.rights(&id),
+                Some(declared) => Rights::declared(&declared.spec),
+                None => Rights::default(),
+            };
+            let slot = record.slot;
+            turns.push(Turn { id, slot, declared, process, step, publish, rights, is_former, hosts: vec![] });
+        }
+        turns
+    }
+
+    /// Every task that is declared or remembered, as it is now.
+    fn look(&mut self, mut plan: Declarations) -> Vec<Seen> {
+        let known: BTreeSet<TaskId> = self.records.tasks.keys().chain(plan.tasks.keys()).cloned().collect();
+        let mut seen = Vec::new();
         for id in known {
             let declared = plan.tasks.remove(&id);
             let born = declared.as_ref().map_or(0, |declared| declared.born);
@@ -152,30 +226,29 @@ impl Agent {
             if let Process::Exited(ExitReport { boot, exit, .. }) = &process {
                 tracing::info!(task = %id, boot, %exit, "a boot has ended");
             }
-            let Some(record) = self.records.tasks.get_mut(&id) else { continue };
-            let image = match &declared {
-                Some(declared) if needs_image(&process, &declared.wanted) => {
-                    look_at_image(&self.images, record, declared)
-                }
-                _ => Image::Missing,
-            };
-            let step = match &declared {
-                Some(declared) => step(&record.history, Some(&declared.wanted), &image, &process, now),
-                None if plan.is_whole || is_former => step(&record.history, None, &image, &process, now),
-                None if self.is_draining => {
-                    step(&record.history, Some(&stopped(&record.history)), &image, &process, now)
-                }
-                None => left_alone(&record.history, &process),
-            };
-            record.history = step.history.clone();
-            let publish = match &declared {
-                _ if is_alive(&process) => self.supervisors.published(&id),
-                Some(declared) if is_starting(&step) => declared.spec.publish.clone(),
-                _ => vec![],
-            };
-            turns.push(Turn { id, slot: record.slot, declared, process, step, publish });
+            seen.push(Seen { id, declared, process, is_former });
         }
-        turns
+        seen
+    }
+
+    /// What is in the way of the start of each task that has to wait.
+    fn obstacles(&self, seen: &[Seen]) -> Vec<(TaskId, String)> {
+        let declared = || seen.iter().filter_map(|one| Some((one, one.declared.as_ref()?)));
+        // To look for an image takes a look at the disk.
+        let awaited: BTreeSet<_> =
+            declared().flat_map(|(_, declared)| declared.spec.depends_on.keys()).collect();
+        let mut known = BTreeMap::new();
+        for (Seen { id, process, .. }, declared) in declared() {
+            let Some(record) = self.records.tasks.get(id) else { continue };
+            let has_check = !awaited.contains(&id.task) || has_check(&self.images, record, declared);
+            let (wanted, history) = (&declared.wanted, &record.history);
+            known.insert(id, Known { wanted, has_check, history, process });
+        }
+        declared()
+            .filter_map(|(one, declared)| {
+                Some((one.id.clone(), order::obstacle(&one.id, &declared.spec, &known)?))
+            })
+            .collect()
     }
 
     /// The task's supervisor as seen now; a start that failed counts as a boot that ended.
@@ -190,6 +263,30 @@ impl Agent {
             });
         }
         self.supervisors.look(id)
+    }
+
+    /// Puts a start off while another machine has one of its disks, as when a volume has moved from one task to another in
+    /// the job's file: two machines that write to one disk destroy it.
+    fn wait_for_volumes(&self, turns: &mut [Turn]) {
+        let has_volumes =
+            |turn: &Turn| turn.declared.as_ref().is_some_and(|one| !one.spec.volumes.is_empty());
+        if !turns.iter().any(|turn| is_starting(&turn.step) && has_volumes(turn)) {
+            return;
+        }
+        let living = turns.iter().filter(|turn| is_alive(&turn.process));
+        let held: Vec<(VolumeId, TaskId)> = living
+            .flat_map(|turn| {
+                self.supervisors.mounted(&turn.id).into_iter().map(|volume| (volume, turn.id.clone()))
+            })
+            .collect();
+        for turn in turns.iter_mut().filter(|turn| is_starting(&turn.step)) {
+            let Some(declared) = &turn.declared else { continue };
+            let wanted = disks::volumes(&turn.id, &declared.spec);
+            let holder = held.iter().find(|(volume, id)| *id != turn.id && wanted.contains(volume));
+            if let Some((volume, holder)) = holder {
+                turn.put_off(format!("waits for volume {}, which task {holder} still has", volume.volume));
+            }
+        }
     }
 
     /// Holds the published ports of what runs or starts. A start that cannot have its ports is put off while another
@@ -222,15 +319,20 @@ impl Agent {
 
     /// Makes TAPs and rules those of what runs or starts. When that fails, nothing starts.
     fn apply_network(&mut self, turns: &mut [Turn]) {
-        let guests = turns
-            .iter()
-            .filter(|turn| is_alive(&turn.process) || is_starting(&turn.step))
-            .map(|turn| Guest { slot: turn.slot, publishes: turn.publish.clone() });
+        let Grants { mut of, cut } = directory(turns).grants();
+        let guests =
+            turns.iter().filter(|turn| is_alive(&turn.process) || is_starting(&turn.step)).map(|turn| {
+                let connects = of.remove(&turn.slot).unwrap_or_default();
+                Guest { slot: turn.slot, publishes: redirects(&turn.publish), connects }
+            });
         let state = NetworkState { network: self.config.network, guests: guests.collect() };
         let is_due = self.network_watch.take_disturbance()
             || self.network_looked_at.is_none_or(|at| at.elapsed() >= RESYNC_INTERVAL);
         if self.in_force.as_ref() == Some(&state) && (state.guests.is_empty() || !is_due) {
             return;
+        }
+        for task in cut {
+            tracing::error!(%task, "may reach too many ports of too many tasks; not all are open to it");
         }
         // Without guests nothing of ours stays on the host, not even an empty table.
         let changed = if state.guests.is_empty() {
@@ -305,9 +407,22 @@ impl Agent {
             self.save().map_err(|error| chain(&error))?;
         }
         let network = self.config.network;
-        let config = self.machines.config(&turn.id, turn.slot, &declared.spec, &image, network)?;
-        let publish = &turn.publish;
-        let boot_of = Boot { id: &turn.id, slot: turn.slot, incarnation, boot, network, publish };
+        let kept = Arc::clone(&self.kept);
+        let alloc = alloc_of(&kept, &turn.id).ok_or("its alloc is not known")?;
+        let declaration = (alloc, &declared.spec);
+        let mut config = self.machines.config(&turn.id, turn.slot, declaration, &image, network)?;
+        config.boot.extra_hosts.clone_from(&turn.hosts);
+        let volumes = disks::volumes(&turn.id, &declared.spec);
+        let boot_of = Boot {
+            id: &turn.id,
+            slot: turn.slot,
+            incarnation,
+            boot,
+            network,
+            publish: &turn.publish,
+            rights: &turn.rights,
+            volumes: &volumes,
+        };
         self.supervisors.start(&boot_of, &config)?;
         tracing::info!(task = %turn.id, slot = %turn.slot, image = %image.digest, boot, "started a supervisor");
         Ok(())
@@ -353,17 +468,20 @@ impl Agent {
         let TaskId { alloc, task } = &turn.id;
         let AllocId { job, group, index } = alloc;
         let history = &turn.step.history;
-        let running = match &turn.process {
-            Process::Running { since, .. } if turn.step.phase == Phase::Running => Some(*since),
-            _ => None,
+        let (running, health) = match &turn.process {
+            Process::Running { since, health, .. } if turn.step.phase == Phase::Running => {
+                (Some(*since), *health)
+            }
+            _ => (None, None),
         };
+        let health_output = health.and_then(|_| self.supervisors.health_output(&turn.id));
         let ready = running.is_some().then(|| {
             let address = self.config.network.guest_address(turn.slot);
             let ports = turn.declared.as_ref().map_or(vec![], |declared| tcp_ports(&declared.spec));
             self.supervisors.readiness(&turn.id, history.boot, address, ports)
         });
         let (is_ready, why) = match ready {
-            Some(Ok(())) => (true, None),
+            Some(Ok(())) => (true, unhealthy(health, health_output.as_deref())),
             Some(Err(why)) => (false, why),
             None => (false, turn.step.why.clone().or_else(|| self.fetch_progress(turn))),
         };
@@ -387,6 +505,8 @@ impl Agent {
                 .and_then(|record| record.image.as_ref())
                 .map(|image| image.digest.clone()),
             running_since_ms: running.map(|since| since.0),
+            health: health.map(Into::into),
+            health_output,
             restarts: history.restarts,
             last_exit: history.last_exit.as_ref().map(ToString::to_string),
             is_held_up: matches!(history.last_exit, Some(Exit::NotStarted(_))),
@@ -411,6 +531,12 @@ impl Agent {
             turn.declared.as_ref().filter(|_| turn.step.phase == Phase::Waiting && has_not_begun)?;
         self.images.hint(&declared.spec.image)
     }
+}
+
+/// The alloc of a task, with what its job brings along.
+fn alloc_of<'a>(desired: &'a Desired, id: &TaskId) -> Option<&'a Alloc> {
+    let alloc = id.alloc.to_string();
+    desired.allocs.iter().find(|one| one.id == alloc)
 }
 
 /// What the node should have, as values that cannot be wrong.
@@ -450,6 +576,7 @@ fn stopped(history: &History) -> Wanted {
         run: false,
         restart: RestartPolicy::Always,
         stop_grace: history.stop_grace.unwrap_or(STOP_GRACE_DEFAULT),
+        obstacle: None,
     }
 }
 
@@ -466,15 +593,16 @@ fn left_alone(history: &History, process: &Process) -> Step {
 }
 
 fn declare(alloc: &Alloc, task: &AllocTask, is_draining: bool) -> Result<(TaskId, Declared), String> {
-    let Alloc { id, born, tasks: _ } = alloc;
+    let Alloc { id, born, .. } = alloc;
     let (alloc, born): (AllocId, u64) = (id.parse().map_err(|error| chain(&error))?, *born);
     let name = task.name.parse().map_err(|error: lith_core::name::NameError| chain(&error))?;
     let spec = task.spec.parse(&task.name).map_err(|error| chain(&error))?;
     let wanted = Wanted {
         incarnation: Incarnation(task.incarnation),
         run: task.run && !is_draining,
-        restart: spec.restart,
+        restart: spec.restart_policy(),
         stop_grace: spec.stop_grace,
+        obstacle: None,
     };
     Ok((TaskId { alloc, task: name }, Declared { born, spec, wanted }))
 }
@@ -495,6 +623,41 @@ fn is_alive(process: &Process) -> bool {
     match process {
         Process::Booting { .. } | Process::Running { .. } | Process::Stopping => true,
         Process::Absent | Process::Exited(_) => false,
+    }
+}
+
+/// The tasks of the node as they find each other.
+fn directory(turns: &[Turn]) -> Directory<'_> {
+    Directory::new(turns.iter().map(|turn| turn.rights.member(&turn.id, turn.slot)))
+}
+
+/// Tells those that start where their targets are.
+fn name_targets(turns: &mut [Turn], network: GuestNetwork) {
+    let directory = directory(turns);
+    let hosts_of = |turn: &Turn| match &turn.declared {
+        Some(declared) if is_starting(&turn.step) => {
+            connects::hosts(&directory, network, (&turn.id, turn.slot), &declared.spec)
+        }
+        Some(_) | None => vec![],
+    };
+    let hosts: Vec<Vec<HostEntry>> = turns.iter().map(hosts_of).collect();
+    for (turn, hosts) in turns.iter_mut().zip(hosts) {
+        turn.hosts = hosts;
+    }
+}
+
+/// Puts off what would find a target at the address of its former alloc. All others have their slots before anything
+/// starts.
+fn await_slots(turns: &mut [Turn]) {
+    let former: BTreeSet<TaskId> =
+        turns.iter().filter(|turn| turn.is_former).map(|turn| turn.id.clone()).collect();
+    if former.is_empty() {
+        return;
+    }
+    for turn in turns.iter_mut().filter(|turn| is_starting(&turn.step)) {
+        if let Some(target) = connects::awaited(&turn.id, &turn.rights, &former) {
+            turn.put_off(format!("waits for the end of the former {target}, to which it connects"));
+        }
     }
 }
 
@@ -521,6 +684,24 @@ fn image_of(
     pinned.and_then(|image| images.stored(&image.digest)).or_else(|| images.stored(&declared.spec.image))
 }
 
+/// Whether a task's health is asked for. While its image is not here, nobody knows; then it may be.
+fn has_check(images: &crate::images::Images, record: &Record, declared: &Declared) -> bool {
+    let asked = declared.spec.health.as_ref();
+    image_of(images, record, declared)
+        .is_none_or(|image| health::check(image.config.healthcheck.as_ref(), asked).is_some())
+}
+
+/// What a person is told about a task that runs and is not well.
+fn unhealthy(health: Option<HealthState>, output: Option<&str>) -> Option<String> {
+    match (health?, output) {
+        (HealthState::Starting | HealthState::Healthy, _) => None,
+        (HealthState::Unhealthy, Some(output)) => {
+            Some(format!("is unhealthy: {}", output.chars().take(OUTPUT_CHARS_SHOWN).collect::<String>()))
+        }
+        (HealthState::Unhealthy, None) => Some("is unhealthy".to_owned()),
+    }
+}
+
 fn look_at_image(images: &crate::images::Images, record: &Record, declared: &Declared) -> Image {
     if image_of(images, record, declared).is_some() {
         return Image::Present;
@@ -534,23 +715,16 @@ mod tests {
     use lith_api::job::TaskSpec as WireSpec;
 
     fn desired(memory_bytes: u64) -> Desired {
-        let spec = WireSpec {
-            image: "nginx:1".to_owned(),
-            entrypoint: None,
-            command: None,
-            env: BTreeMap::new(),
-            user: None,
-            working_dir: None,
-            memory_bytes,
-            cpu_millis: 1000,
-            ports: vec![],
-            publish: vec![],
-            restart: "always".to_owned(),
-            stop_signal: None,
-            stop_grace_ms: 1000,
-        };
+        let spec = WireSpec { memory_bytes, ..WireSpec::from(&TaskSpec::new("nginx:1")) };
         let task = AllocTask { name: "web".to_owned(), spec, incarnation: 1, run: true };
-        let alloc = Alloc { id: "shop.main.0".to_owned(), born: 1, tasks: vec![task] };
+        let alloc = Alloc {
+            id: "shop.main.0".to_owned(),
+            born: 1,
+            volumes: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            configs: BTreeMap::new(),
+            tasks: vec![task],
+        };
         Desired { cluster: "one".to_owned(), version: 1, allocs: vec![alloc] }
     }
 
@@ -561,7 +735,7 @@ mod tests {
         let bad = Declarations::read(&desired(1), false);
         assert_eq!((bad.tasks.len(), bad.is_whole), (0, false));
         assert!(!Declarations::read(&Desired::default(), false).is_whole, "nobody ever said anything");
-        let process = Process::Running { incarnation: Incarnation(1), since: Time(1) };
+        let process = Process::Running { incarnation: Incarnation(1), since: Time(1), health: None };
         let history = History { boot: 1, ..History::default() };
         let step = left_alone(&history, &process);
         assert_eq!((step.history, step.actions, step.phase), (history, vec![], Phase::Running));

@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lith_core::job::Publish;
-use lith_core::name::TaskId;
+use lith_core::name::{TaskId, VolumeId};
 use lith_core::slot::Slot;
-use lith_core::task::{Exit, ExitReport, Incarnation, Process};
+use lith_core::task::{Exit, ExitReport, HealthState, Incarnation, Process};
 use lith_core::time::Time;
+use lith_guest::messages::health::{HealthState as GuestHealth, Report};
 use lith_guest::signal::Signal;
 use lith_net::GuestNetwork;
 use lith_vmm::durable;
@@ -24,6 +25,7 @@ use lith_vmm::shim::{self, Client, Ending, ExitRecord, Found, ShimConfig, TaskSt
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
+use super::connects::{Rights, WrittenRights};
 use super::machine::{self, with_hint};
 use super::{ready, wake::Waker};
 use crate::layout::Layout;
@@ -56,6 +58,12 @@ struct Begun {
     run_dir: PathBuf,
     /// What is offered of it on the node, as the job file writes it.
     publish: Vec<String>,
+    /// What it may reach, and what of it may be reached by other tasks.
+    #[serde(default)]
+    rights: WrittenRights,
+    /// Its volumes.
+    #[serde(default)]
+    volumes: Vec<String>,
 }
 
 /// What a boot is begun with.
@@ -73,6 +81,10 @@ pub(crate) struct Boot<'a> {
     pub(crate) network: GuestNetwork,
     /// What is offered of it on the node.
     pub(crate) publish: &'a [Publish],
+    /// What it may reach, and what of it may be reached by other tasks.
+    pub(crate) rights: &'a Rights,
+    /// Its volumes.
+    pub(crate) volumes: &'a [VolumeId],
 }
 
 /// What the watcher of a supervisor has learnt.
@@ -199,6 +211,17 @@ impl Supervisors {
         publish.iter().filter_map(|text| lith_core::value::port::publish(text).ok()).collect()
     }
 
+    /// The rights of a boot that was begun.
+    pub(crate) fn rights(&self, id: &TaskId) -> Rights {
+        self.begun(id).map_or_else(Rights::default, |begun| Rights::read(&begun.rights))
+    }
+
+    /// The volumes of a boot that was begun.
+    pub(crate) fn mounted(&self, id: &TaskId) -> Vec<VolumeId> {
+        let volumes = self.begun(id).map_or_else(Vec::new, |begun| begun.volumes);
+        volumes.iter().filter_map(|text| text.parse().ok()).collect()
+    }
+
     fn look_again(&self) {
         let waker = self.waker.clone();
         self.runtime.spawn(async move {
@@ -226,12 +249,27 @@ impl Supervisors {
         let seen = self.watched.get(id).map_or(Seen::Nothing, |watched| lock(&watched.seen).clone());
         match seen {
             Seen::Nothing | Seen::State(TaskState::Booting) => Process::Booting { incarnation },
-            Seen::State(TaskState::Running { since, .. }) => {
+            Seen::State(TaskState::Running { since, health, .. }) => {
                 let since = Time(u64::try_from(since.as_millisecond()).unwrap_or_default());
-                Process::Running { incarnation, since }
+                let health = health.map(|report| health_of(&report));
+                Process::Running { incarnation, since, health }
             }
             // The machine is gone, and the supervisor about to end.
             Seen::State(TaskState::Stopping | TaskState::Exited { .. }) => Process::Stopping,
+        }
+    }
+
+    /// What the last failed check of a running task said.
+    pub(crate) fn health_output(&self, id: &TaskId) -> Option<String> {
+        match &*lock(&self.watched.get(id)?.seen) {
+            Seen::State(TaskState::Running { health: Some(report), .. }) => report.output.clone(),
+            Seen::State(
+                TaskState::Booting
+                | TaskState::Running { .. }
+                | TaskState::Stopping
+                | TaskState::Exited { .. },
+            )
+            | Seen::Nothing => None,
         }
     }
 
@@ -259,6 +297,8 @@ impl Supervisors {
             network: Some(boot.network.base()),
             run_dir: config.run_dir.clone(),
             publish: boot.publish.iter().map(ToString::to_string).collect(),
+            rights: boot.rights.written(),
+            volumes: boot.volumes.iter().map(ToString::to_string).collect(),
         };
         let json = serde_json::to_vec(&begun).expect("numbers and text always encode");
         let task_dir = self.layout.task(boot.id);
@@ -366,6 +406,14 @@ impl Supervisors {
     fn client(&self, id: &TaskId) -> Client {
         let run_dir = self.begun(id).map_or_else(PathBuf::new, |begun| begun.run_dir);
         Client::new(shim::socket_in(&run_dir))
+    }
+}
+
+fn health_of(report: &Report) -> HealthState {
+    match report.state {
+        GuestHealth::Starting => HealthState::Starting,
+        GuestHealth::Healthy => HealthState::Healthy,
+        GuestHealth::Unhealthy => HealthState::Unhealthy,
     }
 }
 

@@ -65,7 +65,7 @@ pub(crate) async fn deploy(
             images.stored(image).map(|stored| stored.digest.to_string())
         })
     });
-    plan.warnings = moved.await.unwrap_or_default();
+    plan.warnings.extend(moved.await.unwrap_or_default());
     if is_published {
         plan.warnings.extend(context.doctor.firewalls().await);
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lith_api::agent::Observed;
 use lith_api::error::{Code, Failure};
 use lith_api::event::Event;
-use lith_api::task::{Ask, AskRequest, JobSummary, Phase, TaskStatus};
+use lith_api::task::{Ask, AskRequest, Health, JobSummary, Phase, TaskStatus};
 use lith_core::deploy::{self, Desire, Job, TaskKey};
 use lith_core::job::TaskSpec;
 use lith_core::name::{AllocId, NodeName, TaskId, TaskName};
@@ -54,6 +54,8 @@ fn joined(status: &TaskStatus, desire: Desire) -> TaskStatus {
         is_ready: false,
         why: None,
         hint: None,
+        health: None,
+        health_output: None,
         incarnation: desire.incarnation.0,
         ..status.clone()
     }
@@ -82,6 +84,8 @@ fn unseen(
         image: spec.image.clone(),
         image_digest: None,
         running_since_ms: None,
+        health: None,
+        health_output: None,
         restarts: 0,
         last_exit: None,
         is_held_up: false,
@@ -183,17 +187,20 @@ fn has_finished(job: &Job, key: &TaskKey, observed: &Observed) -> Result<bool, F
     Err(Failure::new(Code::Conflict, message).hint(hint))
 }
 
-/// An event for each task whose phase or readiness differs.
+/// What an event tells of.
+fn told(task: &TaskStatus) -> (Phase, bool, Option<Health>) {
+    (task.phase, task.is_ready, task.health)
+}
+
+/// An event for each task whose phase, readiness or health differs.
 pub(crate) fn phase_events(before: &Observed, now: &Observed) -> Vec<Event> {
     let earlier: BTreeMap<&str, &TaskStatus> =
         before.tasks.iter().map(|task| (task.id.as_str(), task)).collect();
-    let changed = |task: &&TaskStatus| {
-        earlier
-            .get(task.id.as_str())
-            .is_none_or(|earlier| (earlier.phase, earlier.is_ready) != (task.phase, task.is_ready))
-    };
+    let changed =
+        |task: &&TaskStatus| earlier.get(task.id.as_str()).is_none_or(|earlier| told(earlier) != told(task));
     let there = now.tasks.iter().filter(changed).map(|task| {
         let state = if task.is_ready { "ready".to_owned() } else { task.phase.to_string() };
+        let state = task.health.map_or_else(|| state.clone(), |health| format!("{state} ({health})"));
         let message = match &task.why {
             Some(why) => format!("{state}: it {why}"),
             None => state,

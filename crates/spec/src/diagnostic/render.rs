@@ -38,6 +38,7 @@ fn group<'a>(diagnostic: &'a Diagnostic, excerpt: &'a Excerpt) -> Group<'a> {
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
+        Severity::Note => Level::NOTE,
     };
     let start = byte_offset(&excerpt.text, excerpt.mark);
     let end = byte_offset(&excerpt.text, excerpt.mark.saturating_add(diagnostic.length));

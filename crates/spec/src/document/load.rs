@@ -10,7 +10,7 @@ use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, ScanError, S
 
 use lith_core::value::quoted;
 
-use super::{Entry, Key, Kind, Lines, Node, Span, Weight};
+use super::{Dialect, Entry, FileId, Key, Kind, Lines, MergeTag, Node, Span, Weight};
 use crate::diagnostic::{Code, Reporter};
 
 /// Longest file: far above any job written by hand, and parsed in a fraction of a second.
@@ -22,12 +22,19 @@ pub(crate) const NODES_MAX: usize = 200_000;
 /// Most bytes of values, aliases followed: four times what a file can hold by itself.
 pub(crate) const TEXT_BYTES_MAX: usize = 4 * FILE_BYTES_MAX;
 
-/// Reads one document; `None` when it could not be read to its end, which the reporter then knows.
-pub(crate) fn load(text: &str, reporter: &mut Reporter) -> Option<Rc<Node>> {
+/// Reads the one document of a text that the reporter was given; `None` when it could not be read to its end, which the
+/// reporter then knows.
+pub(crate) fn load(file: FileId, dialect: Dialect, reporter: &mut Reporter) -> Option<Rc<Node>> {
+    load_all(file, dialect, reporter)?.pop()
+}
+
+/// Reads every document of a text, of which only Compose may have several; `None` when it could not be read to its end.
+pub(crate) fn load_all(file: FileId, dialect: Dialect, reporter: &mut Reporter) -> Option<Vec<Rc<Node>>> {
+    let text = &*reporter.text(file);
     if text.len() > FILE_BYTES_MAX {
         reporter.error(
             Code::TooLarge,
-            Span::default(),
+            Span { file, ..Span::default() },
             format!("the file holds {} bytes; the limit is {FILE_BYTES_MAX}", text.len()),
             "a job file describes a job; keep data out of it",
         );
@@ -39,19 +46,21 @@ pub(crate) fn load(text: &str, reporter: &mut Reporter) -> Option<Rc<Node>> {
     options.block_nesting_limit = NESTING_MAX;
     let lines = Lines::of(text);
     let mut loader = Loader {
+        file,
+        dialect,
         text,
         lines,
         reporter,
         stack: Vec::new(),
         anchors: HashMap::new(),
-        root: None,
+        roots: Vec::new(),
         spent: Weight::default(),
     };
     for item in Parser::new_from_str_with_options(text, options) {
         let outcome = match item {
             Ok((event, span)) => {
-                let tag = span.tag_span().map(in_bytes);
-                loader.accept(event, in_bytes(span), tag)
+                let tag = span.tag_span().map(|span| in_bytes(file, span));
+                loader.accept(event, in_bytes(file, span), tag)
             }
             Err(error) => {
                 loader.syntax_error(&error);
@@ -62,13 +71,13 @@ pub(crate) fn load(text: &str, reporter: &mut Reporter) -> Option<Rc<Node>> {
             return None;
         }
     }
-    loader.root
+    Some(loader.roots)
 }
 
 /// The parser gives byte offsets whenever it reads from a string.
-fn in_bytes(span: granit_parser::Span) -> Span {
+fn in_bytes(file: FileId, span: granit_parser::Span) -> Span {
     let range = span.byte_range().expect("a parser of a string knows its byte offsets");
-    Span { start: range.start, end: range.end }
+    Span { file, start: range.start, end: range.end }
 }
 
 /// The document cannot be read further; the reporter knows why.
@@ -77,6 +86,7 @@ struct Stop;
 /// A collection that is still open.
 struct Frame {
     span: Span,
+    tag: Option<MergeTag>,
     is_flow: bool,
     anchor: usize,
     weight: Weight,
@@ -109,12 +119,14 @@ enum Pending {
 }
 
 struct Loader<'a> {
+    file: FileId,
+    dialect: Dialect,
     text: &'a str,
     lines: Lines,
     reporter: &'a mut Reporter,
     stack: Vec<Frame>,
     anchors: HashMap<usize, Rc<Node>>,
-    root: Option<Rc<Node>>,
+    roots: Vec<Rc<Node>>,
     /// Nodes and bytes so far, aliases followed.
     spent: Weight,
 }
@@ -125,22 +137,23 @@ impl Loader<'_> {
             Event::StreamStart | Event::StreamEnd | Event::DocumentEnd | Event::Anchor(..) => Ok(()),
             Event::DocumentStart(..) => self.start_document(span),
             Event::Scalar(text, style, anchor, tag) => {
-                self.check_tag(tag.as_deref(), tag_span.unwrap_or(span));
+                let merge = self.merge_tag(tag.as_deref(), tag_span.unwrap_or(span));
                 let is_text =
                     style != ScalarStyle::Plain || tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str"));
                 let is_null = !is_text && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
                 let weight = Weight { nodes: 1, bytes: text.len(), height: 1 };
                 self.spend(weight, span)?;
                 let kind = if is_null { Kind::Null } else { Kind::Text(Rc::from(&*text)) };
-                self.finish(Node { span: self.trimmed(span), kind, weight }, anchor)
+                let span = self.trimmed(span);
+                self.finish(Node { span, kind, is_plain: !is_text, tag: merge, weight }, anchor)
             }
             Event::SequenceStart(style, anchor, tag) => {
-                self.check_tag(tag.as_deref(), tag_span.unwrap_or(span));
-                self.open(style, anchor, span, Items::List(Vec::new()))
+                let tag = self.merge_tag(tag.as_deref(), tag_span.unwrap_or(span));
+                self.open(style, anchor, tag, span, Items::List(Vec::new()))
             }
             Event::MappingStart(style, anchor, tag) => {
-                self.check_tag(tag.as_deref(), tag_span.unwrap_or(span));
-                self.open(style, anchor, span, Items::Map(MapItems::default()))
+                let tag = self.merge_tag(tag.as_deref(), tag_span.unwrap_or(span));
+                self.open(style, anchor, tag, span, Items::Map(MapItems::default()))
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(span),
             Event::Alias(anchor) => self.alias(anchor, span),
@@ -155,7 +168,7 @@ impl Loader<'_> {
     }
 
     fn start_document(&mut self, span: Span) -> Result<(), Stop> {
-        if self.root.is_none() {
+        if self.roots.is_empty() || self.dialect == Dialect::Compose {
             return Ok(());
         }
         self.reporter.error(
@@ -167,10 +180,20 @@ impl Loader<'_> {
         Err(Stop)
     }
 
-    fn check_tag(&mut self, tag: Option<&Tag>, span: Span) {
-        let Some(tag) = tag.filter(|tag| !tag.is_yaml_core_schema()) else { return };
-        let message = format!("the tag {} means nothing in a job file", quoted(&tag.original()));
+    fn merge_tag(&mut self, tag: Option<&Tag>, span: Span) -> Option<MergeTag> {
+        let tag = tag.filter(|tag| !tag.is_yaml_core_schema())?;
+        let original = tag.original();
+        let place = match (self.dialect, &*original) {
+            (Dialect::Compose, "!reset") => return Some(MergeTag::Reset),
+            (Dialect::Compose, "!override") => return Some(MergeTag::Override),
+            // What some programs write before `<<`, which is what it is without.
+            (Dialect::Compose, "!!merge") => return None,
+            (Dialect::Compose, _) => "Compose",
+            (Dialect::Job, _) => "job",
+        };
+        let message = format!("the tag {} means nothing in a {place} file", quoted(&original));
         self.reporter.error(Code::Tag, span, message, String::from("remove the tag"));
+        None
     }
 
     fn spend(&mut self, weight: Weight, span: Span) -> Result<(), Stop> {
@@ -193,10 +216,18 @@ impl Loader<'_> {
         Err(Stop)
     }
 
-    fn open(&mut self, style: StructureStyle, anchor: usize, span: Span, items: Items) -> Result<(), Stop> {
+    fn open(
+        &mut self,
+        style: StructureStyle,
+        anchor: usize,
+        tag: Option<MergeTag>,
+        span: Span,
+        items: Items,
+    ) -> Result<(), Stop> {
         self.spend(Weight { nodes: 1, bytes: 0, height: 1 }, span)?;
         self.stack.push(Frame {
             span,
+            tag,
             is_flow: style == StructureStyle::Flow,
             anchor,
             weight: Weight { nodes: 1, bytes: 0, height: 1 },
@@ -215,7 +246,8 @@ impl Loader<'_> {
             Items::Map(items) => Kind::Map(self.merged(items)),
         };
         let span = frame.span;
-        self.finish(Node { span, kind, weight: frame.weight }, frame.anchor)
+        let node = Node { span, kind, is_plain: false, tag: frame.tag, weight: frame.weight };
+        self.finish(node, frame.anchor)
     }
 
     fn alias(&mut self, anchor: usize, span: Span) -> Result<(), Stop> {
@@ -247,7 +279,7 @@ impl Loader<'_> {
     /// node's own.
     fn attach(&mut self, node: Rc<Node>, span: Span) {
         let Some(frame) = self.stack.last_mut() else {
-            self.root = Some(node);
+            self.roots.push(node);
             return;
         };
         frame.span.end = frame.span.end.max(span.end);
@@ -298,12 +330,12 @@ impl Loader<'_> {
     /// A plain scalar's span may run on over white space and comments: cut it back to the text.
     fn trimmed(&self, span: Span) -> Span {
         let Some(text) = self.text.get(span.start..span.end) else { return span };
-        Span { start: span.start, end: span.start + text.trim_end().len() }
+        Span { end: span.start + text.trim_end().len(), ..span }
     }
 
     fn syntax_error(&mut self, error: &ScanError) {
         let start = error.marker().byte_offset().unwrap_or(self.text.len()).min(self.text.len());
-        let span = Span { start, end: start };
+        let span = Span { file: self.file, start, end: start };
         let (code, message, hint) = explain(error.kind());
         let open = self.stack.last().filter(|frame| frame.is_flow && blames_brackets(error.kind()));
         let hint = match open {

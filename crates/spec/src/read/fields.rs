@@ -7,10 +7,11 @@ use std::rc::Rc;
 
 use lith_core::value::quoted;
 
-use super::keys::{Level, refuse};
+use super::mapping;
 use crate::diagnostic::{Code, Reporter};
-use crate::document::{Entry, Kind, Node};
-use crate::value::Refusal;
+use crate::document::{Entry, Kind, Node, Span};
+use crate::keys::{Level, refuse};
+use crate::value::{self, Refusal};
 
 /// Longest value repeated in a hint.
 const HINTED_BYTES_MAX: usize = 60;
@@ -24,7 +25,7 @@ pub(super) struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// Refuses at once every key that may not stand at this level.
     pub(super) fn new(level: Level, entries: &'a [Entry], reporter: &mut Reporter) -> Self {
-        for entry in entries.iter().filter(|entry| !level.keys().contains(&&*entry.key.text)) {
+        for entry in entries.iter().filter(|entry| !level.has(&entry.key.text)) {
             refuse(level, &entry.key, reporter);
         }
         Self { level, entries }
@@ -32,7 +33,7 @@ impl<'a> Fields<'a> {
 
     /// The key, if it is given; a key without a value counts as not given.
     pub(super) fn take(&mut self, key: &str) -> Option<&'a Entry> {
-        debug_assert!(self.level.keys().contains(&key), "`{key}` is listed at its level");
+        assert!(self.level.has(key), "`{key}` is listed at its level");
         let entry = self.entries.iter().find(|entry| &*entry.key.text == key)?;
         (!matches!(entry.value.kind, Kind::Null)).then_some(entry)
     }
@@ -49,6 +50,11 @@ impl<'a> Fields<'a> {
         accepted(parse(text), &entry.value, reporter)
     }
 
+    /// Whether the key says `true`; `false` when it is not given.
+    pub(super) fn switch(&mut self, key: &str, reporter: &mut Reporter) -> bool {
+        self.parse(key, reporter, value::switch).unwrap_or(false)
+    }
+
     /// The items of the key's list, each parsed; those that were refused are left out.
     pub(super) fn parse_list<T>(
         &mut self,
@@ -58,15 +64,86 @@ impl<'a> Fields<'a> {
     ) -> Vec<(T, &'a Node)> {
         let Some(entry) = self.take(key) else { return Vec::new() };
         let Some(items) = list(entry, reporter) else { return Vec::new() };
-        let mut read = Vec::with_capacity(items.len());
-        for item in items {
-            let Some(text) = item_text(entry, item, reporter) else { continue };
-            if let Some(value) = accepted(parse(text), item, reporter) {
-                read.push((value, &**item));
+        parsed(entry, items, reporter, parse)
+    }
+
+    /// The same for a key that takes one value as well as a list.
+    pub(super) fn parse_one_or_list<T>(
+        &mut self,
+        key: &str,
+        reporter: &mut Reporter,
+        parse: impl Fn(&str) -> Result<T, Refusal>,
+    ) -> Vec<(T, &'a Node)> {
+        let Some(entry) = self.take(key) else { return Vec::new() };
+        match &entry.value.kind {
+            Kind::List(items) => parsed(entry, items, reporter, parse),
+            Kind::Text(_) => parsed(entry, std::slice::from_ref(&entry.value), reporter, parse),
+            Kind::Null | Kind::Map(_) => {
+                let message =
+                    format!("{} takes one value or a list; this is a mapping", quoted(&entry.key.text));
+                reporter.error(Code::WrongType, entry.key.span, message, None);
+                Vec::new()
             }
         }
-        read
     }
+
+    /// The entries of a key that takes a mapping of names to anything.
+    pub(super) fn entries(&mut self, key: &str, want: &str, reporter: &mut Reporter) -> &'a [Entry] {
+        let Some(entry) = self.take(key) else { return &[] };
+        mapping(&entry.key, &entry.value, want, reporter).unwrap_or(&[])
+    }
+}
+
+fn parsed<'a, T>(
+    entry: &Entry,
+    items: &'a [Rc<Node>],
+    reporter: &mut Reporter,
+    parse: impl Fn(&str) -> Result<T, Refusal>,
+) -> Vec<(T, &'a Node)> {
+    let mut read = Vec::with_capacity(items.len());
+    for item in items {
+        let Some(text) = item_text(entry, item, reporter) else { continue };
+        if let Some(value) = accepted(parse(text), item, reporter) {
+            read.push((value, &**item));
+        }
+    }
+    read
+}
+
+/// What was read of a list, cut at its limit.
+pub(super) fn limited<'a, T>(
+    key: &str,
+    mut items: Vec<(T, &'a Node)>,
+    most: usize,
+    reporter: &mut Reporter,
+) -> Vec<(T, &'a Node)> {
+    if let Some((_, node)) = items.get(most) {
+        let message = format!("`{key}` holds {} entries; the limit is {most}", items.len());
+        reporter.error(Code::TooMany, node.span, message, None);
+        items.truncate(most);
+    }
+    items
+}
+
+/// The valid form of a list whose order means nothing: sorted, each once. Says what stands there twice.
+pub(super) fn sorted<T: Ord>(
+    key: &str,
+    items: Vec<(T, &Node)>,
+    most: usize,
+    reporter: &mut Reporter,
+) -> Vec<T> {
+    let mut items: Vec<(T, Span)> =
+        limited(key, items, most, reporter).into_iter().map(|(item, node)| (item, node.span)).collect();
+    // Stable: of two that are the same, the one that stands first stays first.
+    items.sort_by(|a, b| a.0.cmp(&b.0));
+    for pair in items.windows(2) {
+        if pair[0].0 == pair[1].0 {
+            let message = format!("this stands in `{key}` already");
+            reporter.warning(Code::Repeated, pair[1].1, message, None);
+        }
+    }
+    items.dedup_by(|a, b| a.0 == b.0);
+    items.into_iter().map(|(item, _)| item).collect()
 }
 
 /// Reports a refused value.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use lith_core::job::STOP_GRACE_MAX;
 use lith_core::value::quoted;
 
 use super::Refusal;
@@ -48,12 +47,22 @@ pub(crate) fn parse(text: &str) -> Result<Duration, Refusal> {
     }
 }
 
-/// The time that a task has to stop by itself.
-pub(crate) fn stop_grace(text: &str) -> Result<Duration, Refusal> {
+/// A duration, from none at all to `most`.
+pub(crate) fn up_to(text: &str, most: Duration) -> Result<Duration, Refusal> {
     let duration = parse(text)?;
-    if duration > STOP_GRACE_MAX {
-        let message = format!("{} is longer than {}", quoted(text), display(STOP_GRACE_MAX));
+    if duration > most {
+        let message = format!("{} is longer than {}", quoted(text), display(most));
         return Err(Refusal::new(Code::OutOfRange, message));
+    }
+    Ok(duration)
+}
+
+/// A duration that something is repeated after, or waited for: longer than nothing.
+pub(crate) fn some_up_to(text: &str, most: Duration) -> Result<Duration, Refusal> {
+    let duration = up_to(text, most)?;
+    if duration.is_zero() {
+        let message = format!("{} is no time at all", quoted(text));
+        return Err(Refusal::new(Code::OutOfRange, message).hint("write a longer one, such as `10s`"));
     }
     Ok(duration)
 }

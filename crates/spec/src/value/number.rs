@@ -51,15 +51,18 @@ impl Decimal {
     }
 }
 
-/// A count from 1 to `max`.
-pub(crate) fn count(text: &str, max: u32) -> Result<u32, Refusal> {
+/// A whole number within bounds.
+pub(crate) fn whole(text: &str, least: u32, most: u32) -> Result<u32, Refusal> {
     let refusal = || Refusal::new(Code::BadNumber, format!("{} is not a whole number", quoted(text)));
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(refusal().hint(format!("write a number from 1 to {max}")));
+        return Err(refusal().hint(format!("write a number from {least} to {most}")));
     }
     match text.parse::<u32>() {
-        Ok(number) if (1..=max).contains(&number) => Ok(number),
-        _ => Err(Refusal::new(Code::OutOfRange, format!("{} is not between 1 and {max}", quoted(text)))),
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => {
+            let message = format!("{} is not between {least} and {most}", quoted(text));
+            Err(Refusal::new(Code::OutOfRange, message))
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Every unit is a power of 1024, also `MB`, as `docker run --memory` reads them.
 
-use lith_core::job::{Bytes, MEMORY_MAX, MEMORY_MIN};
+use lith_core::job::Bytes;
 use lith_core::value::quoted;
 
 use super::Refusal;
@@ -39,17 +39,17 @@ pub(crate) fn parse(text: &str) -> Result<Bytes, Refusal> {
     number.scaled(*scale).map(Bytes).ok_or_else(refusal)
 }
 
-/// The memory of a task.
-pub(crate) fn memory(text: &str) -> Result<Bytes, Refusal> {
+/// A size within bounds; `what` names in a message what has this size.
+pub(crate) fn within(what: &str, text: &str, least: Bytes, most: Bytes) -> Result<Bytes, Refusal> {
     let size = parse(text)?;
-    if (MEMORY_MIN..=MEMORY_MAX).contains(&size) {
+    if (least..=most).contains(&size) {
         return Ok(size);
     }
-    let message = format!("{} of memory is not between {MEMORY_MIN} and {MEMORY_MAX}", quoted(text));
+    let message = format!("{} of {what} is not between {least} and {most}", quoted(text));
     let refusal = Refusal::new(Code::OutOfRange, message);
     let has_no_unit = text.bytes().all(|byte| byte.is_ascii_digit());
     let in_megabytes = Bytes(size.0.saturating_mul(1 << 20));
-    if has_no_unit && (MEMORY_MIN..=MEMORY_MAX).contains(&in_megabytes) {
+    if has_no_unit && size < least && (least..=most).contains(&in_megabytes) {
         return Err(refusal.hint(format!("a number alone counts bytes; did you mean `{text}M`?")));
     }
     Err(refusal)

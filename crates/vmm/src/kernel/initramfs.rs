@@ -1,11 +1,13 @@
 //! The boot files of a guest: the kernel and an initramfs with `/init` (lith-init) and the modules
-//! under `/modules/NNN-name.ko`, in load order. Owns their cache: one folder per kernel version and content, published
+//! under `/modules/NNN-name.ko`, in load order; beside them, each in a folder of its own, those of devices that a guest loads
+//! only when its task asks for them. Owns their cache: one folder per kernel version and content, published
 //! by a rename so that a power cut leaves a whole folder or none. It must not change a published folder.
 
 use super::cpio::Archive;
 use super::modules::{self, Module};
 use super::{Kernel, KernelError, image};
 use crate::durable;
+use lith_guest::messages::settings::Device;
 use sha2::{Digest, Sha256};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -35,7 +37,7 @@ const BUILDING: &str = ".building";
 /// A build takes seconds.
 const BUILD_AGE_MAX: Duration = Duration::from_secs(3600);
 /// The format of the cached folder; a change of what is in it needs a new number.
-const FORMAT: &str = "2";
+const FORMAT: &str = "3";
 /// The kernel in it.
 const KERNEL: &str = "kernel";
 
@@ -101,7 +103,16 @@ fn stamp(kernel: &Kernel) -> Result<String, KernelError> {
 }
 
 fn publish(kernel: &Kernel, cache: &Path, folder: &Path) -> Result<(), KernelError> {
-    let order = modules::load_order(&kernel.version, &kernel.modules, &MODULES_REQUIRED, &MODULES_OPTIONAL)?;
+    let load_order = |required: &[&str], optional: &[&str]| {
+        modules::load_order(&kernel.version, &kernel.modules, required, optional)
+    };
+    let order = load_order(&MODULES_REQUIRED, &MODULES_OPTIONAL)?;
+    let mut folders = vec![("modules".to_owned(), order)];
+    for device in Device::ALL {
+        // A kernel without it boots all tasks but those that ask for it. What it needs may be loaded already, which is
+        // no mistake.
+        folders.push((device.folder(), load_order(&[], &[device.module()])?));
+    }
     std::fs::create_dir_all(cache).map_err(KernelError::file("write", cache))?;
     let building = tempfile::Builder::new()
         .prefix(BUILDING)
@@ -112,7 +123,7 @@ fn publish(kernel: &Kernel, cache: &Path, folder: &Path) -> Result<(), KernelErr
     let copy = building.path().join(KERNEL);
     durable::write(&copy, &image::bootable(image), 0o644).map_err(KernelError::file("write", &copy))?;
     let initramfs = building.path().join("initramfs");
-    durable::write(&initramfs, &pack(LITH_INIT, &order), 0o644)
+    durable::write(&initramfs, &pack(LITH_INIT, &folders), 0o644)
         .map_err(KernelError::file("write", &initramfs))?;
     match std::fs::rename(building.path(), folder) {
         Ok(()) => durable::sync_folder(cache).map_err(KernelError::file("write", cache)),
@@ -122,12 +133,14 @@ fn publish(kernel: &Kernel, cache: &Path, folder: &Path) -> Result<(), KernelErr
     }
 }
 
-fn pack(init: &[u8], order: &[Module]) -> Vec<u8> {
+fn pack(init: &[u8], folders: &[(String, Vec<Module>)]) -> Vec<u8> {
     let mut archive = Archive::new();
     archive.program("init", init);
-    archive.folder("modules");
-    for (position, module) in order.iter().enumerate() {
-        archive.file(&format!("modules/{position:03}-{}.ko", module.name), &module.content);
+    for (folder, order) in folders {
+        archive.folder(folder);
+        for (position, module) in order.iter().enumerate() {
+            archive.file(&format!("{folder}/{position:03}-{}.ko", module.name), &module.content);
+        }
     }
     archive.finish()
 }

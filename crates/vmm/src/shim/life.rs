@@ -12,6 +12,7 @@
 //! ending that becomes known is the one recorded.
 
 use jiff::Timestamp;
+use lith_guest::messages::health::Report;
 use lith_guest::messages::{BootStep, Exit, GuestMessage};
 use lith_guest::signal::Signal;
 use std::time::Duration;
@@ -20,6 +21,8 @@ use std::time::Duration;
 const STOP_MARGIN: Duration = Duration::from_secs(15);
 /// Time between the word that the process has ended and the end of the VMM.
 const POWER_OFF_DEADLINE: Duration = Duration::from_secs(15);
+/// Between two words about a task's health to those who watch: a guest may say as many as it likes.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What is known of a task's boot, as told to those who watch.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -33,6 +36,9 @@ pub enum TaskState {
         pid: u32,
         /// When it was started.
         since: Timestamp,
+        /// What its guest tells of its health; none without a check.
+        #[serde(default)]
+        health: Option<Report>,
     },
     /// The process was asked to stop.
     Stopping,
@@ -117,6 +123,10 @@ pub(super) struct Life {
     oom_killed: bool,
     deadline: Option<Duration>,
     boot_deadline: Duration,
+    /// The last word about its health that nobody was told yet.
+    health_untold: Option<Report>,
+    /// When the next one may be told.
+    health_due: Duration,
     vmm_killed: bool,
     went_down_with_host: bool,
 }
@@ -133,6 +143,8 @@ impl Life {
             oom_killed: false,
             deadline: Some(boot_deadline),
             boot_deadline,
+            health_untold: None,
+            health_due: Duration::ZERO,
             vmm_killed: false,
             went_down_with_host: false,
         }
@@ -154,7 +166,8 @@ impl Life {
 
     /// When to come back with [`Event::Tick`], at the latest.
     pub(super) fn deadline(&self) -> Option<Duration> {
-        self.deadline
+        let health = self.health_untold.as_ref().map(|_| self.health_due);
+        [self.deadline, health].into_iter().flatten().min()
     }
 
     /// Whether the guest can be asked for something.
@@ -205,7 +218,7 @@ impl Life {
                     // A clock at the end of time is a broken one: any moment is as good.
                     let since = self.started_at.saturating_add(now).unwrap_or(self.started_at);
                     self.running_since = Some(since);
-                    self.publish(TaskState::Running { pid, since })
+                    self.publish(TaskState::Running { pid, since, health: None })
                 }
                 // The word crossed a stop on its way.
                 TaskState::Stopping if self.said_hello => Vec::new(),
@@ -233,6 +246,12 @@ impl Life {
                 self.end(Ending::BootFailed { message: failure(step, &message) });
                 self.await_power_off(now);
                 Vec::new()
+            }
+            GuestMessage::Health(report) => {
+                if self.ending.is_none() && matches!(self.state, TaskState::Running { .. }) {
+                    self.health_untold = Some(report);
+                }
+                self.tell_health(now)
             }
             // The supervisor routes figures to whoever asked.
             GuestMessage::Stats(_) => Vec::new(),
@@ -264,10 +283,30 @@ impl Life {
         actions
     }
 
+    /// Tells the last word about the task's health, when there is one and its time has come.
+    fn tell_health(&mut self, now: Duration) -> Vec<Action> {
+        let TaskState::Running { pid, since, .. } = self.state else {
+            self.health_untold = None;
+            return Vec::new();
+        };
+        match self.health_untold.take_if(|_| now >= self.health_due) {
+            Some(report) => {
+                self.health_due = now + HEALTH_INTERVAL;
+                self.publish(TaskState::Running { pid, since, health: Some(report) })
+            }
+            None => Vec::new(),
+        }
+    }
+
     fn tick(&mut self, now: Duration) -> Vec<Action> {
         if self.deadline.is_none_or(|deadline| now < deadline) {
-            return Vec::new();
+            return self.tell_health(now);
         }
+        self.overdue()
+    }
+
+    /// A deadline has passed.
+    fn overdue(&mut self) -> Vec<Action> {
         match self.state {
             TaskState::Booting => {
                 let step = if self.said_hello { "did not start its process" } else { "did not boot" };
@@ -310,10 +349,14 @@ impl Life {
 
     fn kill(&mut self) -> Vec<Action> {
         self.deadline = None;
+        self.health_untold = None;
         if std::mem::replace(&mut self.vmm_killed, true) { Vec::new() } else { vec![Action::KillVmm] }
     }
 
     fn publish(&mut self, state: TaskState) -> Vec<Action> {
+        if !matches!(state, TaskState::Running { .. }) {
+            self.health_untold = None;
+        }
         self.state = state.clone();
         vec![Action::Publish(state)]
     }
@@ -335,6 +378,7 @@ fn failure(step: BootStep, message: &str) -> String {
 mod tests {
     use super::*;
     use lith_guest::messages::VERSION;
+    use lith_guest::messages::health::HealthState;
     use proptest::collection::vec;
     use proptest::prelude::{Just, Strategy, any, prop_assert, prop_oneof, proptest};
 
@@ -451,11 +495,36 @@ mod tests {
             &end("the machine did not start its process within 60 s"),
             true,
         );
-        let running = TaskState::Running { pid: 7, since: Timestamp::from_second(2).unwrap() };
+        let running = TaskState::Running { pid: 7, since: Timestamp::from_second(2).unwrap(), health: None };
         check(vec![(1, hello()), (2, started()), tick(1000)], &running, false);
         check(vec![(1, hello()), (2, started()), (3, stop()), tick(20)], &TaskState::Stopping, false);
         check(vec![(1, hello()), (2, started()), (3, stop()), tick(28)], &TaskState::Stopping, true);
         check(vec![(1, hello()), (2, started()), (3, exited(0)), tick(18)], &running, true);
+    }
+
+    #[test]
+    fn a_guest_that_chatters_about_its_health_is_told_of_seldom() {
+        let mut life = Life::new(GRACE, Timestamp::UNIX_EPOCH);
+        for event in [hello(), started()] {
+            life.apply(event, Duration::ZERO);
+        }
+        let report = |number: u64| Report { state: HealthState::Starting, output: Some(number.to_string()) };
+        let mut told = 0;
+        for millis in 0..1000 {
+            let event = Event::Guest(GuestMessage::Health(report(millis)));
+            told += life.apply(event, Duration::from_millis(millis)).len();
+        }
+        assert_eq!(told, 4);
+        // The last word is told at last.
+        let deadline = life.deadline().unwrap();
+        assert_eq!(life.apply(Event::Tick, deadline).len(), 1);
+        let TaskState::Running { health, .. } = life.state() else { panic!("{:?}", life.state()) };
+        assert_eq!(health.as_ref().unwrap(), &report(999));
+        assert_eq!(life.deadline(), None);
+        life.apply(stop(), deadline);
+        let late = Event::Guest(GuestMessage::Health(report(1)));
+        assert_eq!(life.apply(late, deadline), []);
+        assert_eq!(life.state(), &TaskState::Stopping);
     }
 
     #[test]
@@ -491,6 +560,7 @@ mod tests {
             (exit, any::<bool>()).prop_map(|(exit, oom_killed)| GuestMessage::Exited { exit, oom_killed }),
             Just(GuestMessage::Failed { step: BootStep::Start, message: String::new() }),
             Just(GuestMessage::Stats(lith_guest::messages::Stats::default())),
+            Just(GuestMessage::Health(Report { state: HealthState::Unhealthy, output: None })),
             Just(GuestMessage::PowerOff),
         ]
     }

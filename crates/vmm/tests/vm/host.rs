@@ -2,7 +2,7 @@
 
 use lith_testkit::Folder;
 use lith_vmm::jail::cgroup::{self, Cgroup, Limits};
-use lith_vmm::scratch;
+use lith_vmm::scratch::{self, Purpose};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -44,12 +44,12 @@ fn groups_are_made_while_others_remove_the_folder_that_holds_them() {
 fn a_disk_is_sparse_and_made_once() {
     let folder = Folder::new();
     let path = folder.path().join("scratch.ext4");
-    scratch::create(&path, 1 << 30).unwrap();
+    scratch::create(&path, Purpose::Scratch, 1 << 30).unwrap();
     let metadata = std::fs::metadata(&path).unwrap();
     assert_eq!(metadata.len(), 1 << 30);
     assert!(metadata.blocks() * 512 < 8 << 20, "{} blocks", metadata.blocks());
     assert_eq!(metadata.mode() & 0o777, 0o600);
-    scratch::create(&path, 2 << 30).unwrap();
+    scratch::create(&path, Purpose::Scratch, 2 << 30).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().len(), 1 << 30);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }

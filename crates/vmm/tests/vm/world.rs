@@ -1,5 +1,6 @@
 //! A task's own world: folders, a root image with busybox, a supervisor process. Their removal is the testkit's.
 
+use lith_guest::messages::settings::Settings;
 use lith_guest::messages::{BootConfig, Seed, UnixTime};
 use lith_guest::process::{ImageConfig, Overrides};
 use lith_testkit::{Folder, assets};
@@ -38,7 +39,7 @@ impl World {
     pub(crate) fn start_with(image: ImageConfig, change: impl FnOnce(&mut ShimConfig)) -> World {
         let folder = Folder::new();
         let mut config = config(&folder, image);
-        scratch::create(&config.scratch, 64 << 20).unwrap();
+        scratch::create(&config.scratch, scratch::Purpose::Scratch, 64 << 20).unwrap();
         change(&mut config);
         let shim = launch(&config);
         World { config, shim, _folder: folder }
@@ -207,6 +208,7 @@ fn config(folder: &Folder, image: ImageConfig) -> ShimConfig {
         memory_mib: 128,
         root_image: root_image(folder.path()),
         scratch: folder.path().join("scratch.ext4"),
+        volumes: Vec::new(),
         boot: BootConfig {
             hostname: "test".to_owned(),
             network: None,
@@ -218,6 +220,7 @@ fn config(folder: &Folder, image: ImageConfig) -> ShimConfig {
             overrides: Overrides::default(),
             root_serial: "root".to_owned(),
             scratch_serial: "scratch".to_owned(),
+            settings: Settings::default(),
         },
         tap: None,
         boot_deadline_ms: u64::try_from(DEADLINE.as_millis()).unwrap(),

@@ -24,6 +24,8 @@ pub(crate) fn status(job: &str, task: &str) -> TaskStatus {
         image: "nginx:1".to_owned(),
         image_digest: None,
         running_since_ms: Some(1000),
+        health: None,
+        health_output: None,
         restarts: 0,
         last_exit: None,
         is_held_up: false,

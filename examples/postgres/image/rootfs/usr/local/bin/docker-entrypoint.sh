@@ -18,8 +18,11 @@ if [ "$(id -u)" = 0 ]; then
 fi
 
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
+    if [ -n "$POSTGRES_PASSWORD_FILE" ]; then
+        POSTGRES_PASSWORD=$(<"$POSTGRES_PASSWORD_FILE")
+    fi
     if [ -z "$POSTGRES_PASSWORD" ]; then
-        echo 'error: the database is empty and POSTGRES_PASSWORD is not set' >&2
+        echo 'error: the database is empty and neither POSTGRES_PASSWORD nor POSTGRES_PASSWORD_FILE is set' >&2
         exit 1
     fi
     user=${POSTGRES_USER:-postgres}

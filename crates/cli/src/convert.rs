@@ -1,0 +1,83 @@
+//! `check`, `convert`, `schema`: what can be done with files and without a server.
+
+use lith_spec::{ComposeReading, Connection, Variable};
+
+use crate::args::FileArgs;
+use crate::context::{Context, say};
+use crate::error::Error;
+use crate::exit;
+use crate::source::{self, Source};
+use crate::table::Table;
+
+/// `lith check`.
+pub(crate) fn check(context: &Context, args: &FileArgs) -> Result<u8, Error> {
+    let Source { name, is_compose, reading } = source::read(args)?;
+    let ComposeReading { job, diagnostics, connections, variables, .. } = reading;
+    let code = if job.is_some() { exit::DONE } else { exit::FAILED };
+    if context.json {
+        let found = serde_json::json!({
+            "is_valid": job.is_some(),
+            "diagnostics": diagnostics.list,
+            "connections": connections,
+            "variables": variables,
+        });
+        context.print_json(&found)?;
+        return Ok(code);
+    }
+    let Some(job) = job else { return Err(Error::File(Box::new(diagnostics))) };
+    if !diagnostics.list.is_empty() {
+        say(diagnostics.render(context.terminal.stderr.diagnostics()).trim_end());
+    }
+    if !variables.is_empty() {
+        context.say("variables:");
+        context.print_table(&variable_table(&variables))?;
+    }
+    if !connections.is_empty() {
+        context.say("connections, each with what shows that it is needed (--narrow keeps only these):");
+        context.print_table(&connection_table(&connections))?;
+    }
+    let language = if is_compose { "Compose file" } else { "job file" };
+    context.say(&format!("{name} is a valid {language}: job {}, {}", job.name, count(job.tasks().count())));
+    Ok(code)
+}
+
+fn count(tasks: usize) -> String {
+    if tasks == 1 { "1 task".to_owned() } else { format!("{tasks} tasks") }
+}
+
+fn variable_table(variables: &[Variable]) -> Table {
+    let mut table = Table::new(&["NAME", "VALUE", "WHERE"]);
+    for variable in variables {
+        let value = match (variable.is_given, &variable.default) {
+            (true, _) => "given".to_owned(),
+            (false, Some(default)) => format!("default \"{default}\""),
+            (false, None) => "missing".to_owned(),
+        };
+        let place = format!("{}:{}:{}", variable.file, variable.line, variable.column);
+        table.row(vec![variable.name.clone(), value, place]);
+    }
+    table
+}
+
+fn connection_table(connections: &[Connection]) -> Table {
+    let mut table = Table::new(&["FROM", "TO", "PORTS", "EVIDENCE"]);
+    for connection in connections {
+        let ports = if connection.ports.is_empty() { "any".to_owned() } else { connection.ports.join(", ") };
+        let evidence = connection.evidence.join(", ");
+        table.row(vec![connection.from.clone(), connection.to.clone(), ports, evidence]);
+    }
+    table
+}
+
+/// `lith convert`.
+pub(crate) fn convert(context: &Context, args: &FileArgs) -> Result<u8, Error> {
+    let (_, text) = source::read(args)?.accepted(context)?;
+    context.print(&text)?;
+    Ok(exit::DONE)
+}
+
+/// `lith schema`.
+pub(crate) fn schema(context: &Context) -> Result<u8, Error> {
+    context.print(&lith_spec::json_schema())?;
+    Ok(exit::DONE)
+}

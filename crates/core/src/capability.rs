@@ -1,0 +1,248 @@
+//! What this version carries out of what a job may declare: what it refuses, and what it keeps without acting on it. Pure.
+//!
+//! A job that is refused would not do what it says; one whose notes are told does, but for comforts that come later.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::job::file::FileSource;
+use crate::job::process::TaskKind;
+use crate::job::volume::MountSource;
+use crate::job::{JobSpec, TaskSpec};
+use crate::name::{TaskName, VolumeName};
+use crate::value::Refusal;
+
+/// Most volumes of one task: a virtual machine of QEMU's `microvm` type has room for 24 devices, of which lith takes six.
+pub const DISKS_MAX: usize = 16;
+
+/// Why this version cannot run the job, in the order of the file's names; empty when it can.
+#[must_use]
+pub fn refusals(job: &JobSpec) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    for (name, source) in &job.secrets {
+        if matches!(source, FileSource::Store) {
+            let message = format!(
+                "secret \"{name}\" is to come from the cluster's store, which comes in a later version"
+            );
+            refusals
+                .push(Refusal::new(message).hint(format!("give it a file: `{name}: {{ file: ./{name} }}`")));
+        }
+    }
+    for (_, name, task) in job.tasks() {
+        refusals.extend(of_task(name, task));
+    }
+    refusals.extend(shared(job));
+    refusals
+}
+
+fn of_task(name: &TaskName, task: &TaskSpec) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    let hosts = task.volumes.iter().filter_map(|mount| match &mount.source {
+        MountSource::Host(path) => Some(path),
+        MountSource::Volume(_) => None,
+    });
+    for path in hosts {
+        let message =
+            format!("task \"{name}\" mounts {path} of the node: host folders come in a later version");
+        let hint = "declare a volume under `volumes:` and mount that; `lith cp` brings files into it";
+        refusals.push(Refusal::new(message).hint(hint));
+    }
+    for device in task.devices.iter().filter(|device| !device.is_of_the_guest()) {
+        let message = format!(
+            "task \"{name}\" wants {} of the node: host devices come in a later version",
+            device.host
+        );
+        refusals
+            .push(Refusal::new(message).hint("`/dev/fuse` and `/dev/net/tun` are the guest's own, and work"));
+    }
+    if task.gpu.is_some() {
+        let message = format!("task \"{name}\" wants a graphics processor: `gpu` comes in a later version");
+        refusals.push(Refusal::new(message).hint("remove `gpu` to run it without one"));
+    }
+    let volumes = task.volumes.len();
+    if volumes > DISKS_MAX {
+        let message =
+            format!("task \"{name}\" mounts {volumes} volumes: a machine holds {DISKS_MAX} disks at most");
+        refusals.push(Refusal::new(message).hint("put what belongs together into one volume"));
+    }
+    refusals
+}
+
+/// Volumes that several tasks mount: one disk in two machines would be destroyed, read-only or not.
+fn shared(job: &JobSpec) -> Vec<Refusal> {
+    let mut holders: BTreeMap<&VolumeName, Vec<&TaskName>> = BTreeMap::new();
+    for (_, task, spec) in job.tasks() {
+        for mount in &spec.volumes {
+            if let MountSource::Volume(volume) = &mount.source {
+                let holders = holders.entry(volume).or_default();
+                if !holders.contains(&task) {
+                    holders.push(task);
+                }
+            }
+        }
+    }
+    let shared = holders.into_iter().filter(|(_, tasks)| tasks.len() > 1);
+    let refusal = |(volume, tasks): (&VolumeName, Vec<&TaskName>)| {
+        let tasks: Vec<String> = tasks.iter().map(|task| format!("\"{task}\"")).collect();
+        let message = format!(
+            "volume \"{volume}\" is mounted by tasks {}: shared volumes come in a later version",
+            tasks.join(", ")
+        );
+        Refusal::new(message).hint("give each task a volume of its own")
+    };
+    shared.map(refusal).collect()
+}
+
+/// What of the job is kept but not acted upon yet, in one line; `None` when all of it is in force.
+#[must_use]
+pub fn not_in_force(job: &JobSpec) -> Option<String> {
+    let groups = |is_said: fn(&crate::job::GroupSpec) -> bool| -> Vec<String> {
+        job.groups.iter().filter(|(_, group)| is_said(group)).map(|(name, _)| name.to_string()).collect()
+    };
+    let tasks = |is_said: fn(&TaskSpec) -> bool| -> Vec<String> {
+        job.tasks().filter(|(_, _, task)| is_said(task)).map(|(_, name, _)| name.to_string()).collect()
+    };
+    let volumes = |is_said: fn(&crate::job::volume::VolumeSpec) -> bool| -> Vec<String> {
+        job.volumes.iter().filter(|(_, volume)| is_said(volume)).map(|(name, _)| name.to_string()).collect()
+    };
+    let said = [
+        ("place", groups(|group| !group.place.is_empty())),
+        ("failover_after", groups(|group| group.failover_after.is_some())),
+        ("egress", tasks(|task| !task.egress.is_empty())),
+        ("expose", tasks(|task| !task.expose.is_empty())),
+        ("update", tasks(|task| task.update.is_some())),
+        ("schedule", tasks(|task| matches!(task.kind, TaskKind::Periodic { .. }))),
+        ("publish on IPv6", tasks(publishes_on_ipv6)),
+        ("pool", volumes(|volume| volume.pool.is_some())),
+        ("max_lag", volumes(|volume| volume.max_lag.is_some())),
+        ("import", volumes(|volume| volume.import.is_some())),
+    ];
+    let keys: Vec<String> = said
+        .into_iter()
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(key, names)| format!("{key} ({})", names.join(", ")))
+        .collect();
+    (!keys.is_empty()).then(|| format!("not in force yet in this version: {}", keys.join(", ")))
+}
+
+fn publishes_on_ipv6(task: &TaskSpec) -> bool {
+    task.publish.iter().any(|publish| matches!(publish.address, Some(IpAddr::V6(_))))
+}
+
+/// Volumes whose size differs from the one that they were made with: they keep it.
+#[must_use]
+pub fn resized(before: &JobSpec, after: &JobSpec) -> Vec<String> {
+    let differs =
+        |name: &VolumeName, size| before.volumes.get(name).is_some_and(|volume| volume.size != size);
+    let resized = after.volumes.iter().filter(|(name, volume)| differs(name, volume.size));
+    resized
+        .map(|(name, _)| {
+            let before = before.volumes.get(name).map_or_else(String::new, |volume| volume.size.to_string());
+            format!("volume \"{name}\" keeps its size of {before}: volumes do not change their size yet")
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::access::{Egress, Expose};
+    use crate::job::process::{Device, Gpu, Update};
+    use crate::job::volume::{Mount, VolumeSpec};
+    use crate::job::{Bytes, GroupSpec};
+
+    fn job(tasks: Vec<(&str, TaskSpec)>) -> JobSpec {
+        let tasks = tasks.into_iter().map(|(name, task)| (name.parse().unwrap(), task)).collect();
+        JobSpec::new("shop".parse().unwrap(), [("main".parse().unwrap(), GroupSpec::new(tasks))].into())
+    }
+
+    fn mount(source: MountSource) -> Mount {
+        Mount { source, target: "/data".to_owned(), is_read_only: false }
+    }
+
+    fn volume() -> Mount {
+        mount(MountSource::Volume("data".parse().unwrap()))
+    }
+
+    fn task() -> TaskSpec {
+        TaskSpec::new("app:1")
+    }
+
+    fn messages(job: &JobSpec) -> Vec<String> {
+        refusals(job).into_iter().map(|refusal| refusal.message).collect()
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_refused_with_its_name() {
+        let device = |host: &str, guest: &str| Device { host: host.to_owned(), guest: guest.to_owned() };
+        let host = TaskSpec {
+            volumes: vec![mount(MountSource::Host("/srv/media".to_owned()))],
+            devices: vec![device("/dev/fuse", "/dev/fuse"), device("/dev/ttyUSB0", "/dev/ttyUSB0")],
+            gpu: Some(Gpu::All),
+            ..task()
+        };
+        let mut all = job(vec![("web", host)]);
+        all.secrets.insert("key".parse().unwrap(), FileSource::Store);
+        assert_eq!(
+            messages(&all),
+            [
+                "secret \"key\" is to come from the cluster's store, which comes in a later version",
+                "task \"web\" mounts /srv/media of the node: host folders come in a later version",
+                "task \"web\" wants /dev/ttyUSB0 of the node: host devices come in a later version",
+                "task \"web\" wants a graphics processor: `gpu` comes in a later version",
+            ]
+        );
+        assert!(refusals(&all).iter().all(|refusal| refusal.hint.is_some()));
+        let many = TaskSpec { volumes: vec![volume(); DISKS_MAX + 1], ..task() };
+        assert_eq!(
+            messages(&job(vec![("web", many)])),
+            ["task \"web\" mounts 17 volumes: a machine holds 16 disks at most"]
+        );
+    }
+
+    #[test]
+    fn a_volume_belongs_to_one_task() {
+        let with = || TaskSpec { volumes: vec![volume()], ..task() };
+        let reader = TaskSpec { volumes: vec![Mount { is_read_only: true, ..volume() }], ..task() };
+        let told =
+            ["volume \"data\" is mounted by tasks \"a\", \"b\": shared volumes come in a later version"];
+        assert_eq!(messages(&job(vec![("a", with()), ("b", with())])), told);
+        assert_eq!(messages(&job(vec![("a", with()), ("b", reader)])), told);
+        let twice = Mount { target: "/other".to_owned(), ..volume() };
+        let twice = TaskSpec { volumes: vec![volume(), twice], ..task() };
+        assert_eq!(messages(&job(vec![("a", twice), ("b", task())])), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_kept_for_later_is_told_in_one_line() {
+        assert_eq!(not_in_force(&job(vec![("web", task())])), None);
+        let net = || TaskSpec { egress: vec![Egress::Internet], ..task() };
+        let expose = vec![Expose { host: "shop.example.org".to_owned(), port: 80 }];
+        let web = TaskSpec { expose, update: Some(Update::default()), ..net() };
+        let kind = TaskKind::Periodic { schedule: "0 3 * * *".to_owned() };
+        let mut all = job(vec![("backup", TaskSpec { kind, ..task() }), ("web", web), ("worker", net())]);
+        let volume = VolumeSpec { import: Some("./site".to_owned()), ..VolumeSpec::default() };
+        all.volumes.insert("site".parse().unwrap(), volume);
+        assert_eq!(
+            not_in_force(&all).unwrap(),
+            "not in force yet in this version: egress (web, worker), expose (web), update (web), schedule (backup), \
+             import (site)"
+        );
+    }
+
+    #[test]
+    fn a_volume_keeps_its_size() {
+        let with = |size| {
+            let mut job = job(vec![("web", task())]);
+            job.volumes
+                .insert("data".parse().unwrap(), VolumeSpec { size: Bytes(size), ..VolumeSpec::default() });
+            job
+        };
+        assert_eq!(resized(&with(1 << 30), &with(1 << 30)), Vec::<String>::new());
+        assert_eq!(
+            resized(&with(1 << 30), &with(2 << 30)),
+            ["volume \"data\" keeps its size of 1G: volumes do not change their size yet"]
+        );
+        assert_eq!(resized(&job(vec![("web", task())]), &with(1)), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,199 @@
+//! Tasks that reach each other by name: what their connects say, and nothing else, whatever starts, stops or dies
+//! meanwhile.
+
+use lith_testkit::{Output, World, eventually};
+use serde_json::{Value, json};
+
+/// What a server answers at its declared port, and at one that it keeps for itself.
+const SERVE: &str = "mkdir /tmp/www /tmp/own; echo $NAME > /tmp/www/index.html; echo own > /tmp/own/index.html; \
+                     python3 -m http.server 81 -d /tmp/own & exec python3 -m http.server 80 -d /tmp/www";
+/// The same in an image that has no Python.
+const SERVE_SMALL: &str = "mkdir /tmp/www; echo $NAME > /tmp/www/index.html; exec httpd -f -p 80 -h /tmp/www";
+/// How long a client waits for what it must not get. Each such case has a twin that answers.
+const NEVER_SECONDS: &str = "4";
+
+#[test]
+fn tasks_reach_what_they_connect_to_and_nothing_else() {
+    let mut world = World::start(&["busybox", "python"]);
+    put(&world, "store", &json!({ "cache": cache() }));
+    let mut client = server("client", &["db as Main", "store/cache"]);
+    client["hostname"] = json!("front");
+    client["hosts"] = json!({ "printer": "192.0.2.77" });
+    put(&world, "shop", &json!({ "client": client, "db": server("db", &[]), "other": server("other", &[]) }));
+    await_ready(&world, "store", 1);
+    await_ready(&world, "shop", 3);
+    names(&world);
+    granted(&world);
+    refused(&world);
+    // What is granted outlives the agent.
+    let vmm = world.vmm("shop.main.0.client");
+    world.kill_daemon();
+    world.up();
+    await_ready(&world, "shop", 3);
+    granted(&world);
+    assert_eq!(world.vmm("shop.main.0.client"), vmm);
+}
+
+#[test]
+fn targets_come_and_go() {
+    let world = World::start(&["busybox", "python"]);
+    put(&world, "store", &json!({ "cache": cache() }));
+    put(&world, "shop", &json!({ "client": server("client", &["store/cache"]) }));
+    await_ready(&world, "store", 1);
+    await_ready(&world, "shop", 1);
+    stopped_and_started(&world);
+    removed(&world);
+}
+
+/// A server as a task of the API, with what it may reach.
+fn server(name: &str, connects: &[&str]) -> Value {
+    json!({
+        "image": "python:1",
+        "entrypoint": ["sh", "-c", SERVE],
+        "user": "root",
+        "working_dir": "/",
+        "env": { "NAME": name },
+        "ports": ["80"],
+        "connects": connects,
+        "memory_bytes": 160 << 20,
+        "cpu_millis": 1000,
+        "restart": "always",
+        "stop_grace_ms": 500,
+    })
+}
+
+/// The only task of the other job.
+fn cache() -> Value {
+    let mut cache = server("cache", &[]);
+    cache["image"] = json!("busybox:1");
+    cache["entrypoint"] = json!(["sh", "-c", SERVE_SMALL]);
+    cache["memory_bytes"] = json!(96 << 20);
+    cache
+}
+
+/// Deploys a job of one group through the API.
+fn put(world: &World, job: &str, tasks: &Value) {
+    let spec = json!({ "name": job, "groups": { "main": { "count": 1, "tasks": tasks } } }).to_string();
+    let socket = world.path("run").join("lith.sock");
+    let socket = socket.to_str().unwrap();
+    let url = format!("http://lith/v1/jobs/{job}");
+    let arguments = [
+        "-sS",
+        "--fail-with-body",
+        "--unix-socket",
+        socket,
+        "-X",
+        "PUT",
+        "-H",
+        "content-type: application/json",
+    ];
+    let _ = world.host.command("curl", &[&arguments[..], &["-d", &spec, &url]].concat()).ok();
+}
+
+fn await_ready(world: &World, job: &str, count: usize) {
+    eventually(&format!("{count} tasks of {job} to be ready"), || {
+        let tasks = world.tasks(job);
+        let is_ready = tasks.len() == count && tasks.iter().all(|task| task["is_ready"] == true);
+        if is_ready { Ok(()) } else { Err(format!("{tasks:?}")) }
+    });
+}
+
+/// Gets a page, or says in a word why not.
+const FETCH: &str = "
+import sys, urllib.request
+try:
+    sys.stdout.write(urllib.request.urlopen(sys.argv[1], timeout=int(sys.argv[2])).read().decode())
+except OSError as error:
+    sys.exit(type(getattr(error, 'reason', error)).__name__)
+";
+
+/// A page as a task gets it.
+fn fetch(world: &World, task: &str, url: &str, seconds: &str) -> Output {
+    world.lith(&["exec", task, "--", "python3", "-c", FETCH, url, seconds])
+}
+
+fn address(world: &World, job: &str, task: &str) -> String {
+    let tasks = world.tasks(job);
+    let found = tasks.iter().find(|found| found["task"] == task).unwrap();
+    found["address"].as_str().unwrap().to_owned()
+}
+
+fn names(world: &World) {
+    let hosts = world.lith(&["exec", "shop/client", "--", "cat", "/etc/hosts"]).ok().stdout;
+    let [own, db] = ["client", "db"].map(|task| address(world, "shop", task));
+    let cache = address(world, "store", "cache");
+    for line in [
+        format!("{own}\tfront"),
+        format!("{own}\tclient"),
+        "192.0.2.77\tprinter".to_owned(),
+        format!("{db}\tdb"),
+        format!("{db}\tMain"),
+        format!("{cache}\tcache"),
+        format!("{cache}\tcache.store"),
+    ] {
+        assert!(hosts.lines().any(|found| found == line), "{line:?} is not in\n{hosts}");
+    }
+    assert!(!hosts.contains("other"), "{hosts}");
+    assert_eq!(world.lith(&["exec", "shop/client", "--", "hostname"]).ok().stdout, "front\n");
+}
+
+fn granted(world: &World) {
+    for (name, page) in [("db", "db\n"), ("main", "db\n"), ("cache", "cache\n"), ("cache.store", "cache\n")] {
+        assert_eq!(fetch(world, "shop/client", &format!("http://{name}/"), "20").ok().stdout, page, "{name}");
+    }
+}
+
+/// What nobody declared, though somebody listens, which root on the host sees.
+fn refused(world: &World) {
+    let [client, db] = ["client", "db"].map(|task| address(world, "shop", task));
+    let cache = address(world, "store", "cache");
+    for (task, target) in [
+        ("client", format!("http://{db}:81/")),
+        ("other", format!("http://{db}/")),
+        ("other", format!("http://{cache}/")),
+        ("db", format!("http://{client}/")),
+    ] {
+        let output = fetch(world, &format!("shop/{task}"), &target, NEVER_SECONDS);
+        // Nothing is said about what is not granted.
+        assert_eq!((output.code, output.stderr.trim()), (1, "TimeoutError"), "{task} {target}: {output}");
+        let _ = world.host.command("curl", &["-sS", "--fail", "--max-time", "20", &target]).ok();
+    }
+}
+
+/// A client does not wait in vain for a target that is stopped, and finds it again when it runs.
+fn stopped_and_started(world: &World) {
+    let page = |seconds| fetch(world, "shop/client", "http://cache/", seconds);
+    assert_eq!(page("20").ok().stdout, "cache\n");
+    let vmm = world.vmm("shop.main.0.client");
+    let before = address(world, "store", "cache");
+    let _ = world.lith(&["stop", "store/cache"]).ok();
+    eventually("the stopped target to refuse", || {
+        let output = page("20");
+        if output.stderr.trim() == "ConnectionRefusedError" { Ok(()) } else { Err(output) }
+    });
+    let _ = world.lith(&["start", "store/cache"]).ok();
+    await_ready(world, "store", 1);
+    assert_eq!(address(world, "store", "cache"), before);
+    assert_eq!(page("20").ok().stdout, "cache\n");
+    assert_eq!(world.vmm("shop.main.0.client"), vmm);
+}
+
+/// With its job goes the right to reach it, and comes back with it for those that boot afterwards.
+fn removed(world: &World) {
+    let _ = world.lith(&["rm", "store"]).ok();
+    eventually("the job's task to be gone", || {
+        let tasks = world.lith(&["ps", "--json"]).json();
+        if tasks.to_string().contains("store.main.0.cache") { Err(tasks) } else { Ok(()) }
+    });
+    assert_ne!(fetch(world, "shop/client", "http://cache/", NEVER_SECONDS).code, 0);
+    // Twice, the second time without a pause: who starts then waits until its target has its new address.
+    put(world, "store", &json!({ "cache": cache() }));
+    await_ready(world, "store", 1);
+    let _ = world.lith(&["rm", "store"]).ok();
+    put(world, "store", &json!({ "cache": cache() }));
+    let _ = world.lith(&["restart", "shop/client"]).ok();
+    eventually("the client to find the new target", || {
+        let output = fetch(world, "shop/client", "http://cache.store/", "20");
+        if output.code == 0 { Ok(()) } else { Err(output) }
+    });
+}
