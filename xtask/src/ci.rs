@@ -119,13 +119,25 @@ fn build(root: &Path) -> Result<()> {
 
 /// The job files that people copy must be right.
 fn examples(root: &Path) -> Result<()> {
-    let lith = target_dir(root).join("debug/lith");
-    let folder = root.join("examples");
-    for entry in std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
-        let job = entry.with_context(|| format!("cannot list {}", folder.display()))?.path().join("job.yaml");
-        process::output(Command::new(&lith).arg("check").arg(job))?;
+    let examples = root.join("examples");
+    let mut folders = folders_in(&examples)?;
+    folders.retain(|folder| *folder != examples.join("compose"));
+    folders.extend(folders_in(&examples.join("compose"))?);
+    for folder in folders {
+        // Without a name it takes the file that a person in this folder would mean.
+        process::output(Command::new(target_dir(root).join("debug/lith")).arg("check").current_dir(&folder))
+            .with_context(|| format!("the example {} is refused", folder.display()))?;
     }
     Ok(())
+}
+
+fn folders_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let list = || -> std::io::Result<Vec<PathBuf>> {
+        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
+    };
+    let mut paths = list().with_context(|| format!("cannot list {}", folder.display()))?;
+    paths.retain(|path| path.is_dir());
+    Ok(paths)
 }
 
 fn unit(root: &Path) -> Result<()> {

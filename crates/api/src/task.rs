@@ -303,9 +303,21 @@ pub struct Plan {
     pub version: u64,
     /// A line per task.
     pub changes: Vec<Change>,
+    /// What must be sent before it is deployed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub imports: Vec<Import>,
     /// What a person should know before, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// A new volume that starts with a folder's content: sent as a tar archive to `PUT /v1/volumes/{volume}/content`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Import {
+    /// `job.volume.index`.
+    pub volume: String,
+    /// The folder, as the job file names it.
+    pub folder: String,
 }
 
 #[cfg(test)]

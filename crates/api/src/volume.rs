@@ -16,10 +16,12 @@ pub struct Volume {
     pub index: u32,
     /// The node that holds it.
     pub node: String,
-    /// Ceiling of what it holds, bytes.
+    /// Ceiling of what it holds, bytes; 0 before it has a disk.
     pub size_bytes: u64,
     /// What it takes of the node's disk, bytes.
     pub used_bytes: u64,
+    /// Whether it has a disk; else there is only what it is to start with, because its task has not started yet.
+    pub has_disk: bool,
     /// Whether a deployed job declares it.
     pub is_declared: bool,
 }

@@ -11,7 +11,7 @@ use crate::table::Table;
 
 /// `lith check`.
 pub(crate) fn check(context: &Context, args: &FileArgs) -> Result<u8, Error> {
-    let Source { name, is_compose, reading } = source::read(args)?;
+    let Source { name, is_compose, reading, .. } = source::read(args)?;
     let ComposeReading { job, diagnostics, connections, variables, .. } = reading;
     let code = if job.is_some() { exit::DONE } else { exit::FAILED };
     if context.json {
@@ -71,8 +71,7 @@ fn connection_table(connections: &[Connection]) -> Table {
 
 /// `lith convert`.
 pub(crate) fn convert(context: &Context, args: &FileArgs) -> Result<u8, Error> {
-    let (_, text) = source::read(args)?.accepted(context)?;
-    context.print(&text)?;
+    context.print(&source::read(args)?.accepted(context)?.text)?;
     Ok(exit::DONE)
 }
 

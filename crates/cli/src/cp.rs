@@ -9,12 +9,14 @@ use hyper::Method;
 use indicatif::{ProgressBar, ProgressStyle};
 use lith_api::client::escape;
 use lith_api::error::{Code, Failure};
+use lith_api::task::Import;
 use serde::Deserialize;
 
 use crate::args::CpArgs;
 use crate::context::{Context, write_out};
 use crate::error::Error;
 use crate::name::{self, Name};
+use crate::pack::{Owners, Parts};
 use crate::size::size;
 use crate::unpack::{Copied, Existing, Unpack};
 use crate::{exit, list, pack, spinner, unpack};
@@ -113,22 +115,39 @@ async fn copy_in(context: &Context, source: &Place, name: &Name, path: &str) -> 
     let parts = match source {
         Place::Here(source) => {
             std::fs::symlink_metadata(source).map_err(|error| Error::local("copy", source, &error))?;
-            pack::archive(source.clone(), entry_name(source)?)
+            pack::archive(source.clone(), entry_name(source)?, Owners::Root)
         }
         Place::Stream => pack::stdin(),
         Place::Task { .. } => unreachable!("the caller tells the sides apart"),
     };
+    let path = archive_path(context, name, path).await?;
+    let copied = send_parts(context, &path, parts).await?;
+    context.say(&words(copied));
+    Ok(exit::DONE)
+}
+
+/// Sends the folder that a new volume starts with.
+pub(crate) async fn send_folder(context: &Context, folder: &Path, import: &Import) -> Result<(), Error> {
+    std::fs::read_dir(folder).map_err(|error| Error::local("send the folder", folder, &error))?;
+    let path = format!("/v1/volumes/{}/content", escape(&import.volume));
+    let parts = pack::archive(folder.to_owned(), PathBuf::from("."), Owners::Kept);
+    let copied = send_parts(context, &path, parts).await?;
+    if !context.json {
+        context.say(&format!("volume {} starts with {}: {}", import.volume, import.folder, words(copied)));
+    }
+    Ok(())
+}
+
+async fn send_parts(context: &Context, path: &str, parts: Parts) -> Result<Copied, Error> {
     let tally = parts.tally();
     let (bytes, trouble) = parts.split();
-    let path = archive_path(context, name, path).await?;
     let bar = bar(context);
     let counted = bar.clone();
     let bytes = bytes.inspect(move |part| counted.inc(part.as_ref().map_or(0, |part| part.len() as u64)));
-    let sent = send(context, &path, bytes).await;
+    let sent = send(context, path, bytes).await;
     bar.finish_and_clear();
     sent.map_err(|failure| trouble.or(failure))?;
-    context.say(&words(tally.copied()));
-    Ok(exit::DONE)
+    Ok(tally.copied())
 }
 
 async fn send(

@@ -11,10 +11,11 @@ use serde::Serialize;
 use crate::args::{DeployArgs, FileArgs};
 use crate::context::Context;
 use crate::error::Error;
+use crate::source::Accepted;
 use crate::time::short;
 use crate::wait::{Wait, wait};
 use crate::watch::{Goal, ids, is_done};
-use crate::{exit, plan, publish, source};
+use crate::{cp, exit, plan, publish, source};
 
 /// How often a deployment is planned: who is outrun so often by others should look at what they do.
 const PLANS_MAX: u32 = 3;
@@ -30,9 +31,10 @@ struct Deployed<'a> {
 /// `lith deploy`.
 pub(crate) async fn deploy(context: &Context, args: &DeployArgs) -> Result<u8, Error> {
     let begin = Instant::now();
-    let spec = read_job(context, &args.file)?;
-    let path = job_path(&spec);
-    let plan = carry_out(context, &path, &spec).await?;
+    let job = source::read(&args.file)?.accepted(context)?;
+    let spec = &job.spec;
+    let path = job_path(spec);
+    let plan = carry_out(context, &path, &job).await?;
     if args.wait.no_wait {
         if context.json {
             context.print_json(&Deployed { plan: &plan, job: None })?;
@@ -61,12 +63,16 @@ pub(crate) async fn deploy(context: &Context, args: &DeployArgs) -> Result<u8, E
 
 /// Shows the plan and carries out just that. When somebody else changes the job in between, it is planned and shown
 /// again.
-async fn carry_out(context: &Context, path: &str, spec: &JobSpec) -> Result<Plan, Error> {
+async fn carry_out(context: &Context, path: &str, job: &Accepted) -> Result<Plan, Error> {
+    let spec = &job.spec;
     let mut attempts = 0;
     loop {
         let plan: Plan = context.client.put(&format!("{path}?dry_run=true"), spec).await?;
         if !context.json && !context.quiet {
             context.print(&plan::text(&plan, context.terminal.stdout))?;
+        }
+        for import in &plan.imports {
+            cp::send_folder(context, &job.outside.path(&import.folder), import).await?;
         }
         let carried = context.client.put(&format!("{path}?if_version={}", plan.from_version), spec).await;
         attempts += 1;
@@ -81,7 +87,7 @@ async fn carry_out(context: &Context, path: &str, spec: &JobSpec) -> Result<Plan
 
 /// `lith plan`.
 pub(crate) async fn plan(context: &Context, args: &FileArgs) -> Result<u8, Error> {
-    let spec = read_job(context, args)?;
+    let spec = source::read(args)?.accepted(context)?.spec;
     let plan: Plan = context.client.put(&format!("{}?dry_run=true", job_path(&spec)), &spec).await?;
     if context.json {
         context.print_json(&plan)?;
@@ -89,11 +95,6 @@ pub(crate) async fn plan(context: &Context, args: &FileArgs) -> Result<u8, Error
         context.print(&plan::text(&plan, context.terminal.stdout))?;
     }
     Ok(exit::DONE)
-}
-
-fn read_job(context: &Context, args: &FileArgs) -> Result<JobSpec, Error> {
-    let (spec, _) = source::read(args)?.accepted(context)?;
-    Ok(spec)
 }
 
 fn job_path(spec: &JobSpec) -> String {

@@ -2,7 +2,9 @@
 
 use lith_api::client::escape;
 use lith_api::error::{Code, Failure};
+use lith_api::job::{FileOrigin, JobSpec};
 use lith_api::task::{JobDetail, JobSummary, Phase, TaskStatus};
+use lith_spec::Comments;
 
 use crate::args::PsArgs;
 use crate::context::Context;
@@ -58,16 +60,39 @@ pub(crate) async fn show(context: &Context, job: &str) -> Result<u8, Error> {
         context.print_json(&detail)?;
         return Ok(exit::DONE);
     }
-    for secret in detail.spec.secrets.values_mut() {
-        // The server keeps to itself what it holds; the file says where that comes from.
-        secret.content.get_or_insert_default();
-    }
+    let comments = reveal_origins(&mut detail.spec);
     let spec = (&detail.spec).try_into().map_err(|error| {
         Failure::new(Code::Internal, format!("the server sent a job that is none: {error}"))
             .hint("compare `lith version` of the command and the server")
     })?;
-    context.print(&lith_spec::to_yaml(&spec))?;
+    context.print(&lith_spec::to_yaml_with(&spec, &comments))?;
     Ok(exit::DONE)
+}
+
+/// What secrets hold, the server keeps to itself; the file says where it comes from. What stood in the file becomes a
+/// variable, so that to deploy what is shown asks for it instead of emptying it.
+fn reveal_origins(job: &mut JobSpec) -> Comments {
+    let mut asked = Vec::new();
+    for (name, secret) in &mut job.secrets {
+        if secret.content.is_none() && secret.from == FileOrigin::Inline {
+            let variable = variable_name(name);
+            asked.push(format!("--set {variable}=…"));
+            secret.from = FileOrigin::Variable(variable);
+        }
+        secret.content.get_or_insert_default();
+    }
+    if asked.is_empty() {
+        return Comments::default();
+    }
+    let line = format!("What secrets hold is not shown: to deploy this, give it with {}", asked.join(" "));
+    Comments { job: vec![line], ..Comments::default() }
+}
+
+/// A variable that is named like a secret.
+fn variable_name(secret: &str) -> String {
+    let is_of_name = |character: char| character.is_ascii_alphanumeric();
+    let name = secret.to_ascii_uppercase().replace(|character| !is_of_name(character), "_");
+    if name.starts_with(|first: char| first.is_ascii_digit()) { format!("_{name}") } else { name }
 }
 
 /// The tasks of a job, at least one.
@@ -151,6 +176,27 @@ mod tests {
     use super::*;
     use crate::fixture::task;
     use crate::terminal::Paint;
+
+    #[test]
+    fn a_job_that_is_shown_asks_for_its_secrets() {
+        let text = "job: j\nsecrets:\n  db-password: { content: hush }\n  4th: { content: hush }\n\
+                    tasks: { t: { image: x, secrets: [ db-password, 4th ] } }\n";
+        let job = lith_spec::check("job.yaml", text).job.unwrap();
+        let mut sent = JobSpec::from(&job).without_secrets();
+        let comments = reveal_origins(&mut sent);
+        let job = (&sent).try_into().unwrap();
+        insta::assert_snapshot!(lith_spec::to_yaml_with(&job, &comments), @r#"
+        # What secrets hold is not shown: to deploy this, give it with --set _4TH=… --set DB_PASSWORD=…
+        job: j
+        secrets:
+          "4th": { variable: "_4TH" }
+          db-password: { variable: DB_PASSWORD }
+        tasks:
+          t:
+            image: x
+            secrets: [ "4th", db-password ]
+        "#);
+    }
 
     #[test]
     fn tasks_read_without_colour() {

@@ -91,23 +91,31 @@ pub(crate) fn file(path: &Path) -> Result<Parts, Error> {
 
 /// What is in a folder, as an archive.
 pub(crate) fn folder_contents(path: &Path) -> Parts {
-    archive(path.to_owned(), PathBuf::from("."))
+    archive(path.to_owned(), PathBuf::from("."), Owners::Root)
 }
 
-/// A file or folder as an archive in which it has this name. Everything belongs to root there, as with `docker cp`:
-/// the users of this machine mean nothing in a task.
-pub(crate) fn archive(path: PathBuf, name: PathBuf) -> Parts {
+/// To whom the files of an archive belong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owners {
+    /// To root, as with `docker cp`: the users of this machine mean nothing in a task.
+    Root,
+    /// To the same numbers as here, as a folder that Docker mounts into a container.
+    Kept,
+}
+
+/// A file or folder as an archive in which it has this name.
+pub(crate) fn archive(path: PathBuf, name: PathBuf, owners: Owners) -> Parts {
     spawn(move |sink, tally| {
         let mut builder = tar::Builder::new(sink);
         builder.mode(tar::HeaderMode::Complete);
-        add(&mut builder, tally, &path, &name, 0)?;
+        add(&mut builder, (tally, owners), &path, &name, 0)?;
         builder.into_inner()?.flush()
     })
 }
 
 fn add(
     builder: &mut tar::Builder<&mut Sink>,
-    tally: &Tally,
+    (tally, owners): (&Tally, Owners),
     path: &Path,
     name: &Path,
     depth: usize,
@@ -122,7 +130,7 @@ fn add(
         // A socket is a running program's, not a file: archives have no form for it.
         return Ok(());
     }
-    let mut header = header(&found);
+    let mut header = header(&found, owners);
     if kind.is_symlink() {
         let target = std::fs::read_link(path).map_err(named)?;
         tally.add(1, 0);
@@ -143,7 +151,7 @@ fn add(
         entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()?;
     names.sort();
     for child in names {
-        add(builder, tally, &path.join(&child), &name.join(&child), depth + 1)?;
+        add(builder, (tally, owners), &path.join(&child), &name.join(&child), depth + 1)?;
     }
     Ok(())
 }
@@ -167,11 +175,13 @@ impl<R: Read> Read for Exactly<R> {
     }
 }
 
-fn header(found: &Metadata) -> tar::Header {
+fn header(found: &Metadata, owners: Owners) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_metadata_in_mode(found, tar::HeaderMode::Complete);
-    header.set_uid(0);
-    header.set_gid(0);
+    if owners == Owners::Root {
+        header.set_uid(0);
+        header.set_gid(0);
+    }
     if !found.is_file() {
         header.set_size(0);
     }
@@ -240,7 +250,7 @@ mod tests {
         std::fs::write(folder.path().join("sub").join(&long), vec![7; 300_000]).unwrap();
         std::os::unix::fs::symlink("/nowhere", folder.path().join("link")).unwrap();
         let _socket = UnixListener::bind(folder.path().join("socket")).unwrap();
-        let mut parts = archive(folder.path().to_owned(), PathBuf::from("top"));
+        let mut parts = archive(folder.path().to_owned(), PathBuf::from("top"), Owners::Root);
         let mut bytes = Vec::new();
         while let Some(part) = parts.receiver.recv().await {
             bytes.extend_from_slice(&part.unwrap());
@@ -295,7 +305,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_file_is_named() {
-        let mut parts = archive(PathBuf::from("/nonexistent/file"), PathBuf::from("x"));
+        let mut parts = archive(PathBuf::from("/nonexistent/file"), PathBuf::from("x"), Owners::Root);
         let error = parts.receiver.recv().await.unwrap().unwrap_err();
         assert!(error.to_string().starts_with("/nonexistent/file: "), "{error}");
         let told = parts.trouble.or(Failure::new(Code::Unreachable, "the connection broke"));

@@ -19,6 +19,10 @@ pub(crate) fn text(plan: &Plan, paint: Paint) -> String {
         let line = format!("{} {:width$}  {}", symbol(change.kind), name(change), change.text);
         text.push_str(&format!("  {}\n", colour(change.kind, line.trim_end(), paint)));
     }
+    for import in &plan.imports {
+        let line = format!("+ volume {}  starts with the content of {}", import.volume, import.folder);
+        text.push_str(&format!("  {}\n", paint.green(&line)));
+    }
     for warning in &plan.warnings {
         text.push_str(&format!("{} {warning}\n", paint.yellow("warning:")));
     }
@@ -64,7 +68,14 @@ mod tests {
     }
 
     fn plan(changes: Vec<Change>) -> Plan {
-        Plan { job: "shop".to_owned(), from_version: 2, version: 3, changes, warnings: vec![] }
+        Plan {
+            job: "shop".to_owned(),
+            from_version: 2,
+            version: 3,
+            changes,
+            imports: vec![],
+            warnings: vec![],
+        }
     }
 
     #[test]

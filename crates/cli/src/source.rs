@@ -26,6 +26,8 @@ pub(crate) struct Source {
     /// What the first file is called.
     pub(crate) name: String,
     pub(crate) is_compose: bool,
+    /// The files beside it.
+    outside: Outside,
     /// Of a job file, too: it has neither decisions nor connections.
     pub(crate) reading: ComposeReading,
 }
@@ -43,24 +45,35 @@ pub(crate) fn read(args: &FileArgs) -> Result<Source, Error> {
     let name = files[0].path.clone();
     if lith_spec::is_compose(&files[0]) {
         let reading = lith_spec::check_compose(&files, &options(args, &outside), &variables, &outside);
-        return Ok(Source { name, is_compose: true, reading });
+        return Ok(Source { name, is_compose: true, outside, reading });
     }
     refuse_compose_options(args)?;
     let Reading { job, diagnostics } = lith_spec::check_job(&files, &variables, &outside);
     let (comments, connections, variables) = (Comments::default(), vec![], vec![]);
     let reading = ComposeReading { job, diagnostics, comments, connections, variables };
-    Ok(Source { name, is_compose: false, reading })
+    Ok(Source { name, is_compose: false, outside, reading })
+}
+
+/// A job that was accepted.
+pub(crate) struct Accepted {
+    /// As it travels.
+    pub(crate) spec: JobSpec,
+    /// As a job file.
+    pub(crate) text: String,
+    /// The files beside it.
+    pub(crate) outside: Outside,
 }
 
 impl Source {
-    /// The job as it travels, and as a job file; what is wrong is returned, what else was found is said.
-    pub(crate) fn accepted(self, context: &Context) -> Result<(JobSpec, String), Error> {
+    /// The job; what is wrong is returned, what else was found is said.
+    pub(crate) fn accepted(self, context: &Context) -> Result<Accepted, Error> {
         let ComposeReading { job, diagnostics, comments, .. } = self.reading;
         let Some(job) = job else { return Err(Error::File(Box::new(diagnostics))) };
         if !diagnostics.list.is_empty() && !context.quiet {
             say(diagnostics.render(context.terminal.stderr.diagnostics()).trim_end());
         }
-        Ok((JobSpec::from(&job), lith_spec::to_yaml_with(&job, &comments)))
+        let (spec, text) = (JobSpec::from(&job), lith_spec::to_yaml_with(&job, &comments));
+        Ok(Accepted { spec, text, outside: self.outside })
     }
 }
 
@@ -149,7 +162,7 @@ pub(crate) fn named(path: &Path, what: &str) -> Result<Named, Error> {
 }
 
 /// The files beside the first one.
-struct Outside {
+pub(crate) struct Outside {
     folder: PathBuf,
 }
 
@@ -165,7 +178,8 @@ impl Outside {
         std::fs::canonicalize(here).unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    fn path(&self, path: &str) -> PathBuf {
+    /// Where a path of the file leads.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         match path.strip_prefix("~/").zip(std::env::var_os("HOME")) {
             Some((rest, home)) => Path::new(&home).join(rest),
             None => self.folder.join(path),

@@ -85,13 +85,22 @@ fn table(volumes: &[Volume]) -> Table {
     for volume in volumes {
         table.row(vec![
             volume.id.clone(),
-            size(volume.size_bytes),
+            if volume.has_disk { size(volume.size_bytes) } else { "-".to_owned() },
             size(volume.used_bytes),
             volume.node.clone(),
-            if volume.is_declared { "declared".to_owned() } else { "kept".to_owned() },
+            state(volume).to_owned(),
         ]);
     }
     table
+}
+
+fn state(volume: &Volume) -> &'static str {
+    match (volume.has_disk, volume.is_declared) {
+        (true, true) => "declared",
+        (true, false) => "kept",
+        // Its task has not started yet, or its job was never deployed.
+        (false, _) => "waits for its task",
+    }
 }
 
 #[cfg(test)]
@@ -109,17 +118,20 @@ mod tests {
             node: "oak".to_owned(),
             size_bytes: 64 << 30,
             used_bytes: 5 << 20,
+            has_disk: true,
             is_declared,
         }
     }
 
     #[test]
     fn volumes_read_without_colour() {
-        let volumes = [volume("shop.data.0", true), volume("old.files.0", false)];
+        let new = Volume { has_disk: false, size_bytes: 0, ..volume("shop.site.0", true) };
+        let volumes = [volume("shop.data.0", true), volume("old.files.0", false), new];
         insta::assert_snapshot!(table(&volumes).render(None, Paint::PLAIN), @r"
         VOLUME       SIZE      USED     NODE  STATE
         shop.data.0  64.0 GiB  5.0 MiB  oak   declared
         old.files.0  64.0 GiB  5.0 MiB  oak   kept
+        shop.site.0  -         5.0 MiB  oak   waits for its task
         ");
     }
 

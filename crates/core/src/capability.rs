@@ -2,7 +2,7 @@
 //!
 //! A job that is refused would not do what it says; one whose notes are told does, but for comforts that come later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::job::file::FileSource;
@@ -29,13 +29,13 @@ pub fn refusals(job: &JobSpec) -> Vec<Refusal> {
         }
     }
     for (_, name, task) in job.tasks() {
-        refusals.extend(of_task(name, task));
+        refusals.extend(of_task(job, name, task));
     }
     refusals.extend(shared(job));
     refusals
 }
 
-fn of_task(name: &TaskName, task: &TaskSpec) -> Vec<Refusal> {
+fn of_task(job: &JobSpec, name: &TaskName, task: &TaskSpec) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     let hosts = task.volumes.iter().filter_map(|mount| match &mount.source {
         MountSource::Host(path) => Some(path),
@@ -59,13 +59,28 @@ fn of_task(name: &TaskName, task: &TaskSpec) -> Vec<Refusal> {
         let message = format!("task \"{name}\" wants a graphics processor: `gpu` comes in a later version");
         refusals.push(Refusal::new(message).hint("remove `gpu` to run it without one"));
     }
-    let volumes = task.volumes.len();
-    if volumes > DISKS_MAX {
-        let message =
-            format!("task \"{name}\" mounts {volumes} volumes: a machine holds {DISKS_MAX} disks at most");
+    let disks = disks(job, task);
+    if disks > DISKS_MAX {
+        let message = format!(
+            "task \"{name}\" needs {disks} disks, one for each volume and each import: a machine holds {DISKS_MAX}"
+        );
         refusals.push(Refusal::new(message).hint("put what belongs together into one volume"));
     }
     refusals
+}
+
+/// Disks of a task's first boot: its volumes, and what some of them start with.
+fn disks(job: &JobSpec, task: &TaskSpec) -> usize {
+    let volumes: BTreeSet<&VolumeName> = task
+        .volumes
+        .iter()
+        .filter_map(|mount| match &mount.source {
+            MountSource::Volume(volume) => Some(volume),
+            MountSource::Host(_) => None,
+        })
+        .collect();
+    let imports = |name: &&&VolumeName| job.volumes.get(**name).is_some_and(|volume| volume.import.is_some());
+    volumes.len() + volumes.iter().filter(imports).count()
 }
 
 /// Volumes that several tasks mount: one disk in two machines would be destroyed, read-only or not.
@@ -115,7 +130,6 @@ pub fn not_in_force(job: &JobSpec) -> Option<String> {
         ("publish on IPv6", tasks(publishes_on_ipv6)),
         ("pool", volumes(|volume| volume.pool.is_some())),
         ("max_lag", volumes(|volume| volume.max_lag.is_some())),
-        ("import", volumes(|volume| volume.import.is_some())),
     ];
     let keys: Vec<String> = said
         .into_iter()
@@ -193,10 +207,15 @@ mod tests {
             ]
         );
         assert!(refusals(&all).iter().all(|refusal| refusal.hint.is_some()));
-        let many = TaskSpec { volumes: vec![volume(); DISKS_MAX + 1], ..task() };
+        let named = |index: usize| mount(MountSource::Volume(format!("v{index}").parse().unwrap()));
+        let most = || TaskSpec { volumes: (0..DISKS_MAX).map(named).collect(), ..task() };
+        let mut many = job(vec![("web", most())]);
+        assert_eq!(messages(&many), Vec::<String>::new());
+        let import = VolumeSpec { import: Some("./site".to_owned()), ..VolumeSpec::default() };
+        many.volumes.insert("v3".parse().unwrap(), import);
         assert_eq!(
-            messages(&job(vec![("web", many)])),
-            ["task \"web\" mounts 17 volumes: a machine holds 16 disks at most"]
+            messages(&many),
+            ["task \"web\" needs 17 disks, one for each volume and each import: a machine holds 16"]
         );
     }
 
@@ -221,12 +240,13 @@ mod tests {
         let web = TaskSpec { expose, update: Some(Update::default()), ..net() };
         let kind = TaskKind::Periodic { schedule: "0 3 * * *".to_owned() };
         let mut all = job(vec![("backup", TaskSpec { kind, ..task() }), ("web", web), ("worker", net())]);
-        let volume = VolumeSpec { import: Some("./site".to_owned()), ..VolumeSpec::default() };
+        let volume =
+            VolumeSpec { max_lag: Some(std::time::Duration::from_secs(30)), ..VolumeSpec::default() };
         all.volumes.insert("site".parse().unwrap(), volume);
         assert_eq!(
             not_in_force(&all).unwrap(),
             "not in force yet in this version: egress (web, worker), expose (web), update (web), schedule (backup), \
-             import (site)"
+             max_lag (site)"
         );
     }
 

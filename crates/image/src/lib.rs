@@ -8,6 +8,7 @@ mod auth;
 mod config;
 mod digest;
 mod error;
+mod folder;
 mod limits;
 mod manifest;
 mod progress;
@@ -20,6 +21,7 @@ pub use auth::{AuthError, Credentials, KnownRegistry, Logins, credentials_from_d
 pub use config::{Healthcheck, ImageConfig};
 pub use digest::{Digest, DigestParseError};
 pub use error::ImageError;
+pub use folder::folder_from_archive;
 pub use limits::Limits;
 pub use manifest::{ManifestError, Platform};
 pub use progress::{NoProgress, Phase, Progress, ProgressEvent};

@@ -5,6 +5,7 @@
 mod events;
 mod failure;
 mod images;
+mod input;
 mod jobs;
 mod node;
 mod request;
@@ -128,6 +129,7 @@ fn routes() -> (Router<Context>, openapi::OpenApi) {
     let streams = OpenApiRouter::new()
         .routes(routes!(tasks::copy_out, tasks::copy_in))
         .routes(routes!(images::load))
+        .routes(routes!(volumes::fill))
         .layer(axum::extract::DefaultBodyLimit::disable());
     let (router, mut description) = bounded.merge(streams).split_for_parts();
     let own = Operation::builder()

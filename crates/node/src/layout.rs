@@ -8,6 +8,8 @@
 //! data/kernel/                an unpacked kernel package, if the host's own kernel is not to be used
 //! data/boot/                  kernels and initramfs made from them
 //! data/volumes/ID/disk.img     a volume: it stays when its tasks and its job go
+//! data/volumes/ID/content.erofs  what it starts with, until it has it
+//! data/volumes/incoming/      the same on its way from a person
 //! data/node/name              the node's name, from its first start on
 //! data/node/desired.json      what the server last said this node should have
 //! data/node/tasks.json        what the agent remembers of each task
@@ -105,6 +107,18 @@ impl Layout {
     #[must_use]
     pub fn volume_disk(&self, id: &VolumeId) -> PathBuf {
         self.volume(id).join("disk.img")
+    }
+
+    /// What it starts with.
+    #[must_use]
+    pub fn volume_content(&self, id: &VolumeId) -> PathBuf {
+        self.volume(id).join("content.erofs")
+    }
+
+    /// What volumes start with, on its way from a person.
+    #[must_use]
+    pub fn incoming(&self) -> PathBuf {
+        self.volumes().join("incoming")
     }
 
     /// The agent's folder.

@@ -6,7 +6,7 @@
 mod desired;
 pub(crate) mod events;
 mod status;
-mod volumes;
+pub(crate) mod volumes;
 pub(crate) mod warnings;
 
 use std::collections::BTreeSet;
@@ -25,7 +25,9 @@ use lith_core::task::Incarnation;
 use lith_store::{Store, StoreError, StoredJob, World, Write};
 use tokio::sync::watch;
 
+use crate::agent::AgentHandle;
 use crate::clock;
+use crate::layout::Layout;
 use lith_core::chain::chain;
 
 /// What is done with a plan.
@@ -98,6 +100,7 @@ impl Server {
         name: String,
         spec: lith_api::job::JobSpec,
         carry: Carry,
+        agent: AgentHandle,
     ) -> Result<Plan, Failure> {
         let spec = JobSpec::try_from(&spec).map_err(|error| {
             Failure::new(Code::Invalid, format!("the job is not valid: {}", chain(&error)))
@@ -106,10 +109,10 @@ impl Server {
             let message = format!("the request is for job \"{name}\" but declares job \"{}\"", spec.name);
             return Err(Failure::new(Code::Invalid, message));
         }
-        self.blocking(move |server| server.deploy_blocking(spec, carry)).await
+        self.blocking(move |server| server.deploy_blocking(spec, carry, agent.layout())).await
     }
 
-    fn deploy_blocking(&self, spec: JobSpec, carry: Carry) -> Result<Plan, Failure> {
+    fn deploy_blocking(&self, spec: JobSpec, carry: Carry, layout: &Layout) -> Result<Plan, Failure> {
         let mut store = self.store();
         let world = store.world().map_err(|error| database(&error))?;
         if let Some(failure) = refused(&spec) {
@@ -129,6 +132,10 @@ impl Server {
         {
             return Err(moved_on(&spec.name, version, from_version));
         }
+        let imports = volumes::imports(&spec, layout);
+        if carry != Carry::Nothing {
+            volumes::check_sent(&imports, layout)?;
+        }
         let resized = current.map_or_else(Vec::new, |job| capability::resized(&job.spec, &spec));
         let warnings = capability::not_in_force(&spec).into_iter().chain(resized).collect();
         let plan = deploy::plan(current, spec, next(&world));
@@ -137,6 +144,7 @@ impl Server {
             from_version,
             version: plan.job.version,
             changes: plan.changes.iter().map(Change::from).collect(),
+            imports,
             warnings,
         };
         if carry != Carry::Nothing && (!plan.is_empty() || current.is_none()) {

@@ -27,7 +27,7 @@ use crate::images::Images;
 use crate::layout::Layout;
 use crate::lock::Lock;
 use crate::server::Server;
-use crate::{down, purge};
+use crate::{down, purge, volumes};
 use lith_core::chain::chain;
 
 /// Threads that serve requests. Nothing in them computes: two are enough for one slow answer not to hold up others.
@@ -200,6 +200,7 @@ async fn serve(config: AgentConfig) -> Result<Ended, Failure> {
     let layout = config.layout.clone();
     let images =
         Images::open(&layout.images()).map_err(|error| machine("cannot open the image store", &error))?;
+    volumes::sweep(&layout).map_err(|error| machine("cannot sweep the folder of volumes", &error))?;
     let node = config.node.clone();
     let doctor = Arc::new(Doctor::new(&config));
     let runtime = tokio::runtime::Handle::current();

@@ -64,7 +64,7 @@ pub struct ShimConfig {
     pub root_image: PathBuf,
     /// The scratch disk, ext4.
     pub scratch: PathBuf,
-    /// Further disks, ext4, which the guest's settings name by their serials.
+    /// Further disks, which the guest's settings name by their serials: ext4, and EROFS for what one starts with.
     #[serde(default)]
     pub volumes: Vec<VolumeDisk>,
     /// What the guest is told. Its time and its seed are filled in by the supervisor, at the last moment.
@@ -79,13 +79,17 @@ pub struct ShimConfig {
     pub log: Rotation,
 }
 
-/// A volume of a task: a disk beside its root.
+/// A volume of a task, or what it starts with: a disk beside its root.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct VolumeDisk {
     /// The disk.
     pub path: PathBuf,
     /// By this the guest finds it.
     pub serial: String,
+    /// Whether the guest cannot write to it. A volume that the task may only read is written all the same: its journal is
+    /// replayed, and its first content is copied there.
+    #[serde(default)]
+    pub is_read_only: bool,
 }
 
 /// Why a supervisor could not do its work. How the task ended is no error: see [`ExitRecord`].
@@ -183,8 +187,7 @@ impl ShimConfig {
                 drive(&self.scratch, false, &self.boot.scratch_serial),
             ]
             .into_iter()
-            // Writable also where the task may only read: its journal is replayed and its first content is copied there.
-            .chain(self.volumes.iter().map(|volume| drive(&volume.path, false, &volume.serial)))
+            .chain(self.volumes.iter().map(|volume| drive(&volume.path, volume.is_read_only, &volume.serial)))
             .collect(),
             mac: self.boot.network.as_ref().map(|network| network.mac.0),
             accelerator: self.accelerator,

@@ -160,6 +160,70 @@ fn extended_linked_and_old() {
     });
 }
 
+/// The folder of the node that the volume's disk is in holds what it starts with only until its task runs.
+#[test]
+fn a_folder_is_brought_in_once() {
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    let world = world(&[NGINX]);
+    let project = world.path("site");
+    let html = project.join("html");
+    std::fs::create_dir_all(html.join("notes")).unwrap();
+    for file in ["compose.yaml", "html/index.html", "html/notes/today.txt"] {
+        std::fs::copy(PathBuf::from(path("site")).join(file), project.join(file)).unwrap();
+    }
+    // What Docker would show of a folder that it mounts, it has in its volume.
+    std::fs::write(html.join("private"), "mine").unwrap();
+    std::fs::set_permissions(html.join("private"), PermissionsExt::from_mode(0o600)).unwrap();
+    chown(html.join("private"), Some(1234), Some(5678)).unwrap();
+    symlink("notes/today.txt", html.join("today")).unwrap();
+    std::fs::write(html.join(".wh.odd"), "no whiteout").unwrap();
+    let file = project.join("compose.yaml").to_str().unwrap().to_owned();
+
+    let plan = world.lith(&["plan", &file]).ok().stdout;
+    assert!(plan.contains("+ volume site.html.0  starts with the content of ./html"), "{plan}");
+    let said = deploy(&world, &[&file]);
+    assert!(said.contains("volume site.html.0 starts with ./html: copied 5 files"), "{said}");
+    let url = format!("http://{HOST}:8088");
+    assert_eq!(await_page(&world.lan, &url), "<h1>Pages of this house</h1>\n");
+    assert_eq!(await_page(&world.lan, &format!("{url}/today")), "Buy milk.\n");
+    let looked = "cd /var/www/html && stat -c '%a %u:%g' private && cat .wh.odd";
+    let looked = world.lith(&["exec", "site/web", "--", "sh", "-c", looked]).ok().stdout;
+    assert_eq!(looked, "600 1234:5678\nno whiteout");
+    let content = world.path("data/volumes/site.html.0/content.erofs");
+    eventually("what the volume started with to be forgotten", || {
+        if content.exists() { Err("it is there") } else { Ok(()) }
+    });
+
+    // From now on the pages are the task's.
+    let changed = ["exec", "site/web", "--", "sh", "-c", "echo changed >/var/www/html/index.html"];
+    let _ = world.lith(&changed).ok();
+    std::fs::write(html.join("index.html"), "never seen").unwrap();
+    let again = world.lith(&["deploy", &file]).ok();
+    assert!(again.stdout.contains("nothing changes"), "{again}");
+    let _ = world.lith(&["restart", "site"]).ok();
+    assert_eq!(await_page(&world.lan, &url), "changed\n");
+    let refused = world.ask("PUT /v1/volumes/site.html.0/content", &json!({}));
+    assert_eq!(refused.0, 409, "{}", refused.1);
+
+    // Who does not send it is told so, and nothing starts without.
+    let _ = world.lith(&["rm", "--volumes", "site"]).ok();
+    let spec = json!({
+        "name": "site",
+        "volumes": { "html": { "size_bytes": 1 << 30, "import": "./html" } },
+        "groups": { "main": { "count": 1, "tasks": { "web": {
+            "image": NGINX.1,
+            "volumes": ["html:/var/www/html"],
+            "memory_bytes": 128 << 20,
+            "cpu_millis": 1000,
+            "restart": "always",
+            "stop_grace_ms": 1000,
+        } } } },
+    });
+    let (status, failure) = world.ask("PUT /v1/jobs/site", &spec);
+    let message = failure["message"].to_string();
+    assert!(status == 400 && message.contains("has not been sent"), "{status} {failure}");
+}
+
 #[test]
 fn what_cannot_run_is_said_at_its_place() {
     let world = World::start(&[]);

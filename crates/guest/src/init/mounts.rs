@@ -63,9 +63,24 @@ fn prepare_disk(number: usize, disk: &Disk, targets: &[&str], image: &Path) -> R
     mount(&device, &top, "ext4", MountFlags::empty(), Some(c"discard")).during(step, &doing)?;
     let shown = top.join(SHOWN);
     if !fs::exists(&shown).during(step, &doing)? {
-        seed::fill(image, targets, &shown)?;
+        match &disk.content {
+            Some(serial) => import(serial, &disk.target, number, &shown)?,
+            None => seed::fill(image, targets, &shown)?,
+        }
     }
     clone_tree(&shown).during(step, &doing)
+}
+
+/// Fills a new volume with what the disk `serial` holds.
+fn import(serial: &str, target: &str, number: usize, shown: &Path) -> Result<(), Failure> {
+    let step = BootStep::Volumes;
+    let doing = format_args!("mount what the volume at {target} starts with").to_string();
+    let top = PathBuf::from(format!("{VOLUMES}/{number}.content"));
+    fs::create_dir_all(&top).during(step, &doing)?;
+    mount(find_disk(serial)?, &top, "erofs", MountFlags::RDONLY, None).during(step, &doing)?;
+    let imported = seed::import(&top, target, shown);
+    unmount(&top, UnmountFlags::empty()).during(step, &doing)?;
+    imported
 }
 
 fn prepare_files(files: &[SmallFile]) -> Result<Vec<OwnedFd>, Failure> {

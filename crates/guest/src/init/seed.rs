@@ -1,5 +1,5 @@
-//! What a new volume holds at first: what the image has at its place, with owners, modes, times and attributes, as Docker
-//! does it. Owns the copy and the note that it was made: the folder has its name only when all of it is there.
+//! What a new volume holds at first: what the image has at its place, as Docker does it, or what was sent for it; with
+//! owners, modes, times and attributes. Owns the copy and the note that it was made: the folder has its name only when all of it is there.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, FileTimes, Permissions};
@@ -28,14 +28,29 @@ pub(crate) fn fill(image: &Path, targets: &[&str], shown: &Path) -> Result<(), F
     let source = inside_root(image, || open_first(targets)).and_then(|opened| opened);
     let source = source.during(BootStep::Volumes, &doing)?;
     make(source.as_ref(), shown).map_err(|error| {
-        let sentence = match error.kind() {
-            io::ErrorKind::StorageFull => {
-                format!("the volume at {target} is smaller than what the image has there")
-            }
-            _ => format!("cannot {doing}: {}", reason(&error)),
-        };
-        Failure::new(BootStep::Volumes, sentence)
+        failed(
+            &error,
+            &doing,
+            format_args!("the volume at {target} is smaller than what the image has there"),
+        )
     })
+}
+
+/// The same with what the folder `content` holds, for the volume at `target`.
+pub(crate) fn import(content: &Path, target: &str, shown: &Path) -> Result<(), Failure> {
+    let doing = format_args!("fill the volume at {target} with what was sent for it").to_string();
+    let source: OwnedFd = File::open(content).during(BootStep::Volumes, &doing)?.into();
+    make(Some(&source), shown).map_err(|error| {
+        failed(&error, &doing, format_args!("the volume at {target} is smaller than what was sent for it"))
+    })
+}
+
+fn failed(error: &io::Error, doing: &str, too_small: std::fmt::Arguments<'_>) -> Failure {
+    let sentence = match error.kind() {
+        io::ErrorKind::StorageFull => too_small.to_string(),
+        _ => format!("cannot {doing}: {}", reason(error)),
+    };
+    Failure::new(BootStep::Volumes, sentence)
 }
 
 /// The first folder that holds something, else the first one.

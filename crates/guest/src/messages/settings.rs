@@ -59,6 +59,9 @@ pub struct Disk {
     pub target: String,
     /// Whether the process may only read.
     pub is_read_only: bool,
+    /// Serial of a disk, EROFS, that holds what it starts with instead of what the image has there.
+    #[serde(default)]
+    pub content: Option<String>,
 }
 
 /// A file that the job brings along.

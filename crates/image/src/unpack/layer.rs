@@ -54,6 +54,7 @@ pub(crate) struct Unpacker {
     stream_bytes: u64,
     packed_bytes: u64,
     identity: Hasher,
+    has_whiteouts: bool,
 }
 
 impl Unpacker {
@@ -75,7 +76,13 @@ impl Unpacker {
             stream_bytes: 0,
             packed_bytes: 0,
             identity: Hasher::default(),
+            has_whiteouts: true,
         })
+    }
+
+    /// Takes names that hide files of lower layers as any others.
+    pub(crate) fn without_whiteouts(self) -> Unpacker {
+        Unpacker { has_whiteouts: false, ..self }
     }
 
     /// Applies the next layer up; gives its diff_id.
@@ -155,7 +162,7 @@ impl Unpacker {
     }
 
     fn entry<R: BufRead>(&mut self, tar: &mut TarReader<R>, entry: Entry) -> Result<(), UnpackError> {
-        if last_name(&entry.path).starts_with(WHITEOUT_PREFIX) {
+        if self.has_whiteouts && last_name(&entry.path).starts_with(WHITEOUT_PREFIX) {
             return self.tree.whiteout(&entry.path);
         }
         let Entry { path, kind, link, mode, uid, gid, mtime, mtime_nanos, device, size, xattrs } = entry;

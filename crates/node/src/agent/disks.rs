@@ -15,6 +15,7 @@ use lith_vmm::shim::VolumeDisk;
 
 use super::machine::with_hint;
 use crate::layout::Layout;
+use crate::volumes;
 
 /// What a task's machine is told of its volumes.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub(super) struct Disks {
 }
 
 /// The volumes that a task mounts, each once.
-pub(super) fn volumes(id: &TaskId, spec: &TaskSpec) -> Vec<VolumeId> {
+pub(super) fn mounted(id: &TaskId, spec: &TaskSpec) -> Vec<VolumeId> {
     let (job, index) = (&id.alloc.job, id.alloc.index);
     let volumes = spec.volumes.iter().filter_map(|mount| match &mount.source {
         MountSource::Volume(volume) => Some(VolumeId { job: job.clone(), volume: volume.clone(), index }),
@@ -44,8 +45,8 @@ pub(super) fn volumes(id: &TaskId, spec: &TaskSpec) -> Vec<VolumeId> {
 /// A sentence that says which cannot be made.
 pub(super) fn prepare(layout: &Layout, id: &TaskId, spec: &TaskSpec, alloc: &Alloc) -> Result<Disks, String> {
     let mut disks = Disks::default();
-    let mut serials: BTreeMap<VolumeName, String> = BTreeMap::new();
-    for (position, volume) in volumes(id, spec).into_iter().enumerate() {
+    let mut serials: BTreeMap<VolumeName, (String, Option<String>)> = BTreeMap::new();
+    for (position, volume) in mounted(id, spec).into_iter().enumerate() {
         let name = volume.volume.as_str();
         let declared =
             alloc.volumes.get(name).ok_or_else(|| format!("its volume \"{name}\" is not declared"))?;
@@ -55,23 +56,47 @@ pub(super) fn prepare(layout: &Layout, id: &TaskId, spec: &TaskSpec, alloc: &All
             .map_err(|error| format!("the folder {} cannot be made: {error}", folder.display()))?;
         durable::sync_folder(&layout.volumes())
             .map_err(|error| format!("{} cannot be synced: {error}", layout.volumes().display()))?;
+        let content = content(layout, &volume, declared.import.as_deref(), position)?;
         let path = layout.volume_disk(&volume);
         scratch::create(&path, Purpose::Volume, declared.size.0)
             .map_err(|error| with_hint(chain(&error), error.hint()))?;
         let serial = format!("volume-{position}");
-        serials.insert(volume.volume, serial.clone());
-        disks.volumes.push(VolumeDisk { path, serial });
+        serials.insert(volume.volume, (serial.clone(), content.as_ref().map(|disk| disk.serial.clone())));
+        disks.volumes.push(VolumeDisk { path, serial, is_read_only: false });
+        disks.volumes.extend(content);
     }
     for mount in &spec.volumes {
-        let serial = match &mount.source {
+        let found = match &mount.source {
             MountSource::Volume(volume) => serials.get(volume).cloned(),
             MountSource::Host(_) => None,
         };
-        let serial = serial.ok_or_else(|| format!("{} of the node cannot be mounted yet", mount.target))?;
+        let (serial, content) =
+            found.ok_or_else(|| format!("{} of the node cannot be mounted yet", mount.target))?;
         let (target, is_read_only) = (mount.target.clone(), mount.is_read_only);
-        disks.mounts.push(Disk { serial, target, is_read_only });
+        disks.mounts.push(Disk { serial, target, is_read_only, content });
     }
     Ok(disks)
+}
+
+/// What a volume is to start with, until it has it. One that would start without is not made: the task would fill it with
+/// something else.
+fn content(
+    layout: &Layout,
+    volume: &VolumeId,
+    folder: Option<&str>,
+    position: usize,
+) -> Result<Option<VolumeDisk>, String> {
+    let Some(folder) = folder else { return Ok(None) };
+    let path = layout.volume_content(volume);
+    if volumes::is_there(&path) {
+        return Ok(Some(VolumeDisk { path, serial: format!("content-{position}"), is_read_only: true }));
+    }
+    if volumes::is_there(&layout.volume_disk(volume)) {
+        return Ok(None);
+    }
+    Err(format!(
+        "volume \"{volume}\" starts with the content of {folder}, which is not here: deploy the job again"
+    ))
 }
 
 #[cfg(test)]
@@ -123,5 +148,46 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().ino(), found.ino());
         let missing = Alloc { volumes: BTreeMap::new(), ..alloc(1) };
         assert_eq!(prepare(&layout, &id, &spec, &missing).unwrap_err(), "its volume \"a\" is not declared");
+    }
+
+    #[test]
+    fn what_a_volume_starts_with_is_attached_until_it_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path(), folder.path());
+        let id: TaskId = "shop.main.0.web".parse().unwrap();
+        let spec = TaskSpec {
+            volumes: vec![mount("a", "/a", false), mount("b", "/b", false)],
+            ..TaskSpec::new("web:1")
+        };
+        let volume = |import: Option<&str>| {
+            VolumeSpec::from(&volume::VolumeSpec {
+                size: lith_core::job::Bytes(32 << 20),
+                import: import.map(str::to_owned),
+                ..volume::VolumeSpec::default()
+            })
+        };
+        let alloc = Alloc {
+            id: "shop.main.0".to_owned(),
+            born: 1,
+            volumes: [("a".to_owned(), volume(None)), ("b".to_owned(), volume(Some("./site")))].into(),
+            secrets: BTreeMap::new(),
+            configs: BTreeMap::new(),
+            tasks: vec![],
+        };
+        assert_eq!(
+            prepare(&layout, &id, &spec, &alloc).unwrap_err(),
+            "volume \"shop.b.0\" starts with the content of ./site, which is not here: deploy the job again"
+        );
+        let volume: VolumeId = "shop.b.0".parse().unwrap();
+        assert!(!layout.volume_disk(&volume).exists());
+        std::fs::write(layout.volume_content(&volume), "").unwrap();
+        let disks = prepare(&layout, &id, &spec, &alloc).unwrap();
+        let serials: Vec<(&str, bool)> =
+            disks.volumes.iter().map(|disk| (disk.serial.as_str(), disk.is_read_only)).collect();
+        assert_eq!(serials, [("volume-0", false), ("volume-1", false), ("content-1", true)]);
+        let contents: Vec<Option<&str>> = disks.mounts.iter().map(|disk| disk.content.as_deref()).collect();
+        assert_eq!(contents, [None, Some("content-1")]);
+        volumes::forget_content(&layout, &volume);
+        assert_eq!(prepare(&layout, &id, &spec, &alloc).unwrap().volumes.len(), 2);
     }
 }

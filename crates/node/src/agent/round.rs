@@ -23,7 +23,7 @@ use super::order::{self, Known};
 use super::state::{self, PinnedImage, Record, StateError};
 use super::supervise::Boot;
 use super::{Agent, RESYNC_INTERVAL, RETRY_INTERVAL, disks, health};
-use crate::clock;
+use crate::{clock, volumes};
 use lith_core::chain::chain;
 
 /// Between looks at whether a port has become free: the end of the task that has it wakes the agent anyway.
@@ -129,6 +129,7 @@ impl Agent {
                 }
             }
         }
+        self.forget_contents(&turns);
         self.tell(&turns);
         saved?;
         Ok(wakes.into_iter().min())
@@ -281,10 +282,29 @@ impl Agent {
             .collect();
         for turn in turns.iter_mut().filter(|turn| is_starting(&turn.step)) {
             let Some(declared) = &turn.declared else { continue };
-            let wanted = disks::volumes(&turn.id, &declared.spec);
+            let wanted = disks::mounted(&turn.id, &declared.spec);
             let holder = held.iter().find(|(volume, id)| *id != turn.id && wanted.contains(volume));
             if let Some((volume, holder)) = holder {
                 turn.put_off(format!("waits for volume {}, which task {holder} still has", volume.volume));
+            }
+        }
+    }
+
+    /// Removes what the volumes of running tasks started with: the guest has put it into them before it started its process.
+    fn forget_contents(&self, turns: &[Turn]) {
+        let layout = &self.config.layout;
+        let running = turns.iter().filter(|turn| matches!(turn.process, Process::Running { .. }));
+        for turn in running {
+            let Some(declared) = &turn.declared else { continue };
+            let mut kept = disks::mounted(&turn.id, &declared.spec);
+            kept.retain(|volume| volumes::is_there(&layout.volume_content(volume)));
+            if kept.is_empty() {
+                continue;
+            }
+            // What is declared by now may be more than what this boot began with.
+            let begun = self.supervisors.mounted(&turn.id);
+            for volume in kept.iter().filter(|volume| begun.contains(volume)) {
+                volumes::forget_content(layout, volume);
             }
         }
     }
@@ -412,7 +432,7 @@ impl Agent {
         let declaration = (alloc, &declared.spec);
         let mut config = self.machines.config(&turn.id, turn.slot, declaration, &image, network)?;
         config.boot.extra_hosts.clone_from(&turn.hosts);
-        let volumes = disks::volumes(&turn.id, &declared.spec);
+        let volumes = disks::mounted(&turn.id, &declared.spec);
         let boot_of = Boot {
             id: &turn.id,
             slot: turn.slot,

@@ -2,32 +2,26 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body as Bytes;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use futures_util::{StreamExt, TryStreamExt};
 use lith_api::error::{Code, Failure};
 use lith_api::image::{
     CollectRequest, Collected, Image, ImageDetail, Login, Progress, PullRequest, Registry,
 };
 use lith_image::{Archive, GcScope};
 use serde::Deserialize;
-use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
-use tokio_util::io::{StreamReader, SyncIoBridge};
 use utoipa::IntoParams;
 
 use super::failure::{Body, Query, Refusal};
-use super::{Context, json_lines};
+use super::{Context, input, json_lines};
 use crate::images::Images;
 
 /// Lines of progress on their way to the client.
 const LINES_BUFFERED: usize = 64;
-/// How long a client may go on sending after its request has failed.
-const REST_WAIT: Duration = Duration::from_secs(10);
 
 /// Every image.
 #[utoipa::path(get, path = "/v1/images", responses((status = 200, body = [Image])))]
@@ -119,8 +113,7 @@ pub(crate) async fn load(
 ) -> Response {
     let (lines, receiver) = mpsc::channel(LINES_BUFFERED);
     let last = lines.clone();
-    let stream = body.into_data_stream().map_err(std::io::Error::other).boxed();
-    let mut reader = SyncIoBridge::new(StreamReader::new(stream));
+    let mut reader = input::reader(body);
     tokio::spawn(async move {
         let images = context.images;
         let load = move || {
@@ -135,16 +128,10 @@ pub(crate) async fn load(
         });
         tell_end(&last, result).await;
         if let Some(rest) = rest {
-            take_rest(rest).await;
+            input::take_rest(rest).await;
         }
     });
     json_lines(tokio_stream::wrappers::ReceiverStream::new(receiver))
-}
-
-/// Reads what a client still sends, until it has read our answer and leaves: a connection that is closed on a sender
-/// takes the answer along.
-async fn take_rest(mut rest: impl AsyncRead + Unpin) {
-    let _ = tokio::time::timeout(REST_WAIT, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }
 
 async fn tell_end(lines: &mpsc::Sender<Progress>, result: Result<Vec<Image>, Failure>) {

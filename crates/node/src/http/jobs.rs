@@ -57,7 +57,7 @@ pub(crate) async fn deploy(
     };
     let is_published =
         spec.groups.values().flat_map(|group| group.tasks.values()).any(|task| !task.publish.is_empty());
-    let mut plan = context.server()?.deploy(job, spec, carry).await?;
+    let mut plan = context.server()?.deploy(job, spec, carry, context.agent.clone()).await?;
     let tasks = context.server()?.tasks(Some(plan.job.clone())).await?;
     let (images, changes) = (context.images.clone(), plan.changes.clone());
     let moved = tokio::task::spawn_blocking(move || {

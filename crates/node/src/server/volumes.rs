@@ -1,20 +1,25 @@
-//! Volumes as the server sees them: which are declared, and whether one may be deleted.
+//! Volumes as the server sees them: which are declared, whether one may be deleted, and what new ones are to start with.
 
+use std::io::Read;
 use std::sync::Arc;
 
 use lith_api::error::{Code, Failure};
+use lith_api::task::Import;
 use lith_api::volume::Volume;
-use lith_core::job::JobSpec;
+use lith_core::chain::chain;
 use lith_core::job::volume::MountSource;
+use lith_core::job::{GroupSpec, JobSpec};
 use lith_core::name::VolumeId;
+use lith_image::UnpackError;
 use lith_store::World;
 
 use super::{Server, database};
 use crate::agent::AgentHandle;
+use crate::layout::Layout;
 use crate::volumes::{self, Found};
 
 impl Server {
-    /// Every volume that has a disk.
+    /// Every volume that has a disk, or something to start with.
     ///
     /// # Errors
     /// When the database fails or the data folder cannot be read.
@@ -76,8 +81,9 @@ impl Server {
             volume: id.volume.to_string(),
             index: id.index,
             node: self.node.to_string(),
-            size_bytes: *size_bytes,
+            size_bytes: size_bytes.unwrap_or_default(),
             used_bytes: *used_bytes,
+            has_disk: size_bytes.is_some(),
             is_declared: job.is_some_and(|job| declares(job, id)),
         }
     }
@@ -87,12 +93,74 @@ impl Server {
 /// of a file and putting it back must not cost what it held.
 fn declares(job: &JobSpec, id: &VolumeId) -> bool {
     let source = MountSource::Volume(id.volume.clone());
-    let mounts = |group: &&lith_core::job::GroupSpec| {
-        group.tasks.values().flat_map(|task| &task.volumes).any(|mount| mount.source == source)
-    };
-    match job.groups.values().find(mounts) {
+    match job.groups.values().find(|group| mounts(group, &source)) {
         Some(group) => id.index < group.count,
         None => job.volumes.contains_key(&id.volume),
+    }
+}
+
+fn mounts(group: &GroupSpec, source: &MountSource) -> bool {
+    group.tasks.values().flat_map(|task| &task.volumes).any(|mount| mount.source == *source)
+}
+
+/// The volumes without a disk that are to start with a folder's content, each instance's own, in order.
+pub(super) fn imports(job: &JobSpec, layout: &Layout) -> Vec<Import> {
+    let mut imports = Vec::new();
+    for (name, volume) in &job.volumes {
+        let Some(folder) = &volume.import else { continue };
+        let source = MountSource::Volume(name.clone());
+        let count = job.groups.values().filter(|group| mounts(group, &source)).map(|group| group.count).max();
+        for index in 0..count.unwrap_or(0) {
+            let id = VolumeId { job: job.name.clone(), volume: name.clone(), index };
+            if !volumes::is_there(&layout.volume_disk(&id)) {
+                imports.push(Import { volume: id.to_string(), folder: folder.clone() });
+            }
+        }
+    }
+    imports
+}
+
+/// Refuses what would start without what it is to start with.
+pub(super) fn check_sent(imports: &[Import], layout: &Layout) -> Result<(), Failure> {
+    let is_missing = |import: &&Import| {
+        let id: Result<VolumeId, _> = import.volume.parse();
+        id.is_ok_and(|id| !volumes::is_there(&layout.volume_content(&id)))
+    };
+    match imports.iter().find(is_missing) {
+        None => Ok(()),
+        Some(Import { volume, folder }) => {
+            let message =
+                format!("volume \"{volume}\" starts with the content of {folder}, which has not been sent");
+            let hint = format!("`lith deploy` sends it; else `PUT /v1/volumes/{volume}/content`");
+            Err(Failure::new(Code::Invalid, message).hint(hint))
+        }
+    }
+}
+
+/// Keeps an archive of a folder as what a volume that has no disk yet starts with. Blocks.
+///
+/// # Errors
+/// When it has one, or the archive cannot be read or kept.
+pub(crate) fn fill(layout: &Layout, id: &VolumeId, archive: impl Read + Send) -> Result<(), Failure> {
+    if volumes::is_there(&layout.volume_disk(id)) {
+        let message = format!("volume \"{id}\" exists, and keeps what it holds");
+        let hint = format!("`lith volume rm {id}` deletes it, when no job declares it");
+        return Err(Failure::new(Code::Conflict, message).hint(hint));
+    }
+    volumes::take_in(layout, id, archive).map_err(|error| not_taken(id, &error))
+}
+
+fn not_taken(id: &VolumeId, error: &UnpackError) -> Failure {
+    let message = format!("what volume \"{id}\" starts with cannot be kept: {}", chain(error));
+    match error {
+        UnpackError::Write(_) => {
+            let failure = Failure::new(Code::Machine, message);
+            match error.hint() {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        }
+        _ => Failure::new(Code::Invalid, message),
     }
 }
 
@@ -103,13 +171,13 @@ fn unreadable(agent: &AgentHandle, error: &std::io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use lith_core::job::TaskSpec;
     use lith_core::job::volume::{Mount, VolumeSpec};
-    use lith_core::job::{GroupSpec, TaskSpec};
 
     use super::*;
 
-    #[test]
-    fn what_an_instance_may_mount_is_declared() {
+    /// Two instances of a task that mounts a volume, beside one that none does.
+    fn job() -> JobSpec {
         let mount = Mount {
             source: MountSource::Volume("data".parse().unwrap()),
             target: "/data".to_owned(),
@@ -121,6 +189,40 @@ mod tests {
         for name in ["data", "spare"] {
             job.volumes.insert(name.parse().unwrap(), VolumeSpec::default());
         }
+        job
+    }
+
+    #[test]
+    fn a_volume_without_a_disk_needs_what_it_starts_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path(), folder.path());
+        let mut job = job();
+        for volume in job.volumes.values_mut() {
+            volume.import = Some("./site".to_owned());
+        }
+        let needed = |job: &JobSpec| -> Vec<String> {
+            imports(job, &layout).into_iter().map(|import| import.volume).collect()
+        };
+        assert_eq!(needed(&job), ["shop.data.0", "shop.data.1"]);
+        let missing = || check_sent(&imports(&job, &layout), &layout).unwrap_err().message;
+        assert_eq!(
+            missing(),
+            "volume \"shop.data.0\" starts with the content of ./site, which has not been sent"
+        );
+        let ids = ["shop.data.0", "shop.data.1"].map(|id| id.parse::<VolumeId>().unwrap());
+        for id in &ids {
+            std::fs::create_dir_all(layout.volume(id)).unwrap();
+        }
+        std::fs::write(layout.volume_disk(&ids[0]), "").unwrap();
+        assert_eq!(needed(&job), ["shop.data.1"]);
+        assert!(missing().contains("shop.data.1"));
+        std::fs::write(layout.volume_content(&ids[1]), "").unwrap();
+        check_sent(&imports(&job, &layout), &layout).unwrap();
+    }
+
+    #[test]
+    fn what_an_instance_may_mount_is_declared() {
+        let job = job();
         for (id, expected) in [
             ("shop.data.0", true),
             ("shop.data.1", true),
