@@ -26,14 +26,16 @@ pub(crate) fn check(context: &Context, args: &FileArgs) -> Result<u8, Error> {
     }
     let Some(job) = job else { return Err(Error::File(Box::new(diagnostics))) };
     if !diagnostics.list.is_empty() {
-        say(diagnostics.render(context.terminal.stderr.diagnostics()).trim_end());
+        say(&format!("{}\n", diagnostics.render(context.terminal.stderr.diagnostics()).trim_end()));
     }
     if !variables.is_empty() {
         context.say("variables:");
         context.print_table(&variable_table(&variables))?;
     }
     if !connections.is_empty() {
-        context.say("connections, each with what shows that it is needed (--narrow keeps only these):");
+        context.say(
+            "connections, each with what shows that it is needed (--narrow leaves out those with nothing):",
+        );
         context.print_table(&connection_table(&connections))?;
     }
     let language = if is_compose { "Compose file" } else { "job file" };
