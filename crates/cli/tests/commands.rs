@@ -5,6 +5,9 @@
 // Without the harness clippy does not see that all of this is a test.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "commands/guide.rs"]
+mod guide;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -41,7 +44,7 @@ fn main() -> ExitCode {
         std::io::stdout().write_all(list.as_bytes()).unwrap();
         return ExitCode::SUCCESS;
     }
-    let cases: [(&str, fn()); 16] = [
+    let cases: [(&str, fn()); 17] = [
         ("deploy says what it does and where the job is", deploy_succeeds),
         ("deploy plans again when the job has changed meanwhile", deploy_is_outrun),
         ("deploy says why a task fails, with its last lines", deploy_fails),
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         ("a reader that goes away is no failure", reader_goes_away),
         ("exec hands over streams and the exit code", exec_passes_all),
         ("cp takes an archive apart", copy_out),
+        ("check prints what the guide says", guide::check_is_as_told),
     ];
     for (name, case) in cases {
         case();

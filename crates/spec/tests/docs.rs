@@ -1,82 +1,149 @@
-//! The documentation tells the truth: each of its examples is read, each code and each quoted report is checked.
+//! The documentation tells the truth: each of its examples is executed, each code and each quoted report is checked.
 //!
-//! A block marked `yaml` is a whole file when it starts with `job:`, else lines of a task. One marked `yaml wrong` is
-//! refused with the report in the `text` block that follows.
+//! What stands behind the fence of a block says what it is:
+//!
+//! - `yaml`: a whole job file when it has `job:`, else lines of a task. Nothing is said about it.
+//! - `yaml wrong`: the same, refused with the report in the `text` block that follows.
+//! - `yaml compose OPTIONS`: a Compose file. `yaml overlay` may follow, which is laid over it; then `text`, what is said
+//!   about it. `yaml converted` below it is the job file that it becomes. One of the last two there must be.
+//! - `yaml compose wrong OPTIONS`: a Compose file that is refused with the report in the `text` block that follows.
+//! - `text NAME`: a file that stands beside the next Compose file.
+//! - `console`, `sh`: not YAML. The command lines in them are parsed by a test of `lith-cli`.
+//!
+//! Every other mark fails, as does a `text` that belongs to nothing.
 
-use lith_spec::{Code, Colour, Files, Named, PathKind, Variables, check_job};
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-const GUIDE: &str = include_str!("../../../docs/guide/job-file.md");
-const REFERENCE: &str = include_str!("../../../docs/reference/job.md");
+#[path = "docs/example.rs"]
+mod example;
+#[path = "docs/page.rs"]
+mod page;
 
-/// The fenced blocks of a page: their mark and their text.
-fn blocks(page: &str) -> Vec<(&str, &str)> {
-    let mut blocks = Vec::new();
-    let mut rest = page;
-    while let Some((_, after)) = rest.split_once("\n```") {
-        let (mark, after) = after.split_once('\n').expect("a fence ends its line");
-        let end = after.find("```").expect("each block is closed");
-        blocks.push((mark, &after[..end]));
-        rest = &after[end + 3..];
-    }
-    blocks
+use std::fmt::Write;
+
+use example::{Beside, Project, told_of_job};
+use lith_spec::{Code, REFUSAL_KINDS};
+use page::{Block, Page, pages_of};
+
+const REFERENCE: &str = "docs/reference/job.md";
+const FROM_COMPOSE: &str = "docs/guide/from-compose.md";
+/// First line of the table of refusals.
+const REFUSALS: &str = "| what | why | instead | code |";
+
+/// How many examples of each kind a page has.
+#[derive(Default)]
+struct Counts {
+    jobs: usize,
+    projects: usize,
+    refused: usize,
 }
 
-/// A machine on which every file and folder that an example names is there.
-struct Everything;
+/// What a Compose file becomes, for the block that shows it further below.
+struct Becomes {
+    compose: String,
+    text: String,
+    /// Whether something of it was compared already.
+    is_compared: bool,
+}
 
-impl Files for Everything {
-    fn kind(&self, path: &str) -> PathKind {
-        if path == ".env" { PathKind::Absent } else { PathKind::File }
-    }
-
-    fn read(&self, _path: &str, _bytes_max: usize) -> Result<Vec<u8>, String> {
-        Ok(b"NAME=value\n".to_vec())
+/// Every Compose file is followed by something that is compared.
+fn settle(becomes: Option<Becomes>) {
+    if let Some(becomes) = becomes {
+        assert!(becomes.is_compared, "nothing is told of:\n{}", becomes.compose);
     }
 }
 
-/// A whole file, from lines of a task.
-fn whole(block: &str) -> String {
-    if block.starts_with("job:") {
-        return block.to_owned();
-    }
-    let image = if block.starts_with("image:") { "" } else { "    image: nginx\n" };
-    let lines: String = block.lines().map(|line| format!("    {line}\n")).collect();
-    format!("job: hello\ntasks:\n  web:\n{image}{lines}")
-}
-
-fn check_page(page: &str, examples_min: usize) {
-    let blocks = blocks(page);
-    let mut examples = 0;
-    for (index, (mark, block)) in blocks.iter().enumerate() {
-        let file = Named { path: String::from("hello.yaml"), bytes: whole(block).into_bytes() };
-        let reading = check_job(&[file], &Variables::default(), &Everything);
-        let report = reading.diagnostics.render(Colour::None);
-        match *mark {
-            "yaml" => {
-                assert!(reading.diagnostics.list.is_empty(), "{block}\n{report}");
-                examples += 1;
+/// Executes every block of a page.
+fn check_page(page: &mut Page) -> Counts {
+    let mut counts = Counts::default();
+    let mut beside = Beside::default();
+    let mut becomes = None;
+    let is_yaml = |block: &Block| !["console", "sh"].contains(&block.mark.as_str());
+    let mut blocks = page.blocks().into_iter().filter(is_yaml).peekable();
+    while let Some(block) = blocks.next() {
+        let mut next = |mark: &str| blocks.next_if(|block| block.mark == mark);
+        let words: Vec<&str> = block.mark.split(' ').collect();
+        match words.as_slice() {
+            ["text", name] => {
+                beside.0.insert((*name).to_owned(), block.text);
             }
-            "yaml wrong" => assert_eq!(blocks.get(index + 1), Some(&("text", report.as_str()))),
-            "text" => {}
-            other => assert_eq!(other, "yaml", "a mark that this test does not know"),
+            ["yaml"] => {
+                assert_eq!(told_of_job(&block.text), "", "{}:\n{}", page.name, block.text);
+                counts.jobs += 1;
+            }
+            ["yaml", "wrong"] => {
+                page.expect(&report_of(&block, next("text")), &told_of_job(&block.text));
+                counts.refused += 1;
+            }
+            ["yaml", "compose", "wrong", options @ ..] => {
+                let project = Project::new(&block.text, options, std::mem::take(&mut beside));
+                page.expect(&report_of(&block, next("text")), &project.refused());
+                counts.refused += 1;
+            }
+            ["yaml", "compose", options @ ..] => {
+                let mut project = Project::new(&block.text, options, std::mem::take(&mut beside));
+                project.overlay = next("yaml overlay").map(|overlay| overlay.text);
+                let (report, text) = project.converted();
+                let told = next("text");
+                told.iter().for_each(|block| page.expect(block, &report));
+                let new = Becomes { compose: block.text, text, is_compared: told.is_some() };
+                settle(becomes.replace(new));
+                counts.projects += 1;
+            }
+            ["yaml", "converted"] => {
+                let becomes = becomes.take().expect("a Compose file comes before what it becomes");
+                page.expect(&block, &becomes.text);
+            }
+            _ => panic!("{}: nothing executes a block `{}`:\n{}", page.name, block.mark, block.text),
         }
     }
-    assert!(examples >= examples_min, "{examples} examples were found");
+    settle(becomes);
+    assert!(beside.0.is_empty(), "{}: no Compose file follows {:?}", page.name, beside.0.keys());
+    counts
+}
+
+fn report_of(block: &Block, text: Option<Block>) -> Block {
+    text.unwrap_or_else(|| panic!("a block `text` must follow:\n{}", block.text))
 }
 
 #[test]
 fn guide() {
-    check_page(GUIDE, 7);
+    let pages = pages_of("docs/guide");
+    assert!(pages.iter().any(|page| page == FROM_COMPOSE), "{pages:?}");
+    for name in pages.iter().map(String::as_str).chain(["README.md"]) {
+        let mut page = Page::open(name);
+        let counts = check_page(&mut page);
+        assert!(counts.jobs + counts.projects > 0, "{name} has no example");
+        if name == FROM_COMPOSE {
+            assert!(counts.projects >= 6 && counts.refused >= 2, "{name} has fewer examples than it had");
+            page.expect_table(REFUSALS, &refusals());
+        }
+        page.finish();
+    }
+}
+
+/// Every kind of refusal, as the guide shows it.
+fn refusals() -> String {
+    let mut table = format!("{REFUSALS}\n| --- | --- | --- | --- |\n");
+    for kind in REFUSAL_KINDS {
+        writeln!(table, "| {} | {} | {} | `{}` |", kind.what, kind.why, kind.instead, kind.code)
+            .expect("a String takes everything");
+    }
+    table
 }
 
 #[test]
 fn reference() {
-    check_page(REFERENCE, 40);
+    let mut page = Page::open(REFERENCE);
+    let counts = check_page(&mut page);
+    assert!(counts.jobs >= 40, "{} examples were found", counts.jobs);
+    page.finish();
 }
 
 #[test]
 fn every_code_is_in_the_reference() {
+    let reference = Page::open(REFERENCE).text;
     for code in Code::ALL {
-        assert!(REFERENCE.contains(&format!("`{code}`")), "{code}");
+        assert!(reference.contains(&format!("`{code}`")), "{code}");
     }
 }
