@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::scalar::{literal, value};
+use super::scalar::{literal, scalar, value};
 use crate::variables::escaped;
 
 /// Longest line that a list or mapping may make.
@@ -38,12 +38,17 @@ impl Page {
         match literal(&escaped) {
             Some((header, lines)) => {
                 self.pair(depth, key, header);
-                for line in lines {
-                    // An empty line has no indentation that an editor would take away.
-                    self.line(if line.is_empty() { 0 } else { depth + 1 }, line);
-                }
+                self.lines(depth + 1, &lines);
             }
             None => self.pair(depth, key, &value(text)),
+        }
+    }
+
+    /// The lines below a `|`.
+    fn lines(&mut self, depth: usize, lines: &[&str]) {
+        for line in lines {
+            // An empty line has no indentation that an editor would take away.
+            self.line(if line.is_empty() { 0 } else { depth }, line);
         }
     }
 
@@ -56,6 +61,24 @@ impl Page {
         self.key(depth, key);
         for item in items {
             self.line(depth + 1, &format!("- {item}"));
+        }
+    }
+
+    /// A list of words, such as a command: a script of several lines among them stands as it is.
+    pub(super) fn words(&mut self, depth: usize, key: &str, words: &[String]) {
+        let escaped: Vec<String> = words.iter().map(|word| escaped(word)).collect();
+        if escaped.iter().all(|word| literal(word).is_none()) {
+            return self.list(depth, key, escaped.iter().map(|word| scalar(word)).collect());
+        }
+        self.key(depth, key);
+        for word in &escaped {
+            match literal(word) {
+                Some((header, lines)) => {
+                    self.line(depth + 1, &format!("- {header}"));
+                    self.lines(depth + 2, &lines);
+                }
+                None => self.line(depth + 1, &format!("- {}", scalar(word))),
+            }
         }
     }
 

@@ -111,7 +111,8 @@ impl Writer<'_> {
         }
         for (key, words) in [("entrypoint", &task.entrypoint), ("command", &task.command)] {
             if let Some(words) = words {
-                self.list(key, words.iter().map(|word| value(word)).collect());
+                self.start(key);
+                self.page.words(self.depth, key, words);
             }
         }
         if !task.env.is_empty() {
