@@ -78,7 +78,7 @@ pub(super) const VOLUME: &[Key] = &[
     ),
     key("size", SIZE, "Ceiling of what it holds; it takes what is written.", "20G"),
     later("max_lag", DURATION, "How much of the last changes a crash of the node may cost.", "30s"),
-    later(
+    key(
         "import",
         Takes::Text,
         "A folder beside the job file, whose content a new volume starts with.",
