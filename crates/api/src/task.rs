@@ -303,21 +303,29 @@ pub struct Plan {
     pub version: u64,
     /// A line per task.
     pub changes: Vec<Change>,
-    /// What must be sent before it is deployed.
+    /// What becomes of its volumes, but for those that stay as they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub imports: Vec<Import>,
+    pub volumes: Vec<VolumeChange>,
     /// What a person should know before, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
-/// A new volume that starts with a folder's content: sent as a tar archive to `PUT /v1/volumes/{volume}/content`.
+/// What becomes of a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Import {
+pub struct VolumeChange {
     /// `job.volume.index`.
+    pub id: String,
+    /// Its name in the job.
     pub volume: String,
-    /// The folder, as the job file names it.
-    pub folder: String,
+    /// `Create`, or `Keep` for one that the job does not declare any more.
+    pub kind: ChangeKind,
+    /// The same in words.
+    pub text: String,
+    /// The folder, as the job file names it, that a new one starts with: sent as a tar archive to
+    /// `PUT /v1/volumes/{id}/content` before the job is deployed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub import: Option<String>,
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `check`, `convert`, `schema`: what can be done with files and without a server.
 
-use lith_spec::{ComposeReading, Connection, Variable};
+use lith_spec::{ComposeReading, Connection, JobSpec, Variable};
 
 use crate::args::FileArgs;
 use crate::context::{Context, say};
@@ -20,6 +20,8 @@ pub(crate) fn check(context: &Context, args: &FileArgs) -> Result<u8, Error> {
             "diagnostics": diagnostics.list,
             "connections": connections,
             "variables": variables,
+            "refused_by_deploy": job.as_ref().map_or_else(Vec::new, refused),
+            "not_in_force": job.as_ref().and_then(lith_spec::not_in_force),
         });
         context.print_json(&found)?;
         return Ok(code);
@@ -40,7 +42,22 @@ pub(crate) fn check(context: &Context, args: &FileArgs) -> Result<u8, Error> {
     }
     let language = if is_compose { "Compose file" } else { "job file" };
     context.say(&format!("{name} is a valid {language}: job {}, {}", job.name, count(job.tasks().count())));
+    say_what_is_to_come(context, &job);
     Ok(code)
+}
+
+/// The file is right; what this version does with it is another matter, better known before `lith deploy`.
+fn say_what_is_to_come(context: &Context, job: &JobSpec) {
+    for sentence in refused(job) {
+        context.say(&format!("`lith deploy` refuses it in this version: {sentence}"));
+    }
+    if let Some(sentence) = lith_spec::not_in_force(job) {
+        context.say(&sentence);
+    }
+}
+
+fn refused(job: &JobSpec) -> Vec<String> {
+    lith_spec::refusals(job).into_iter().map(|refusal| refusal.message).collect()
 }
 
 fn count(tasks: usize) -> String {

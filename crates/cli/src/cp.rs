@@ -9,7 +9,6 @@ use hyper::Method;
 use indicatif::{ProgressBar, ProgressStyle};
 use lith_api::client::escape;
 use lith_api::error::{Code, Failure};
-use lith_api::task::Import;
 use serde::Deserialize;
 
 use crate::args::CpArgs;
@@ -126,14 +125,18 @@ async fn copy_in(context: &Context, source: &Place, name: &Name, path: &str) -> 
     Ok(exit::DONE)
 }
 
-/// Sends the folder that a new volume starts with.
-pub(crate) async fn send_folder(context: &Context, folder: &Path, import: &Import) -> Result<(), Error> {
+/// Sends the folder, by its name in the file and its path, that a new volume starts with.
+pub(crate) async fn send_folder(
+    context: &Context,
+    (name, folder): (&str, &Path),
+    volume: &str,
+) -> Result<(), Error> {
     std::fs::read_dir(folder).map_err(|error| Error::local("send the folder", folder, &error))?;
-    let path = format!("/v1/volumes/{}/content", escape(&import.volume));
+    let path = format!("/v1/volumes/{}/content", escape(volume));
     let parts = pack::archive(folder.to_owned(), PathBuf::from("."), Owners::Kept);
     let copied = send_parts(context, &path, parts).await?;
     if !context.json {
-        context.say(&format!("volume {} starts with {}: {}", import.volume, import.folder, words(copied)));
+        context.say(&format!("volume {volume} starts with {name}: {}", words(copied)));
     }
     Ok(())
 }

@@ -71,8 +71,10 @@ async fn carry_out(context: &Context, path: &str, job: &Accepted) -> Result<Plan
         if !context.json && !context.quiet {
             context.print(&plan::text(&plan, context.terminal.stdout))?;
         }
-        for import in &plan.imports {
-            cp::send_folder(context, &job.outside.path(&import.folder), import).await?;
+        for volume in &plan.volumes {
+            if let Some(folder) = &volume.import {
+                cp::send_folder(context, (folder, &job.outside.path(folder)), &volume.id).await?;
+            }
         }
         let carried = context.client.put(&format!("{path}?if_version={}", plan.from_version), spec).await;
         attempts += 1;

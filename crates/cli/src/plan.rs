@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lith_api::task::{Change, ChangeKind, Plan};
+use lith_api::task::{Change, ChangeKind, Plan, VolumeChange};
 
 use crate::terminal::Paint;
 
@@ -13,20 +13,25 @@ pub(crate) fn text(plan: &Plan, paint: Paint) -> String {
         1 => change.task.clone(),
         _ => format!("{}/{}", change.group, change.task),
     };
-    let width = plan.changes.iter().map(|change| name(change).chars().count()).max().unwrap_or(0);
+    let tasks = plan.changes.iter().map(|change| (change.kind, name(change), &change.text));
+    let volumes = plan.volumes.iter().map(|change| (change.kind, volume_name(plan, change), &change.text));
+    let rows: Vec<(ChangeKind, String, &String)> = tasks.chain(volumes).collect();
+    let width = rows.iter().map(|(_, name, _)| name.chars().count()).max().unwrap_or(0);
     let mut text = format!("{}\n", paint.bold(&headline(plan)));
-    for change in &plan.changes {
-        let line = format!("{} {:width$}  {}", symbol(change.kind), name(change), change.text);
-        text.push_str(&format!("  {}\n", colour(change.kind, line.trim_end(), paint)));
-    }
-    for import in &plan.imports {
-        let line = format!("+ volume {}  starts with the content of {}", import.volume, import.folder);
-        text.push_str(&format!("  {}\n", paint.green(&line)));
+    for (kind, name, words) in rows {
+        let line = format!("{} {name:width$}  {words}", symbol(kind));
+        text.push_str(&format!("  {}\n", colour(kind, line.trim_end(), paint)));
     }
     for warning in &plan.warnings {
         text.push_str(&format!("{} {warning}\n", paint.yellow("warning:")));
     }
     text
+}
+
+/// By its name in the file, unless there are several of that name.
+fn volume_name(plan: &Plan, change: &VolumeChange) -> String {
+    let is_alone = plan.volumes.iter().filter(|other| other.volume == change.volume).count() == 1;
+    format!("volume {}", if is_alone { &change.volume } else { &change.id })
 }
 
 /// Whether carrying it out changes anything.
@@ -73,7 +78,7 @@ mod tests {
             from_version: 2,
             version: 3,
             changes,
-            imports: vec![],
+            volumes: vec![],
             warnings: vec![],
         }
     }
@@ -92,6 +97,32 @@ mod tests {
           ~ db     restarts: image, memory changed
           - old    is removed
           + web    is created
+        ");
+    }
+
+    #[test]
+    fn volumes_are_told_of() {
+        let volume = |id: &str, kind, words: &str| VolumeChange {
+            id: id.to_owned(),
+            volume: id.split('.').nth(1).unwrap().to_owned(),
+            kind,
+            text: words.to_owned(),
+            import: None,
+        };
+        let plan = Plan {
+            volumes: vec![
+                volume("shop.data.0", ChangeKind::Create, "is created"),
+                volume("shop.data.1", ChangeKind::Create, "is created"),
+                volume("shop.site.0", ChangeKind::Create, "is created with the content of ./site"),
+            ],
+            ..plan(vec![change("main", "web", ChangeKind::Create, "is created")])
+        };
+        insta::assert_snapshot!(text(&plan, Paint::PLAIN), @"
+        job shop, version 3
+          + web                 is created
+          + volume shop.data.0  is created
+          + volume shop.data.1  is created
+          + volume site         is created with the content of ./site
         ");
     }
 

@@ -281,7 +281,7 @@ fn removing(looks: u32) -> World {
             let volume = |job: &str| {
                 json!({
                     "id": format!("{job}.data.0"), "job": job, "volume": "data", "index": 0, "node": "oak",
-                    "size_bytes": 1, "used_bytes": 1, "is_declared": false
+                    "size_bytes": 1, "used_bytes": 1, "has_disk": true, "is_declared": false
                 })
             };
             answer(stream, 200, &json!([volume("hello"), volume("other")]));

@@ -132,9 +132,9 @@ impl Server {
         {
             return Err(moved_on(&spec.name, version, from_version));
         }
-        let imports = volumes::imports(&spec, layout);
+        let volumes = volumes::changes(&spec, layout)?;
         if carry != Carry::Nothing {
-            volumes::check_sent(&imports, layout)?;
+            volumes::check_sent(&volumes, layout)?;
         }
         let resized = current.map_or_else(Vec::new, |job| capability::resized(&job.spec, &spec));
         let warnings = capability::not_in_force(&spec).into_iter().chain(resized).collect();
@@ -144,7 +144,7 @@ impl Server {
             from_version,
             version: plan.job.version,
             changes: plan.changes.iter().map(Change::from).collect(),
-            imports,
+            volumes,
             warnings,
         };
         if carry != Carry::Nothing && (!plan.is_empty() || current.is_none()) {

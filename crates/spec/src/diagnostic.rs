@@ -153,7 +153,7 @@ codes! {
     BadVariable = "bad-variable",
     /// A line of a file of variables that is none.
     BadEnvFile = "bad-env-file",
-    /// A file or folder that the job needs and that cannot be read.
+    /// A file or folder that the job needs, and that cannot be read or is too large.
     BadFile = "bad-file",
     /// A name of something that the job does not have.
     UnknownReference = "unknown-reference",
@@ -199,8 +199,6 @@ codes! {
     NetworkDriver = "network-driver",
     /// A volume of several services, one of which has no or several instances.
     SharedVolume = "shared-volume",
-    /// A file that is needed, and cannot be read or is too large.
-    UnreadableFile = "unreadable-file",
     /// A variable that is needed, and not given.
     MissingVariable = "missing-variable",
     /// Text that is not a host name or an address.

@@ -39,10 +39,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Entry<'_>>, Malformed> {
     let mut at = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     while let Some(start) = next_statement(text, at) {
         let (entry, end) = statement(text, start)?;
-        // Names that start with a digit can be given to no process, and are passed over.
-        if !entry.name.starts_with(|c: char| c.is_ascii_digit()) {
-            entries.push(entry);
-        }
+        entries.push(entry);
         at = end;
     }
     Ok(entries)

@@ -18,6 +18,10 @@ mod value;
 mod variables;
 mod write;
 
+/// What this version refuses to deploy, and what it keeps without acting on it.
+pub use lith_core::capability::{not_in_force, refusals};
+pub use lith_core::job::JobSpec;
+
 pub use compose::convert::refusal::{REFUSAL_KINDS, RefusalKind};
 pub use compose::{Binds, ComposeOptions, ComposeReading, Connection, Variable, check_compose, is_compose};
 pub use diagnostic::{Code, Colour, DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Severity};

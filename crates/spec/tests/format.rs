@@ -53,7 +53,7 @@ job: shop
 
       db:
         image: postgres:17
-        memory: "1G"
+        memory: 1G
         cpus: 0.5
         volumes: [ db:/var/lib/postgresql/data ]
         ports: [ 5432 ]

@@ -3,6 +3,7 @@
 #![expect(clippy::panic, reason = "a test fails by it")]
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use lith_spec::{check, json_schema};
 use serde_json::{Value, json};
@@ -158,4 +159,21 @@ fn every_reference_leads_somewhere() {
         .map(|name| format!("#/$defs/{name}"))
         .collect();
     assert_eq!(found, defined, "each definition is used");
+}
+
+/// Set to write the published schema instead of comparing it.
+const WRITE: &str = "LITH_WRITE_REFERENCE";
+
+#[test]
+fn the_published_schema_is_current() {
+    // Where cargo runs the test, not where it was compiled: the checkout may have been moved.
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    let path = Path::new(&package).join("../../docs/reference/job.schema.json");
+    if std::env::var_os(WRITE).is_some() {
+        std::fs::write(&path, json_schema()).unwrap();
+    }
+    assert!(
+        std::fs::read_to_string(&path).unwrap_or_default() == json_schema(),
+        "docs/reference/job.schema.json is not what the code says: run `{WRITE}=1 cargo test -p lith-spec --test schema`"
+    );
 }

@@ -1,6 +1,7 @@
 //! Compose projects of several services, as people have them, deployed as they are: `examples/compose`.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use lith_testkit::{HOST, World, eventually};
@@ -180,7 +181,7 @@ fn a_folder_is_brought_in_once() {
     let file = project.join("compose.yaml").to_str().unwrap().to_owned();
 
     let plan = world.lith(&["plan", &file]).ok().stdout;
-    assert!(plan.contains("+ volume site.html.0  starts with the content of ./html"), "{plan}");
+    assert!(plan.contains("+ volume html  is created with the content of ./html"), "{plan}");
     let said = deploy(&world, &[&file]);
     assert!(said.contains("volume site.html.0 starts with ./html: copied 5 files"), "{said}");
     let url = format!("http://{HOST}:8088");
@@ -193,6 +194,12 @@ fn a_folder_is_brought_in_once() {
     eventually("what the volume started with to be forgotten", || {
         if content.exists() { Err("it is there") } else { Ok(()) }
     });
+
+    // What goes into the volume later, as a project's data that moves here, keeps its owner, too.
+    let archive = Command::new("tar").arg("-C").arg(&html).args(["-c", "private"]).output().unwrap();
+    let _ = world.lith_with_input(&["cp", "-", "site/web:/var/www/html/notes"], &archive.stdout).ok();
+    let moved = ["exec", "site/web", "--", "stat", "-c", "%a %u:%g", "/var/www/html/notes/private"];
+    assert_eq!(world.lith(&moved).ok().stdout, "600 1234:5678\n");
 
     // From now on the pages are the task's.
     let changed = ["exec", "site/web", "--", "sh", "-c", "echo changed >/var/www/html/index.html"];

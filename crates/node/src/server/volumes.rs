@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use lith_api::error::{Code, Failure};
-use lith_api::task::Import;
+use lith_api::task::{ChangeKind, VolumeChange};
 use lith_api::volume::Volume;
 use lith_core::chain::chain;
 use lith_core::job::volume::MountSource;
@@ -26,7 +26,7 @@ impl Server {
     pub async fn volumes(self: &Arc<Self>, agent: AgentHandle) -> Result<Vec<Volume>, Failure> {
         self.blocking(move |server| {
             let world = server.store().world().map_err(|error| database(&error))?;
-            let found = volumes::list(agent.layout()).map_err(|error| unreadable(&agent, &error))?;
+            let found = volumes::list(agent.layout()).map_err(|error| unreadable(agent.layout(), &error))?;
             Ok(found.iter().map(|found| server.volume(&world, found)).collect())
         })
         .await
@@ -46,7 +46,7 @@ impl Server {
             // new one.
             let mut store = server.store();
             let world = store.world().map_err(|error| database(&error))?;
-            let found = volumes::list(agent.layout()).map_err(|error| unreadable(&agent, &error))?;
+            let found = volumes::list(agent.layout()).map_err(|error| unreadable(agent.layout(), &error))?;
             let found = found.into_iter().find(|found| found.id == id).ok_or_else(|| {
                 Failure::new(Code::NotFound, format!("there is no volume \"{id}\""))
                     .hint("`lith volume ls` lists what is there")
@@ -103,38 +103,49 @@ fn mounts(group: &GroupSpec, source: &MountSource) -> bool {
     group.tasks.values().flat_map(|task| &task.volumes).any(|mount| mount.source == *source)
 }
 
-/// The volumes without a disk that are to start with a folder's content, each instance's own, in order.
-pub(super) fn imports(job: &JobSpec, layout: &Layout) -> Vec<Import> {
-    let mut imports = Vec::new();
+/// What a deployment makes of the job's volumes, each instance's own, in order: those without a disk get one, and those
+/// that are not declared any more stay.
+pub(super) fn changes(job: &JobSpec, layout: &Layout) -> Result<Vec<VolumeChange>, Failure> {
+    let mut changes = Vec::new();
     for (name, volume) in &job.volumes {
-        let Some(folder) = &volume.import else { continue };
         let source = MountSource::Volume(name.clone());
         let count = job.groups.values().filter(|group| mounts(group, &source)).map(|group| group.count).max();
         for index in 0..count.unwrap_or(0) {
             let id = VolumeId { job: job.name.clone(), volume: name.clone(), index };
             if !volumes::is_there(&layout.volume_disk(&id)) {
-                imports.push(Import { volume: id.to_string(), folder: folder.clone() });
+                let text = match &volume.import {
+                    Some(folder) => format!("is created with the content of {folder}"),
+                    None => "is created".to_owned(),
+                };
+                changes.push(change(&id, ChangeKind::Create, text, volume.import.clone()));
             }
         }
     }
-    imports
+    let found = volumes::list(layout).map_err(|error| unreadable(layout, &error))?;
+    let left = found.into_iter().map(|found| found.id).filter(|id| id.job == job.name && !declares(job, id));
+    changes.extend(left.map(|id| {
+        let text = format!("is kept, though nothing declares it; `lith volume rm {id}` deletes it");
+        change(&id, ChangeKind::Keep, text, None)
+    }));
+    Ok(changes)
+}
+
+fn change(id: &VolumeId, kind: ChangeKind, text: String, import: Option<String>) -> VolumeChange {
+    VolumeChange { id: id.to_string(), volume: id.volume.to_string(), kind, text, import }
 }
 
 /// Refuses what would start without what it is to start with.
-pub(super) fn check_sent(imports: &[Import], layout: &Layout) -> Result<(), Failure> {
-    let is_missing = |import: &&Import| {
-        let id: Result<VolumeId, _> = import.volume.parse();
-        id.is_ok_and(|id| !volumes::is_there(&layout.volume_content(&id)))
-    };
-    match imports.iter().find(is_missing) {
-        None => Ok(()),
-        Some(Import { volume, folder }) => {
+pub(super) fn check_sent(changes: &[VolumeChange], layout: &Layout) -> Result<(), Failure> {
+    for VolumeChange { id, import, .. } in changes {
+        let (Some(folder), Ok(parsed)) = (import, id.parse::<VolumeId>()) else { continue };
+        if !volumes::is_there(&layout.volume_content(&parsed)) {
             let message =
-                format!("volume \"{volume}\" starts with the content of {folder}, which has not been sent");
-            let hint = format!("`lith deploy` sends it; else `PUT /v1/volumes/{volume}/content`");
-            Err(Failure::new(Code::Invalid, message).hint(hint))
+                format!("volume \"{id}\" starts with the content of {folder}, which has not been sent");
+            let hint = format!("`lith deploy` sends it; else `PUT /v1/volumes/{id}/content`");
+            return Err(Failure::new(Code::Invalid, message).hint(hint));
         }
     }
+    Ok(())
 }
 
 /// Keeps an archive of a folder as what a volume that has no disk yet starts with. Blocks.
@@ -164,8 +175,8 @@ fn not_taken(id: &VolumeId, error: &UnpackError) -> Failure {
     }
 }
 
-fn unreadable(agent: &AgentHandle, error: &std::io::Error) -> Failure {
-    let folder = agent.layout().volumes();
+fn unreadable(layout: &Layout, error: &std::io::Error) -> Failure {
+    let folder = layout.volumes();
     Failure::new(Code::Machine, format!("{} cannot be read: {error}", folder.display()))
 }
 
@@ -193,31 +204,37 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_without_a_disk_needs_what_it_starts_with() {
+    fn what_becomes_of_volumes() {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path(), folder.path());
         let mut job = job();
         for volume in job.volumes.values_mut() {
             volume.import = Some("./site".to_owned());
         }
-        let needed = |job: &JobSpec| -> Vec<String> {
-            imports(job, &layout).into_iter().map(|import| import.volume).collect()
+        let told = || -> Vec<String> {
+            let changes = changes(&job, &layout).unwrap();
+            changes.iter().map(|change| format!("{} {}", change.id, change.text)).collect()
         };
-        assert_eq!(needed(&job), ["shop.data.0", "shop.data.1"]);
-        let missing = || check_sent(&imports(&job, &layout), &layout).unwrap_err().message;
-        assert_eq!(
-            missing(),
-            "volume \"shop.data.0\" starts with the content of ./site, which has not been sent"
-        );
-        let ids = ["shop.data.0", "shop.data.1"].map(|id| id.parse::<VolumeId>().unwrap());
+        let sent =
+            || check_sent(&changes(&job, &layout).unwrap(), &layout).map_err(|failure| failure.message);
+        let created = |index| format!("shop.data.{index} is created with the content of ./site");
+        assert_eq!(told(), [created(0), created(1)]);
+        let missing = |index| {
+            Err(format!(
+                "volume \"shop.data.{index}\" starts with the content of ./site, which has not been sent"
+            ))
+        };
+        assert_eq!(sent(), missing(0));
+        let ids = ["shop.data.0", "shop.data.1", "shop.old.0"].map(|id| id.parse::<VolumeId>().unwrap());
         for id in &ids {
             std::fs::create_dir_all(layout.volume(id)).unwrap();
         }
         std::fs::write(layout.volume_disk(&ids[0]), "").unwrap();
-        assert_eq!(needed(&job), ["shop.data.1"]);
-        assert!(missing().contains("shop.data.1"));
+        assert_eq!((told(), sent()), (vec![created(1)], missing(1)));
         std::fs::write(layout.volume_content(&ids[1]), "").unwrap();
-        check_sent(&imports(&job, &layout), &layout).unwrap();
+        std::fs::write(layout.volume_disk(&ids[2]), "").unwrap();
+        let kept = "shop.old.0 is kept, though nothing declares it; `lith volume rm shop.old.0` deletes it";
+        assert_eq!((told(), sent()), (vec![created(1), kept.to_owned()], Ok(())));
     }
 
     #[test]

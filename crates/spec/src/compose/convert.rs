@@ -131,6 +131,9 @@ pub(crate) fn convert(
         // What is decided about a job that does not come about is nobody's concern.
         return None;
     }
+    for variable in &project.unset {
+        work.notes.unset.add(variable.value.clone(), variable.span);
+    }
     notes::notes(&mut work);
     let (volumes, secrets, configs) = (work.volumes.declared(), work.secrets, work.configs);
     let decisions = work.decisions;

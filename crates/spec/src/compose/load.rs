@@ -22,7 +22,6 @@ use variables::Scope;
 mod consistency;
 mod decode;
 mod deploy;
-mod dotenv;
 mod environment;
 mod extends;
 mod health;
@@ -171,6 +170,7 @@ fn read_project(root: &Value, input: &LoadInput<'_>, scope: &Scope, loader: &mut
             project.inactive.push((member.key.text.to_string(), profiles));
         }
     }
+    project.unset = std::mem::take(&mut loader.unset);
     consistency::check(&project, &broken, loader.reporter);
     project
 }

@@ -38,6 +38,8 @@ pub(crate) struct Project {
     pub(crate) configs: BTreeMap<String, FileObject>,
     /// Services that are left out for their profiles, with these.
     pub(crate) inactive: Vec<(String, Vec<String>)>,
+    /// Variables that services only name, and that nothing gives a value.
+    pub(crate) unset: Vec<At<String>>,
 }
 
 /// One service. Keys that lith cannot make use of are in `ignored`; the converter says so.

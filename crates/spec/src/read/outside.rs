@@ -226,7 +226,9 @@ impl<'a> Outside<'a> {
         let mut scope = self.scope.within();
         let mut variables = Vec::with_capacity(entries.len());
         let mut bytes = 0usize;
-        for entry in entries {
+        // Names that start with a digit can be given to no process, and are passed over.
+        let is_name = |entry: &dotenv::Entry<'_>| !entry.name.starts_with(|c: char| c.is_ascii_digit());
+        for entry in entries.into_iter().filter(is_name) {
             let span = Span { file, start: entry.at, end: entry.at + entry.name.len() };
             let filled = match entry.value {
                 Setting::Verbatim(text) => Ok(text),

@@ -40,7 +40,10 @@ fn escape(code: u32) -> String {
 
 /// Whether the text, unquoted, is text to every reader of YAML: no number, no date, no word with a meaning.
 fn is_plain(text: &str) -> bool {
-    let starts_well = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/');
+    let starts_well = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
+        || text.starts_with("./")
+        || text.starts_with("../")
+        || is_quantity(text);
     let is_simple = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./+@=".contains(&byte);
     // A colon inside is harmless when something follows it that is no space, as in `nginx:1.27`.
     let colons_are_inside = !text.ends_with(':');
@@ -50,6 +53,12 @@ fn is_plain(text: &str) -> bool {
     );
     let inside = text.bytes().all(|byte| is_simple(byte) || byte == b':');
     starts_well && inside && colons_are_inside && !is_word
+}
+
+/// Digits and a unit of one letter: `1G`, `30s`.
+fn is_quantity(text: &str) -> bool {
+    let digits = text.trim_end_matches(|c: char| "KMGTsmh".contains(c));
+    text.len() == digits.len() + 1 && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The lines of a text that can be written as they are, below a `|`; `None` when quotes with escapes are needed.

@@ -44,8 +44,8 @@ mount / overlay
 mount /sys sysfs
 mount /dev devtmpfs
 mount /dev/pts devpts
-mount /dev/shm tmpfs
 mount /dev/mqueue mqueue
+mount /dev/shm tmpfs
 mount /proc proc
 mount /sys/fs/cgroup cgroup2
 modes 755 1777 1777 

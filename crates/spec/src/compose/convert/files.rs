@@ -3,7 +3,7 @@
 //! Owns their names in the job and their place in the task.
 
 use lith_core::job::file::{
-    CONTENT_BYTES_MAX, CONTENTS_BYTES_MAX, Content, FileMount, FileSource, SECRETS_FOLDER,
+    CONTENT_BYTES_MAX, CONTENTS_BYTES_MAX, Content, FILE_MODE_DEFAULT, FileMount, FileSource, SECRETS_FOLDER,
 };
 use lith_core::job::{MEMBERS_MAX, TaskSpec};
 use lith_core::name::{FileName, NAME_BYTES_MAX, TaskName};
@@ -84,7 +84,14 @@ fn mount(
     }
     let uid = owner(uid.as_deref(), wanted.span, work);
     let gid = owner(gid.as_deref(), wanted.span, work);
-    Some(FileMount { source: name, target, uid, gid, mode: *mode, is_writable: false })
+    Some(FileMount {
+        source: name,
+        target,
+        uid,
+        gid,
+        mode: mode.filter(|mode| *mode != FILE_MODE_DEFAULT),
+        is_writable: false,
+    })
 }
 
 /// The number of a user or group; names are in the image, where nobody looks before it runs.
@@ -157,7 +164,7 @@ fn content(noun: Noun, source: &str, object: &FileObject, work: &mut Work<'_>) -
             let message =
                 format!("the {word} {} cannot be read from {}: {why}", quoted(source), quoted(path));
             let hint = "put the file beside the Compose file, or correct its path";
-            work.reporter.error(Code::UnreadableFile, object.span, message, hint);
+            work.reporter.error(Code::BadFile, object.span, message, hint);
             return None;
         }
         FileObjectSource::Environment { name, content: Some(content) } => {
@@ -187,7 +194,7 @@ fn content(noun: Noun, source: &str, object: &FileObject, work: &mut Work<'_>) -
     if bytes > CONTENT_BYTES_MAX {
         let message =
             format!("the {word} {} holds {bytes} bytes; the limit is {CONTENT_BYTES_MAX}", quoted(source));
-        work.reporter.error(Code::UnreadableFile, object.span, message, "put large files into a volume");
+        work.reporter.error(Code::BadFile, object.span, message, "put large files into a volume");
         return None;
     }
     Some(file)
@@ -255,7 +262,7 @@ fn read(path: &str, shown: &str, span: Span, work: &mut Work<'_>) -> Option<Cont
             "correct it, or mount the folder that holds it: it becomes a disk",
         ),
     };
-    work.reporter.error(Code::UnreadableFile, span, why, hint);
+    work.reporter.error(Code::BadFile, span, why, hint);
     None
 }
 
@@ -284,7 +291,7 @@ fn check_contents(span: Span, work: &mut Work<'_>) {
     let bytes = contents_bytes(work);
     if bytes > CONTENTS_BYTES_MAX {
         let message = format!("secrets and configs hold {bytes} bytes; the limit is {CONTENTS_BYTES_MAX}");
-        work.reporter.error(Code::UnreadableFile, span, message, "put large files into a volume");
+        work.reporter.error(Code::BadFile, span, message, "put large files into a volume");
     }
     for (word, count) in [("secrets", work.secrets.len()), ("configs", work.configs.len())] {
         if count > MEMBERS_MAX {

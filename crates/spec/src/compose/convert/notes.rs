@@ -28,6 +28,8 @@ pub(super) struct Notes {
     pub(super) fetched: Gathered,
     /// Folders beside the file whose content is imported.
     pub(super) imported: Gathered,
+    /// Variables that services only name, and that nothing gives a value.
+    pub(super) unset: Gathered,
     /// Folders of the node.
     pub(super) host_folders: Gathered,
     /// Mounts of the node's time zone.
@@ -100,9 +102,14 @@ fn network(notes: &Notes, work: &mut Work<'_>) {
 }
 
 fn mounts(notes: &Notes, work: &mut Work<'_>) {
+    if let Some((span, names)) = notes.unset.listed() {
+        let message = format!("no task gets these variables, for they have no value: {names}");
+        let hint = "give them with `--set NAME=value`, or in a `.env` file";
+        work.reporter.remark(Code::NoEffect, span, message, hint);
+    }
     if let Some((span, names)) = notes.imported.listed() {
         let message = format!("disks that start with the content of these folders: {names}");
-        let hint = "later changes of a folder do not reach its disk; `--binds host` shares folders instead";
+        let hint = "later changes of a folder do not reach its disk; `lith cp` brings them there";
         work.reporter.remark(Code::Decided, span, message, hint);
     }
     if let Some((span, names)) = notes.host_folders.listed() {

@@ -101,7 +101,7 @@ kinds! {
         "a volume of several services, one of which has not exactly one instance",
         "tasks that share a disk are placed together, with one instance each",
         "remove `replicas`, or give each service a volume of its own";
-    UnreadableFile:
+    BadFile:
         "a file that is mounted, or the source of a secret or config, that cannot be read or is too large",
         "small files travel with the job",
         "put the file beside the Compose file, or mount the folder that holds it";

@@ -29,6 +29,7 @@ impl Reader<'_, '_> {
     /// All variables of a service.
     pub(super) fn environment(&mut self, service: &Value) -> BTreeMap<String, At<String>> {
         let mut own = BTreeMap::new();
+        let mut missing = Vec::new();
         if let Some(value) = service.given("environment") {
             for (name, span, value) in pairs(value) {
                 self.check_name(&name, span);
@@ -37,11 +38,14 @@ impl Reader<'_, '_> {
                     own.insert(name, value);
                 } else {
                     own.remove(&name);
+                    missing.push((name, span));
                 }
             }
         }
         let mut all = self.of_files(service, &own);
         all.extend(own);
+        let without = missing.into_iter().filter(|(name, _)| !all.contains_key(name));
+        self.loader.unset.extend(without.map(|(name, span)| At::new(name, span)));
         all
     }
 
@@ -156,7 +160,7 @@ impl Reader<'_, '_> {
             if self.loader.files.kind(&path) == PathKind::Absent {
                 let message = format!("the file {} cannot be read: there is no such file", quoted(&path));
                 let hint = "paths are relative to the folder of the file that names them";
-                self.loader.reporter.error(Code::UnreadableFile, file.span, message, hint);
+                self.loader.reporter.error(Code::BadFile, file.span, message, hint);
             }
         }
     }

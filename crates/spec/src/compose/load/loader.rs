@@ -7,14 +7,14 @@ use std::rc::Rc;
 
 use lith_core::value::quoted;
 
-use super::dotenv::{self, Setting};
 use super::interpolate::{self, Form, Source, VALUE_BYTES_MAX, Variable};
 use super::paths;
 use super::variables::{Scope, Use, Used};
-use crate::compose::project::Needed;
+use crate::compose::project::{At, Needed};
 use crate::diagnostic::{Code, Reporter};
 use crate::document::load::{FILE_BYTES_MAX, load_all};
 use crate::document::{Dialect, FileId, Node, Span};
+use crate::dotenv::{self, Setting};
 use crate::source::{FILES_MAX, Files};
 
 /// Most bytes that variables put into all values together: as much as all contents of a job.
@@ -33,6 +33,8 @@ pub(super) struct Loader<'a> {
     pub(super) files: &'a dyn Files,
     pub(super) reporter: &'a mut Reporter,
     pub(super) used: Used,
+    /// Variables that services only name, and that have no value.
+    pub(super) unset: Vec<At<String>>,
     /// Variables already warned of.
     warned: HashSet<String>,
     /// Folder that paths in a file are relative to.
@@ -49,6 +51,7 @@ impl<'a> Loader<'a> {
             files,
             reporter,
             used: Used::default(),
+            unset: Vec::new(),
             warned: HashSet::new(),
             folders: HashMap::new(),
             variable_files: HashMap::new(),
@@ -100,7 +103,7 @@ impl<'a> Loader<'a> {
         if paths::is_remote(path) {
             let message = format!("{} is not a file of this machine", quoted(path));
             let hint = "fetch it, and name the copy by its path";
-            self.reporter.error(Code::UnreadableFile, span, message, hint);
+            self.reporter.error(Code::BadFile, span, message, hint);
             return None;
         }
         if self.reporter.files() >= FILES_MAX {
@@ -113,7 +116,7 @@ impl<'a> Loader<'a> {
             Err(reason) => {
                 let message = format!("the file {} cannot be read: {reason}", quoted(path));
                 let hint = "paths are relative to the folder of the file that names them";
-                self.reporter.error(Code::UnreadableFile, span, message, hint);
+                self.reporter.error(Code::BadFile, span, message, hint);
                 None
             }
         }

@@ -86,12 +86,12 @@ fn paths_beside_the_file() {
     insta::assert_snapshot!(to_yaml(&converted.job), @r#"
     job: shop
     volumes:
-      html: { import: "./html" }
+      html: { import: ./html }
       missing-conf:
       var-lib-data:
     configs:
-      nginx.conf: { file: "./nginx.conf" }
-      start.sh: { file: "./start.sh" }
+      nginx.conf: { file: ./nginx.conf }
+      start.sh: { file: ./start.sh }
     tasks:
       web:
         image: web
@@ -128,7 +128,7 @@ fn paths_beside_the_file() {
     8 |       - ./html:/srv/html
       |         ^^^^^^^^^^^^^^^^
       |
-      = hint: later changes of a folder do not reach its disk; `--binds host` shares folders instead
+      = hint: later changes of a folder do not reach its disk; `lith cp` brings them there
 
     warning: `./missing.conf` is not there, so an empty disk is mounted at `/etc/missing.conf`
       --> compose.yaml:10:9

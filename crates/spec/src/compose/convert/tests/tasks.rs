@@ -523,3 +523,27 @@ fn jobs_run_once() {
     let text = "services: { a: { image: a, deploy: { mode: replicated-job } } }";
     assert_eq!(task(&converted(text).job, "a").kind, TaskKind::Once);
 }
+
+#[test]
+fn variables_that_nothing_gives() {
+    insta::assert_snapshot!(
+        told("services:\n  web:\n    image: nginx\n    environment: [ LANG, B=1, ADMIN ]\n"),
+        @"
+    note: Compose implies it, so these may reach the internet: web
+     --> compose.yaml:2:3
+      |
+    2 |   web:
+      |   ^^^
+      |
+      = hint: to take it away, put a service on networks with `internal: true` alone
+
+    note: no task gets these variables, for they have no value: ADMIN, LANG
+     --> compose.yaml:4:20
+      |
+    4 |     environment: [ LANG, B=1, ADMIN ]
+      |                    ^^^^
+      |
+      = hint: give them with `--set NAME=value`, or in a `.env` file
+    "
+    );
+}

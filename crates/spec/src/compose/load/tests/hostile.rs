@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::{Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
-use super::super::dotenv::{self, Setting};
 use super::super::interpolate::{self, Source, VALUE_BYTES_MAX, Variable};
 use super::{Case, Memory};
 use crate::diagnostic::{Code, Severity};
+use crate::dotenv::{self, Setting};
 use crate::source::FILES_MAX;
 
 /// Longest that any of these may take, on a machine that does much else beside.
@@ -35,7 +35,7 @@ fn large_files() {
     check_refused(&[&"#".repeat(100 << 20)], Memory::default(), Code::TooLarge);
     let other = Memory::of(&[("big.yaml", &"#".repeat(2 << 20))]);
     let text = "services: { a: { extends: { file: big.yaml, service: a } } }";
-    check_refused(&[text], other, Code::UnreadableFile);
+    check_refused(&[text], other, Code::BadFile);
 }
 
 #[test]

@@ -140,19 +140,19 @@ const ONE_FILE: &[(&str, &str, &str)] = &[
     (
         "files",
         "services: { a: { image: x, env_file: [ none.env, \"http://h/x\" ], label_file: none.label } }\nsecrets: { a: {}, b: { file: x, environment: y } }\nconfigs: { c: { file: x, content: y }, d: {} }\ninclude: [ none.yaml ]\n",
-        "1:40 unreadable-file: the file `none.env` cannot be read: there is no such file => paths are relative to the folder of the file that names them\n\
-         1:50 unreadable-file: `http://h/x` is not a file of this machine => fetch it, and name the copy by its path\n\
-         1:78 unreadable-file: the file `none.label` cannot be read: there is no such file => paths are relative to the folder of the file that names them\n\
+        "1:40 bad-file: the file `none.env` cannot be read: there is no such file => paths are relative to the folder of the file that names them\n\
+         1:50 bad-file: `http://h/x` is not a file of this machine => fetch it, and name the copy by its path\n\
+         1:78 bad-file: the file `none.label` cannot be read: there is no such file => paths are relative to the folder of the file that names them\n\
          2:12 missing-key: the secret `a` has no content => say where it is, with one of `file`, `environment`\n\
          2:33 conflicting-keys: `file` and `environment` of a secret exclude each other => keep one of them\n\
          3:26 conflicting-keys: `file` and `content` of a config exclude each other => keep one of them\n\
          3:40 missing-key: the config `d` has no content => say where it is, with one of `file`, `environment`, `content`\n\
-         4:12 unreadable-file: the file `none.yaml` cannot be read: there is no such file => paths are relative to the folder of the file that names them",
+         4:12 bad-file: the file `none.yaml` cannot be read: there is no such file => paths are relative to the folder of the file that names them",
     ),
     (
         "formats",
         "services: { a: { image: x, env_file: [ { path: a.env, format: json, required: maybe } ] } }\n",
-        "1:48 unreadable-file: the file `a.env` cannot be read: there is no such file => paths are relative to the folder of the file that names them\n\
+        "1:48 bad-file: the file `a.env` cannot be read: there is no such file => paths are relative to the folder of the file that names them\n\
          1:63 bad-env-file: `json` is not a format of `env_file` => remove it for the usual format, or write `raw`\n\
          1:79 wrong-type: `maybe` is neither `true` nor `false` => write `true` or `false`",
     ),
@@ -234,7 +234,7 @@ const ONE_FILE: &[(&str, &str, &str)] = &[
         "services: { a: { extends: nobody }, b: { extends: c }, c: { extends: b }, d: { extends: { service: x, file: none.yaml } }, e: { image: x, extends: { service: aa } }, aaa: { image: x } }\n",
         "1:27 unknown-reference: no service `nobody` is there to be extended => name a service of the same file, or say which `file` it is in\n\
          1:70 circle: the service `c` extends itself in the end => let one of them stand by itself\n\
-         1:109 unreadable-file: the file `none.yaml` cannot be read: there is no such file => paths are relative to the folder of the file that names them\n\
+         1:109 bad-file: the file `none.yaml` cannot be read: there is no such file => paths are relative to the folder of the file that names them\n\
          1:159 unknown-reference: no service `aa` is there to be extended => did you mean `aaa`?",
     ),
     (
