@@ -73,11 +73,22 @@ pub(crate) fn take_in(layout: &Layout, id: &VolumeId, archive: impl Read + Send)
     fs::create_dir_all(&incoming).map_err(write)?;
     let draft = tempfile::tempdir_in(&incoming).map_err(write)?;
     let path = draft.path().join("content.erofs");
-    folder_from_archive(archive, &path, Limits::default())?;
+    folder_from_archive(archive, &path, limits())?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(write)?;
     fs::create_dir_all(&folder).map_err(write)?;
     fs::rename(&path, layout.volume_content(id)).map_err(write)?;
     durable::sync_folder(&folder).and_then(|()| durable::sync_folder(&layout.volumes())).map_err(write)
+}
+
+/// Bounds on what a person brings in. It is no stranger's image: a library of photos may be larger than any.
+fn limits() -> Limits {
+    Limits {
+        entries_max: 8_000_000,
+        metadata_bytes_max: 1 << 30,
+        content_bytes_max: 16 << 40,
+        stream_bytes_max: 17 << 40,
+        ..Limits::default()
+    }
 }
 
 /// Removes what a crash left on its way.

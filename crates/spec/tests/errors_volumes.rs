@@ -117,7 +117,7 @@ tasks: { web: { image: x } }
     2 | volumes: { data: { import: ./site } }
       |                            ^^^^^^
       |
-      = hint: the path starts at the folder of the job file
+      = hint: the path starts at the folder of the job file; once the volume is made, `import` can be removed
     "#);
 }
 

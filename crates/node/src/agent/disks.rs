@@ -24,6 +24,8 @@ pub(super) struct Disks {
     pub(super) volumes: Vec<VolumeDisk>,
     /// For the guest, each place.
     pub(super) mounts: Vec<Disk>,
+    /// Size of what new volumes start with.
+    pub(super) content_bytes: u64,
 }
 
 /// The volumes that a task mounts, each once.
@@ -63,7 +65,10 @@ pub(super) fn prepare(layout: &Layout, id: &TaskId, spec: &TaskSpec, alloc: &All
         let serial = format!("volume-{position}");
         serials.insert(volume.volume, (serial.clone(), content.as_ref().map(|disk| disk.serial.clone())));
         disks.volumes.push(VolumeDisk { path, serial, is_read_only: false });
-        disks.volumes.extend(content);
+        if let Some(content) = content {
+            disks.content_bytes += std::fs::metadata(&content.path).map_or(0, |found| found.len());
+            disks.volumes.push(content);
+        }
     }
     for mount in &spec.volumes {
         let found = match &mount.source {
@@ -180,8 +185,9 @@ mod tests {
         );
         let volume: VolumeId = "shop.b.0".parse().unwrap();
         assert!(!layout.volume_disk(&volume).exists());
-        std::fs::write(layout.volume_content(&volume), "").unwrap();
+        std::fs::write(layout.volume_content(&volume), "pages").unwrap();
         let disks = prepare(&layout, &id, &spec, &alloc).unwrap();
+        assert_eq!(disks.content_bytes, 5);
         let serials: Vec<(&str, bool)> =
             disks.volumes.iter().map(|disk| (disk.serial.as_str(), disk.is_read_only)).collect();
         assert_eq!(serials, [("volume-0", false), ("volume-1", false), ("content-1", true)]);

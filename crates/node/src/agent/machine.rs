@@ -33,6 +33,8 @@ const BOOT_DEADLINE_MS: u64 = 120_000;
 /// What a task with volumes may take on top: the first start copies what the image has there, which for the largest images
 /// is a gigabyte and more.
 const COPY_DEADLINE_MS: u64 = 600_000;
+/// Slowest copy of what was sent for a volume that is waited for, bytes in a millisecond: far below what any disk does.
+const COPY_BYTES_PER_MS: u64 = 2_000;
 /// Serial numbers by which the guest finds its disks.
 const ROOT_SERIAL: &str = "root";
 const SCRATCH_SERIAL: &str = "scratch";
@@ -51,6 +53,14 @@ pub(crate) struct Machines {
     layout: Layout,
     kernels: Vec<PathBuf>,
     common: Option<Common>,
+}
+
+/// How long a guest may take to start its process.
+fn boot_deadline_ms(spec: &TaskSpec, content_bytes: u64) -> u64 {
+    if spec.volumes.is_empty() {
+        return BOOT_DEADLINE_MS;
+    }
+    BOOT_DEADLINE_MS + COPY_DEADLINE_MS + content_bytes / COPY_BYTES_PER_MS
 }
 
 impl Machines {
@@ -102,11 +112,7 @@ impl Machines {
             volumes: disks.volumes,
             boot: BootConfig { settings, ..boot_config(id, slot, spec, image, network) },
             tap: Some(address::tap_name(slot)),
-            boot_deadline_ms: if spec.volumes.is_empty() {
-                BOOT_DEADLINE_MS
-            } else {
-                BOOT_DEADLINE_MS + COPY_DEADLINE_MS
-            },
+            boot_deadline_ms: boot_deadline_ms(spec, disks.content_bytes),
             stop_grace_ms: u64::try_from(spec.stop_grace.as_millis()).unwrap_or(u64::MAX),
             log: settings::rotation(&spec.logging),
         })

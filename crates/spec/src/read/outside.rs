@@ -137,9 +137,9 @@ impl<'a> Outside<'a> {
                 Err(refusal("it is a file")
                     .hint("a file alone is a config: `configs: { name: { file: … } }`"))
             }
-            PathKind::Absent => {
-                Err(refusal("it is not there").hint("the path starts at the folder of the job file"))
-            }
+            PathKind::Absent => Err(refusal("it is not there").hint(
+                "the path starts at the folder of the job file; once the volume is made, `import` can be removed",
+            )),
         }
     }
 
