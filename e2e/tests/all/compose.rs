@@ -66,7 +66,7 @@ fn an_app_with_a_database_and_a_cache() {
     for name in ["db", "cache", "web"] {
         eventually(&format!("{name} to be healthy"), || {
             let task = task(&world, "notes", name);
-            if task["health"]["state"] == "healthy" { Ok(()) } else { Err(task) }
+            if task["health"] == "healthy" { Ok(()) } else { Err(task) }
         });
     }
     // The database's disk outlives its task, and the app finds it again by its name.
