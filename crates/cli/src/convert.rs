@@ -90,7 +90,8 @@ fn connection_table(connections: &[Connection]) -> Table {
 
 /// `lith convert`.
 pub(crate) fn convert(context: &Context, args: &FileArgs) -> Result<u8, Error> {
-    context.print(&source::read(args)?.accepted(context)?.text)?;
+    let paths = if args.named().is_empty() { source::found_compose()? } else { args.named().to_vec() };
+    context.print(&source::read_paths(&paths, args)?.accepted(context)?.text)?;
     Ok(exit::DONE)
 }
 

@@ -35,6 +35,11 @@ pub(crate) struct Source {
 /// Reads the files that the arguments name.
 pub(crate) fn read(args: &FileArgs) -> Result<Source, Error> {
     let paths = if args.named().is_empty() { found()? } else { args.named().to_vec() };
+    read_paths(&paths, args)
+}
+
+/// Reads these files, with the options of the arguments.
+pub(crate) fn read_paths(paths: &[PathBuf], args: &FileArgs) -> Result<Source, Error> {
     let files = paths.iter().map(|path| named(path, "read the job file")).collect::<Result<Vec<_>, _>>()?;
     let env_files = args.env_file.iter().map(|path| named(path, "read the file of variables"));
     let variables = Variables {
@@ -70,7 +75,7 @@ impl Source {
         let ComposeReading { job, diagnostics, comments, .. } = self.reading;
         let Some(job) = job else { return Err(Error::File(Box::new(diagnostics))) };
         if !diagnostics.list.is_empty() && !context.quiet {
-            say(diagnostics.render(context.terminal.stderr.diagnostics()).trim_end());
+            say(diagnostics.render_brief(context.terminal.stderr.diagnostics()).trim_end());
         }
         let (spec, text) = (JobSpec::from(&job), lith_spec::to_yaml_with(&job, &comments));
         Ok(Accepted { spec, text, outside: self.outside })
@@ -88,20 +93,34 @@ pub(crate) fn found_job() -> Result<PathBuf, Error> {
     name.map(PathBuf::from).ok_or_else(|| Error::usage(message, "name a file, as in `lith fmt job.yaml`"))
 }
 
+/// The Compose file of this folder, with its override; a job file has nothing to be converted.
+pub(crate) fn found_compose() -> Result<Vec<PathBuf>, Error> {
+    let name = NAMES.into_iter().find(|name| name.contains("compose") && Path::new(name).is_file());
+    let name = name.ok_or_else(|| {
+        let message = "no file is named, and this folder holds neither compose.yaml nor docker-compose.yml";
+        Error::usage(message, "name a file, as in `lith convert compose.yaml`")
+    })?;
+    Ok(with_override(name))
+}
+
 /// The file of this folder that would be meant.
 fn found() -> Result<Vec<PathBuf>, Error> {
-    let Some(name) = NAMES.into_iter().find(|name| Path::new(name).is_file()) else {
+    let name = NAMES.into_iter().find(|name| Path::new(name).is_file()).ok_or_else(|| {
         let message =
             "no file is named, and this folder holds none of job.yaml, compose.yaml, docker-compose.yml";
-        return Err(Error::usage(message, "name a file, as in `lith deploy job.yaml`"));
-    };
+        Error::usage(message, "name a file, as in `lith deploy job.yaml`")
+    })?;
+    Ok(with_override(name))
+}
+
+fn with_override(name: &str) -> Vec<PathBuf> {
     let mut paths = vec![PathBuf::from(name)];
     if let Some((stem, ending)) = name.rsplit_once('.').filter(|(stem, _)| stem.ends_with("compose")) {
         let overrides =
             [ending, "yaml", "yml"].map(|ending| PathBuf::from(format!("{stem}.override.{ending}")));
         paths.extend(overrides.into_iter().find(|path| path.is_file()));
     }
-    Ok(paths)
+    paths
 }
 
 fn options(args: &FileArgs, outside: &Outside) -> ComposeOptions {

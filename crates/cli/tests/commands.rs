@@ -44,12 +44,13 @@ fn main() -> ExitCode {
         std::io::stdout().write_all(list.as_bytes()).unwrap();
         return ExitCode::SUCCESS;
     }
-    let cases: [(&str, fn()); 17] = [
+    let cases: [(&str, fn()); 18] = [
         ("deploy says what it does and where the job is", deploy_succeeds),
         ("deploy plans again when the job has changed meanwhile", deploy_is_outrun),
         ("deploy says why a task fails, with its last lines", deploy_fails),
         ("interrupting deploy ends the waiting only", deploy_is_interrupted),
         ("mistakes in the job file are shown in their place", job_file_is_wrong),
+        ("a folder's own files are found", folders_are_looked_through),
         ("fmt lays files out in their place", files_are_laid_out),
         ("without a server the hint says how to start one", no_server),
         ("failures of the server are passed on", server_refuses),

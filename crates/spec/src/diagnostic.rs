@@ -281,7 +281,13 @@ impl Diagnostics {
     /// For a terminal: each diagnostic with its line and a caret below it. Without colour it reads as well.
     #[must_use]
     pub fn render(&self, colour: Colour) -> String {
-        render::render(self, colour)
+        render::render(self, colour, render::Notes::Whole)
+    }
+
+    /// The same with a line for each note, for whoever has read them before.
+    #[must_use]
+    pub fn render_brief(&self, colour: Colour) -> String {
+        render::render(self, colour, render::Notes::Brief)
     }
 }
 

@@ -10,17 +10,32 @@ use super::{Colour, Diagnostic, Diagnostics, Excerpt, Severity};
 /// Longest line shown, in columns; the part around the mark is kept.
 const WIDTH: usize = 110;
 
-pub(super) fn render(diagnostics: &Diagnostics, colour: Colour) -> String {
+/// How much of a note is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Notes {
+    /// As much as of an error.
+    Whole,
+    /// One line, without its place in the file's text.
+    Brief,
+}
+
+pub(super) fn render(diagnostics: &Diagnostics, colour: Colour, notes: Notes) -> String {
     let renderer = match colour {
         Colour::Ansi => Renderer::styled(),
         Colour::None => Renderer::plain(),
     }
     .term_width(WIDTH);
-    let mut text = String::new();
+    let (mut text, mut brief) = (String::new(), String::new());
     for (diagnostic, excerpt) in diagnostics.list.iter().zip(&diagnostics.excerpts) {
-        text.push_str(&renderer.render(&[group(diagnostic, excerpt)]));
-        text.push_str("\n\n");
+        if notes == Notes::Brief && diagnostic.severity == Severity::Note {
+            brief.push_str(&renderer.render(&[line(diagnostic)]));
+            brief.push('\n');
+        } else {
+            text.push_str(&renderer.render(&[group(diagnostic, excerpt)]));
+            text.push_str("\n\n");
+        }
     }
+    text.push_str(&brief);
     if diagnostics.omitted > 0 {
         let summary =
             Level::NOTE.secondary_title(format!("{} more of this file are not shown", diagnostics.omitted));
@@ -32,6 +47,10 @@ pub(super) fn render(diagnostics: &Diagnostics, colour: Colour) -> String {
         text.push('\n');
     }
     text
+}
+
+fn line(diagnostic: &Diagnostic) -> Group<'_> {
+    Group::with_title(Level::NOTE.primary_title(diagnostic.to_string()))
 }
 
 fn group<'a>(diagnostic: &'a Diagnostic, excerpt: &'a Excerpt) -> Group<'a> {
