@@ -66,6 +66,11 @@ fn attempt_with(
         let told = [Code::MissingVariable, Code::UnsetVariable];
         let told = diagnostics.list.iter().filter(|found| told.contains(&found.code));
         missing.extend(told.filter_map(|found| Some(found.message.split('`').nth(1)?.to_owned())));
+        // What has a default elsewhere in the file means that one: another value would contradict it.
+        let defaults = loaded.iter().flat_map(|loaded| &loaded.needed).filter(|used| used.default.is_some());
+        for used in defaults {
+            missing.remove(&used.name);
+        }
         missing.retain(|name| !set.contains_key(name));
         let Some(value) = value.filter(|_| !missing.is_empty()) else { break };
         set.extend(missing.into_iter().map(|name| (name.clone(), value(&name))));

@@ -202,6 +202,8 @@ fn refuse(value: &Value, shape: &Shape, name: &str, reporter: &mut Reporter) {
         Data::Scalar(_) | Data::List(_) | Data::Map(_) => None,
     };
     reporter.error(Code::WrongType, value.span, message, hint);
+    // Whoever reads it all the same has nothing to add.
+    reporter.mute(value.span);
 }
 
 fn check_unique(items: &[Value], reporter: &mut Reporter) {

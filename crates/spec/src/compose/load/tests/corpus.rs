@@ -54,6 +54,11 @@ pub(super) fn case(folder: &Path, path: &str) -> Case {
         let told = [Code::MissingVariable, Code::UnsetVariable];
         let told = diagnostics.list.iter().filter(|found| told.contains(&found.code));
         missing.extend(told.filter_map(|found| Some(found.message.split('`').nth(1)?.to_owned())));
+        // What has a default elsewhere in the file means that one: another value would contradict it.
+        let defaults = loaded.iter().flat_map(|loaded| &loaded.needed).filter(|used| used.default.is_some());
+        for used in defaults {
+            missing.remove(&used.name);
+        }
         if missing.is_empty() {
             break;
         }
