@@ -1,6 +1,6 @@
 //! What in a file speaks for a connection between two services.
 //!
-//! Owns the search for names of services in texts: as whole words, each text read once. Must not know what a connection
+//! Owns the search for names of services in texts: as whole words, where a host can stand. Must not know what a connection
 //! is good for.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -61,20 +61,23 @@ pub(super) fn uses(service: &Service, names: &BTreeSet<String>) -> HashMap<Strin
     for (variable, text) in &service.environment {
         let port = beside(variable).and_then(|other| service.environment.get(&other));
         let port = port.and_then(|port| port.value.trim().parse().ok()).filter(|port| *port != 0);
-        found.text(&text.value, port, || Evidence::Environment(variable.clone()));
+        let place = if found.is_list(&text.value) { Place::Words } else { Place::Value };
+        found.text(&text.value, place, port, || Evidence::Environment(variable.clone()));
     }
     for (words, evidence) in
         [(&service.command, Evidence::Command), (&service.entrypoint, Evidence::Entrypoint)]
     {
         for word in words.iter().flat_map(|words| &words.value) {
-            found.text(word, None, || evidence.clone());
+            found.text(word, Place::Words, None, || evidence.clone());
         }
     }
     match service.healthcheck.as_ref().map(|check| &check.value.test) {
         Some(HealthTest::Command(words)) => {
-            words.iter().for_each(|word| found.text(word, None, || Evidence::Healthcheck));
+            for word in words {
+                found.text(word, Place::Words, None, || Evidence::Healthcheck);
+            }
         }
-        Some(HealthTest::Shell(line)) => found.text(line, None, || Evidence::Healthcheck),
+        Some(HealthTest::Shell(line)) => found.text(line, Place::Words, None, || Evidence::Healthcheck),
         Some(HealthTest::Off | HealthTest::OfTheImage) | None => {}
     }
     found.uses
@@ -91,19 +94,26 @@ struct Found<'a> {
     uses: HashMap<String, Use>,
 }
 
+/// Where in a text a name can be that of a host, beside addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// The text as a whole, and what stands behind `=` or within quotes in it. Other words may be prose.
+    Value,
+    /// Each word: of a command, or of a list of hosts.
+    Words,
+}
+
 impl Found<'_> {
     /// Looks at each word of a text; `beside` is the port of a name that has none in the text.
-    fn text(&mut self, text: &str, beside: Option<u16>, evidence: impl Fn() -> Evidence) {
-        let is_part = |c: char| c.is_alphanumeric() || "_-.".contains(c);
-        let mut rest = text;
-        while let Some(start) = rest.find(is_part) {
-            let from = &rest[start..];
-            let end = from.find(|c: char| !is_part(c)).unwrap_or(from.len());
-            let (word, after) = from.split_at(end);
-            rest = after;
+    fn text(&mut self, text: &str, place: Place, beside: Option<u16>, evidence: impl Fn() -> Evidence) {
+        let text = text.trim();
+        let mut end = 0;
+        while let Some(start) = text[end..].find(is_part).map(|start| end + start) {
+            end = text[start..].find(|c: char| !is_part(c)).map_or(text.len(), |length| start + length);
+            let (before, word, after) = (&text[..start], &text[start..end], &text[end..]);
             // What begins with a dash is an option of a program.
             let name = word.trim_matches('.').to_lowercase();
-            if !self.names.contains(&name) {
+            if !self.names.contains(&name) || !is_host(before, after, place) {
                 continue;
             }
             let found = self.uses.entry(name).or_default();
@@ -117,6 +127,38 @@ impl Found<'_> {
                 None => found.is_bare = true,
             }
         }
+    }
+
+    /// Whether every word of a text is a host: prose has others, too.
+    fn is_list(&self, text: &str) -> bool {
+        let is_one = |word: &str| {
+            let bare = word.trim_matches('.').to_lowercase();
+            bare == "localhost" || bare.contains(['.', ':']) || self.names.contains(&bare)
+        };
+        text.split([' ', ',', ';']).filter(|word| !word.is_empty()).all(is_one)
+    }
+}
+
+fn is_part(character: char) -> bool {
+    character.is_alphanumeric() || "_-.".contains(character)
+}
+
+/// Whether a host stands between these two texts.
+fn is_host(before: &str, after: &str, place: Place) -> bool {
+    let authority = after.split(|c: char| c.is_whitespace() || "/?#,\"'".contains(c)).next();
+    if authority.is_some_and(|authority| authority.contains('@')) {
+        // A user, whose name or password it is.
+        return false;
+    }
+    if port(after).is_some() || before.ends_with("://") || before.ends_with('@') {
+        return true;
+    }
+    let ends = after.is_empty() || after.starts_with(|c: char| c.is_whitespace() || "/,;&|)\"'".contains(c));
+    match (before.chars().next_back(), place) {
+        (None, Place::Value) => after.is_empty() || after.starts_with(['/', '?', '|']),
+        (Some('=' | '"' | '\''), _) | (None, Place::Words) => ends,
+        (Some(last), Place::Words) => ends && (last.is_whitespace() || ",;&|(".contains(last)),
+        (Some(_), Place::Value) => false,
     }
 }
 

@@ -191,3 +191,66 @@ networks: { proxy: { external: true } }
       = hint: to reach a task of another job, add `connects: [ JOB/TASK ]` to the job file that `lith convert` prints
     ");
 }
+
+/// Which services the value of a variable speaks for, each with the ports that it names.
+fn named_by(value: &str) -> String {
+    let services: String =
+        ["db", "cache", "gateway"].map(|name| format!("  {name}: {{ image: x }}\n")).concat();
+    let text = format!("services:\n{services}  web: {{ image: web, environment: {{ V: {value:?} }} }}\n");
+    let narrow = ConvertOptions { narrow: true, ..options() };
+    let converted = with(&text, &narrow, &Folder::default());
+    let all = converted.connections.iter().filter(|connection| connection.from.as_str() == "web");
+    let line = |connection: &crate::compose::convert::Connection| {
+        [connection.to.to_string(), words(&connection.ports)].join(" ").trim_end().to_owned()
+    };
+    all.map(line).collect::<Vec<String>>().join("; ")
+}
+
+#[test]
+fn a_name_counts_where_a_host_can_stand() {
+    for (value, named) in [
+        ("db", "db"),
+        ("DB", "db"),
+        ("db:5432", "db 5432"),
+        ("db.", "db"),
+        ("postgres://db/shop", "db"),
+        ("postgres://gateway:cache@db/cache", "db"),
+        ("postgres://gateway:1234@db:5432/cache", "db 5432"),
+        ("gateway://cache:6379/0", "cache 6379"),
+        ("db/shop", "db"),
+        ("minio|db?key=gateway,x", "gateway"),
+        ("db|cache", "db"),
+        ("host=db port=5432 user=cache", "cache; db"),
+        ("{\"host\": \"db\", \"port\": 5432}", "db"),
+        ("db,cache:6379", "cache 6379; db"),
+        ("localhost 10.0.0.1 db", "db"),
+        ("try cache:6379 first", "cache 6379"),
+        ("notes behind a gateway", ""),
+        ("gateway of the shop", ""),
+        ("the gateway, not the cache", ""),
+        ("/var/lib/db", ""),
+        ("/var/cache/db/x", ""),
+        ("gateway-old", ""),
+        ("a db.", ""),
+    ] {
+        assert_eq!(named_by(value), named, "{value}");
+    }
+}
+
+#[test]
+fn each_word_of_a_command_can_be_a_host() {
+    let text = "
+services:
+  a: { image: a, command: \"wait --for=db 5432\" }
+  b: { image: b, entrypoint: [ sh, -c, \"nc -z db 5432; cp /etc/db/x .\" ] }
+  c: { image: c, healthcheck: { test: \"pg_isready -h db\" } }
+  d: { image: d, command: \"cat /srv/db\" }
+  db: { image: db }
+";
+    let narrow = ConvertOptions { narrow: true, ..options() };
+    insta::assert_snapshot!(lines(&with(text, &narrow, &Folder::default())), @"
+    a -> db * (command)
+    b -> db * (entrypoint)
+    c -> db * (healthcheck)
+    ");
+}
