@@ -184,9 +184,9 @@ pub(crate) fn refuse(level: Level, key: &Written, reporter: &mut Reporter) {
         let message = format!("{noun} has no key {}", quoted(name));
         return reporter.error(Code::UnknownKey, key.span, message, format!("did you mean `{known}`?"));
     }
-    if let Some(home) = home(level, name) {
+    if let Some((home, hint)) = home(level, name) {
         let message = format!("{} is a key of {}, not of {noun}", quoted(name), home.noun());
-        return reporter.error(Code::MisplacedKey, key.span, message, home_hint(home, name));
+        return reporter.error(Code::MisplacedKey, key.span, message, hint.replace("KEY", name));
     }
     let message = format!("{noun} has no key {}", quoted(name));
     let hint = match nearest(&folded(name), level.names()) {
@@ -196,8 +196,16 @@ pub(crate) fn refuse(level: Level, key: &Written, reporter: &mut Reporter) {
     reporter.error(Code::UnknownKey, key.span, message, hint);
 }
 
+/// Levels whose keys are known at others, with what to do about one of them.
+const HOMES: [(Level, &str); 4] = [
+    (Level::Job, "move `KEY` to the top of the file"),
+    (Level::Group, "write `groups:`, a name for the group, and below it `KEY` beside `tasks`"),
+    (Level::Task, "write `tasks:`, a name for the task, and below it `KEY`"),
+    (Level::Volume, "write `volumes:`, a name for the volume, and below it `KEY`"),
+];
+
 /// The level that a misplaced key belongs to. The keys of small sections are everyday words, which mean little elsewhere.
-fn home(level: Level, name: &str) -> Option<Level> {
+fn home(level: Level, name: &str) -> Option<(Level, &'static str)> {
     match level {
         Level::Job | Level::Group | Level::Task => {}
         Level::Volume
@@ -209,23 +217,7 @@ fn home(level: Level, name: &str) -> Option<Level> {
         | Level::Logging
         | Level::Ulimit => return None,
     }
-    [Level::Job, Level::Group, Level::Task, Level::Volume]
-        .into_iter()
-        .find(|other| *other != level && other.has(name))
-}
-
-fn home_hint(home: Level, key: &str) -> String {
-    match home {
-        Level::Job => format!("move `{key}` to the top of the file"),
-        Level::Group => format!("write `groups:`, a name for the group, and below it `{key}` beside `tasks`"),
-        Level::Task => format!("write `tasks:`, a name for the task, and below it `{key}`"),
-        Level::Volume => format!("write `volumes:`, a name for the volume, and below it `{key}`"),
-        Level::Secret => format!("write `secrets:`, a name for the secret, and below it `{key}`"),
-        Level::Config => format!("write `configs:`, a name for the config, and below it `{key}`"),
-        Level::FileUse | Level::Health | Level::Update | Level::Logging | Level::Ulimit => {
-            format!("`{key}` stands in {}", home.noun())
-        }
-    }
+    HOMES.into_iter().find(|(home, _)| *home != level && home.has(name))
 }
 
 fn folded(key: &str) -> String {

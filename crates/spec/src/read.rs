@@ -151,7 +151,11 @@ fn filled(root: &Rc<Node>, scope: &Scope, reporter: &mut Reporter) -> Rc<Node> {
 }
 
 /// A name; says what is wrong with it, and which one would do.
-fn name<N: FromStr<Err = NameError>>(text: &str, span: Span, reporter: &mut Reporter) -> Option<N> {
+pub(crate) fn name<N: FromStr<Err = NameError>>(
+    text: &str,
+    span: Span,
+    reporter: &mut Reporter,
+) -> Option<N> {
     let error = match text.parse() {
         Ok(name) => return Some(name),
         Err(error) => error,

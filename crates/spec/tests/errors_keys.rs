@@ -127,15 +127,15 @@ fn compose_file() {
   web:
     image: nginx
 ";
-    insta::assert_snapshot!(shown(text), @r#"
-    error: Compose files are not supported yet
+    insta::assert_snapshot!(shown(text), @"
+    error: `services` is a key of a Compose file, not of a job
      --> job.yaml:1:1
       |
     1 | services:
       | ^^^^^^^^
       |
-      = hint: in a job file, `services` is called `tasks`, and `job` gives the whole a name
-    "#);
+      = hint: call it `tasks` in a job file; a Compose file has neither `job` nor `tasks` nor `groups`
+    ");
 }
 
 #[test]

@@ -23,9 +23,7 @@ pub fn connect(text: &str) -> Result<Connect, Refusal> {
         None => (text, None),
     };
     if let Some(alias) = alias {
-        host_name(alias).map_err(|why| {
-            refusal().hint(why.hint.unwrap_or_else(|| "the alias is a host name".to_owned()))
-        })?;
+        host_name(alias).map_err(|why| Refusal { hint: why.hint, ..refusal() })?;
     }
     let (place, ports) = match target.split_once(':') {
         None => (target, ConnectPorts::Declared),

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::rc::Rc;
 
 use super::project::{At, Needed, Project};
-use crate::diagnostic::Reporter;
+use crate::diagnostic::{Code, Reporter};
 use crate::document::{Kind, Node, Span};
 use crate::source::{FILES_MAX, Files, Named, PathKind, Variables};
 use loader::Loader;
@@ -73,17 +73,23 @@ pub(crate) struct Loaded {
 
 /// Loads a project; `None` when the reporter was told of errors.
 pub(crate) fn load(input: &LoadInput<'_>, files: &dyn Files, reporter: &mut Reporter) -> Option<Loaded> {
-    let had_errors = reporter.has_errors();
     let mut loader = Loader::new(files, reporter);
     let project = load_project(input, &mut loader);
     let needed = loader.take_needed();
-    let is_whole = had_errors || !loader.reporter.has_errors();
-    Some(Loaded { project: project.filter(|_| is_whole)?, needed })
+    let project = project.filter(|_| !loader.reporter.has_errors())?;
+    Some(Loaded { project, needed })
 }
 
 fn load_project(input: &LoadInput<'_>, loader: &mut Loader<'_>) -> Option<Project> {
+    let count = input.named.len();
+    if count == 0 || count > FILES_MAX {
+        let file = loader.reporter.add_file("compose.yaml", "");
+        let message = format!("a project is read from 1 to {FILES_MAX} files; these are {count}");
+        loader.reporter.error(Code::TooMany, Span { file, ..Span::default() }, message, None);
+        return None;
+    }
     let mut documents = Vec::new();
-    for named in input.named.iter().take(FILES_MAX) {
+    for named in input.named {
         if let Some(id) = loader.add(&named.path, &named.bytes, "") {
             documents.extend(loader.documents(id));
         }

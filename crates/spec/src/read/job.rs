@@ -25,8 +25,8 @@ pub(super) fn job(entries: &[Entry], outside: &mut Outside<'_>, reporter: &mut R
         reporter.error(
             Code::UnsupportedKey,
             services.key.span,
-            "Compose files are not supported yet",
-            "in a job file, `services` is called `tasks`, and `job` gives the whole a name",
+            "`services` is a key of a Compose file, not of a job",
+            "call it `tasks` in a job file; a Compose file has neither `job` nor `tasks` nor `groups`",
         );
         return None;
     }

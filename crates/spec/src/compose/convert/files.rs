@@ -15,6 +15,7 @@ use super::refusal::refuse;
 use crate::compose::project::{At, FileObject, FileObjectSource, FileUse, Service};
 use crate::diagnostic::Code;
 use crate::document::Span;
+use crate::read;
 
 /// Permissions of a script: it is mounted to be run.
 const SCRIPT_MODE: u32 = 0o555;
@@ -22,8 +23,6 @@ const SCRIPT_MODE: u32 = 0o555;
 const WRITABLE_MODE: u32 = 0o644;
 /// Both.
 const WRITABLE_SCRIPT_MODE: u32 = 0o755;
-/// Highest permissions.
-const MODE_MAX: u32 = 0o7777;
 
 /// Which of the two lists of the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,13 +62,7 @@ fn mount(
     work: &mut Work<'_>,
 ) -> Option<FileMount> {
     let FileUse { source, target, uid, gid, mode } = &wanted.value;
-    let Some(object) = object else {
-        let word = noun.as_str();
-        let message = format!("the file has no {word} {}", quoted(source));
-        let hint = format!("add it at the top level: `{word}s: {{ {source}: {{ file: ./{source} }} }}`");
-        work.reporter.error(Code::UnknownReference, wanted.span, message, hint);
-        return None;
-    };
+    let object = object.expect("loading refuses a name that nothing declares");
     let name = declare(noun, source, object, wanted.span, work)?;
     let target = target.as_deref().filter(|target| !target.is_empty()).unwrap_or(source);
     let target = match noun {
@@ -78,10 +71,6 @@ fn mount(
         Noun::Config => format!("/{target}"),
     };
     let target = work.accept(Code::BadPath, wanted.span, shared::mount::place(&target))?;
-    if mode.is_some_and(|mode| mode > MODE_MAX) {
-        let message = format!("{:o} are no permissions", mode.unwrap_or_default());
-        work.reporter.error(Code::OutOfRange, wanted.span, message, "write permissions such as `0400`");
-    }
     let uid = owner(uid.as_deref(), wanted.span, work);
     let gid = owner(gid.as_deref(), wanted.span, work);
     Some(FileMount {
@@ -126,14 +115,7 @@ fn declare(
         work.reporter.error(Code::Repeated, object.span, message, "give the other one another name");
         return None;
     }
-    let name: FileName = match text.parse() {
-        Ok(name) => name,
-        Err(error) => {
-            let error: lith_core::name::NameError = error;
-            work.reporter.error(Code::BadName, span, error.to_string(), None);
-            return None;
-        }
-    };
+    let name: FileName = read::name(text, span, work.reporter)?;
     let declared = match noun {
         Noun::Secret => &work.secrets,
         Noun::Config => &work.configs,
@@ -217,7 +199,7 @@ pub(super) fn bound(file: &Bound<'_>, span: Span, name: &TaskName, task: &mut Ta
     let (config, content) = match known {
         Some((config, source)) => (config.clone(), source.content().cloned()),
         None => {
-            let Some(content) = read(file.path, &path, span, work) else { return };
+            let Some(content) = content_at(file.path, &path, span, work) else { return };
             let config = file_name(&path, work);
             let source = FileSource::File { path: path.clone(), content: content.clone() };
             work.configs.insert(config.clone(), source);
@@ -246,7 +228,7 @@ pub(super) fn bound(file: &Bound<'_>, span: Span, name: &TaskName, task: &mut Ta
 }
 
 /// The content of a file beside the Compose file, `shown` as a person writes it.
-fn read(path: &str, shown: &str, span: Span, work: &mut Work<'_>) -> Option<Content> {
+fn content_at(path: &str, shown: &str, span: Span, work: &mut Work<'_>) -> Option<Content> {
     // Nothing more is read once there is too much: a file of many mounts must not make for much memory.
     if contents_bytes(work) > CONTENTS_BYTES_MAX || work.configs.len() > MEMBERS_MAX {
         return None;

@@ -55,13 +55,6 @@ fn check_count(service: &Service, work: &mut Work<'_>) {
         let message = format!("{} instances are more than {COUNT_MAX}", count.value);
         work.reporter.error(Code::OutOfRange, count.span, message, None);
     }
-    if let (Some(scale), Some(replicas)) = (&service.scale, &service.deploy.replicas)
-        && scale.value != replicas.value
-    {
-        let message = format!("`scale` says {}, `deploy.replicas` says {}", scale.value, replicas.value);
-        let span = scale.span.max(replicas.span);
-        work.reporter.error(Code::ConflictingKeys, span, message, "keep one of them");
-    }
     let Some(mode) = &service.deploy.mode else { return };
     match mode.value.as_str() {
         "replicated" | "replicated-job" | "global-job" => {}
@@ -72,7 +65,7 @@ fn check_count(service: &Service, work: &mut Work<'_>) {
         other => {
             let message = format!("{} is not a mode of `deploy`", quoted(other));
             let hint = "its modes are replicated, global, replicated-job and global-job";
-            work.reporter.error(Code::BadName, mode.span, message, hint);
+            work.reporter.error(Code::BadWord, mode.span, message, hint);
         }
     }
 }

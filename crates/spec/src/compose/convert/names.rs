@@ -12,6 +12,7 @@ use super::{Decision, DecisionPlace, Work};
 use crate::compose::project::{At, Project};
 use crate::diagnostic::{Code, Reporter};
 use crate::document::Span;
+use crate::read;
 
 /// Room for the number behind a name that is taken: more digits than there are members of a job.
 const NUMBER_BYTES_MAX: usize = 6;
@@ -68,14 +69,7 @@ impl<'a> Names<'a> {
 /// The name of the job: what whoever converts says, else the file, else its folder.
 pub(super) fn job(work: &mut Work<'_>) -> Option<JobName> {
     if let Some(name) = &work.options.name {
-        return match name.parse() {
-            Ok(name) => Some(name),
-            Err(error) => {
-                let hint = nearest_label(name).map(|label| format!("`{label}` would do"));
-                work.reporter.error(Code::BadName, Span::default(), error.to_string(), hint);
-                None
-            }
-        };
+        return read::name(name, Span::default(), work.reporter);
     }
     let (text, span) = match &work.project.name {
         Some(name) => (&name.value, name.span),

@@ -1,13 +1,13 @@
 //! Order: what a task waits for, and what happens when it ends.
 //!
-//! Owns `depends_on`, the order that `links` imply, tasks that run once, and circles. Both sides of each relation must have
-//! been converted before.
+//! Owns `depends_on`, the order that `links` imply, and tasks that run once. Both sides of each relation must have been
+//! converted before; circles are refused where files are loaded.
 
 use std::collections::BTreeMap;
 
 use lith_core::job::health::{Condition, Health};
 use lith_core::job::process::TaskKind;
-use lith_core::job::{GroupSpec, JobSpec, RestartPolicy, TaskSpec, circle};
+use lith_core::job::{RestartPolicy, TaskSpec};
 use lith_core::name::TaskName;
 use lith_core::value::quoted;
 
@@ -50,7 +50,6 @@ pub(super) fn order(tasks: &mut BTreeMap<TaskName, TaskSpec>, work: &mut Work<'_
     job_modes(tasks, work);
     once(tasks, work);
     never_healthy(tasks, work);
-    circles(tasks, work);
 }
 
 /// The task to wait for; `None` when there is nothing to wait for.
@@ -70,14 +69,13 @@ fn target(dependency: &Dependency, span: Span, work: &mut Work<'_>) -> Option<Ta
     work.names.task(&dependency.service).cloned()
 }
 
+/// A service whose profile is off, though another one is linked to it.
 fn missing(service: &str, span: Span, work: &mut Work<'_>) {
-    let message = format!("the file has no service {}", quoted(service));
-    let profiles =
-        work.project.inactive.iter().find(|(name, _)| name == service).map(|(_, profiles)| profiles);
-    let hint = match profiles.and_then(|profiles| profiles.first()) {
-        Some(profile) => format!("it belongs to a profile: choose it with `--profile {profile}`"),
-        None => String::from("name a service of this file, or remove the line"),
-    };
+    let inactive = work.project.inactive.iter().find(|(name, _)| name == service);
+    let (_, profiles) = inactive.expect("loading refuses the name of no service");
+    let message = format!("{} is left out since its profile is off", quoted(service));
+    let profile = profiles.first().expect("without a profile it would not be left out");
+    let hint = format!("choose it with `--profile {profile}`, or remove the link");
     work.reporter.error(Code::UnknownReference, span, message, hint);
 }
 
@@ -126,18 +124,4 @@ fn never_healthy(tasks: &BTreeMap<TaskName, TaskSpec>, work: &mut Work<'_>) {
             work.reporter.error(Code::BadHealth, dependency.span, message, hint);
         }
     }
-}
-
-fn circles(tasks: &BTreeMap<TaskName, TaskSpec>, work: &mut Work<'_>) {
-    let group = "main".parse().expect("this is a label");
-    let job = "main".parse().expect("this is a label");
-    let job = JobSpec::new(job, BTreeMap::from([(group, GroupSpec::new(tasks.clone()))]));
-    let Some(circle) = circle(&job) else { return };
-    let names: Vec<&str> = circle.iter().map(TaskName::as_str).collect();
-    let first = work.project.services.iter().find(|service| {
-        work.names.task(&service.name.value).is_some_and(|name| circle.first() == Some(name))
-    });
-    let span = first.map(|service| service.name.span).unwrap_or_default();
-    let message = format!("{} wait for each other, so none can start", names.join(", "));
-    work.reporter.error(Code::Circle, span, message, "remove one `depends_on` or `links` among them");
 }

@@ -20,24 +20,18 @@ const UNPRIVILEGED_MIN: u16 = 1024;
 /// Reads the ports of a service.
 pub(super) fn ports(service: &Service, name: &TaskName, task: &mut TaskSpec, work: &mut Work<'_>) {
     for exposed in &service.expose {
-        let (number, last) = exposed.value.range;
-        task.ports.push(Port { number, last, transport: exposed.value.transport });
+        listens(exposed.value.range, exposed.value.transport, exposed.span, task, work);
     }
     for port in &service.ports {
-        let (number, last) = port.value.target;
-        task.ports.push(Port { number, last, transport: port.value.transport });
-        let published = publish(&port.value, port.span, name, work);
-        task.publish.extend(published);
+        if listens(port.value.target, port.value.transport, port.span, task, work) {
+            let published = publish(&port.value, port.span, name, work);
+            task.publish.extend(published);
+        }
     }
     task.ports.sort();
     task.ports.dedup();
     task.publish.sort();
     task.publish.dedup();
-    // What is not a port would be refused where the job is read again.
-    if task.ports.iter().any(|port| port.number == 0) {
-        let span = service.expose.first().map_or(service.name.span, |port| port.span);
-        work.reporter.error(Code::BadPort, span, "0 is not a port", "ports are 1 to 65535");
-    }
     for (key, count) in [("expose", task.ports.len()), ("ports", task.publish.len())] {
         if count > PORTS_MAX {
             let message = format!("`{key}` holds {count} ports; the limit is {PORTS_MAX}");
@@ -52,6 +46,22 @@ pub(super) fn ports(service: &Service, name: &TaskName, task: &mut TaskSpec, wor
     // What is beyond is refused: the checks that follow need not see it.
     task.ports.truncate(PORTS_MAX);
     task.publish.truncate(PORTS_MAX);
+}
+
+/// Adds ports that a task listens on; `false` when they are none.
+fn listens(
+    (number, last): (u16, u16),
+    transport: Transport,
+    span: Span,
+    task: &mut TaskSpec,
+    work: &mut Work<'_>,
+) -> bool {
+    if number == 0 {
+        work.reporter.error(Code::BadPort, span, "`0` is not a port", "ports are 1 to 65535");
+        return false;
+    }
+    task.ports.push(Port { number, last, transport });
+    true
 }
 
 /// What an entry of `ports` offers on the node; nothing when it leaves that to Docker and no port suggests itself.

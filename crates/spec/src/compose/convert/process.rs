@@ -36,18 +36,13 @@ pub(super) fn image(service: &Service, name: &TaskName, work: &mut Work<'_>) -> 
             }
             work.accept(Code::BadImage, image.span, shared::image::parse(&image.value))
         }
-        (None, Some(build)) => {
+        (None, build) => {
+            let build = build.expect("loading refuses a service with neither of them");
             let message = format!("{} is built, and names no image to fetch", quoted(&service.name.value));
             let hint = format!(
                 "build and push it, then add its name beside `build`, such as `image: registry.example/{name}:1`"
             );
             work.reporter.error(Code::BuildWithoutImage, build, message, hint);
-            None
-        }
-        (None, None) => {
-            let message = format!("the service {} has no image", quoted(&service.name.value));
-            let hint = "add a line such as `image: nginx:1.27`";
-            work.reporter.error(Code::MissingKey, service.name.span, message, hint);
             None
         }
     }
@@ -211,14 +206,10 @@ fn logging(service: &Service, name: &TaskName, work: &mut Work<'_>) -> Logging {
 fn update(update: &At<UpdateConfig>, work: &mut Work<'_>) -> Option<Update> {
     let UpdateConfig { parallelism, delay, monitor, order, failure_action } = &update.value;
     let default = Update::default();
+    // Loading lets through no third word.
     let order = match order.as_deref() {
-        None | Some("stop-first") => UpdateOrder::StopFirst,
         Some("start-first") => UpdateOrder::StartFirst,
-        Some(other) => {
-            let message = format!("{} is not an order", quoted(other));
-            work.reporter.error(Code::BadName, update.span, message, "write `stop-first` or `start-first`");
-            return None;
-        }
+        Some(_) | None => UpdateOrder::StopFirst,
     };
     let on_failure = match failure_action.as_deref() {
         None | Some("pause") => OnFailure::Pause,
@@ -227,7 +218,7 @@ fn update(update: &At<UpdateConfig>, work: &mut Work<'_>) -> Option<Update> {
         Some(other) => {
             let message = format!("{} is not what can happen after a failure", quoted(other));
             let hint = "write `pause`, `continue` or `rollback`";
-            work.reporter.error(Code::BadName, update.span, message, hint);
+            work.reporter.error(Code::BadWord, update.span, message, hint);
             return None;
         }
     };

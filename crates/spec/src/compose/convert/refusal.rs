@@ -198,7 +198,7 @@ fn network_mode(service: &Service, work: &mut Work<'_>) {
     }
 }
 
-/// Networks of the project that are another thing than lith's, and names of networks that it does not have.
+/// Networks of the project that are another thing than lith's.
 pub(super) fn networks(work: &mut Work<'_>) {
     let project = work.project;
     for (name, network) in &project.networks {
@@ -209,15 +209,6 @@ pub(super) fn networks(work: &mut Work<'_>) {
             && !NETWORK_DRIVERS.contains(&driver.value.as_str())
         {
             refuse(Code::NetworkDriver, driver.span, format!("the driver {}", quoted(&driver.value)), work);
-        }
-    }
-    for service in &project.services {
-        for (name, attachment) in &service.networks {
-            if name != "default" && !project.networks.contains_key(name) {
-                let message = format!("the file has no network {}", quoted(name));
-                let hint = format!("add it at the top level: `networks: {{ {name}: {{}} }}`");
-                work.reporter.error(Code::UnknownReference, attachment.span, message, hint);
-            }
         }
     }
 }

@@ -74,8 +74,8 @@ fn is_drive(source: &str) -> bool {
 pub(super) fn read(value: &Value, loader: &Loader<'_>) -> Result<ServiceVolume, Refusal> {
     match &value.data {
         Data::Scalar(scalar) => read_short(&scalar.text, value, loader),
-        Data::Map(_) => read_long(value, loader),
-        Data::Null | Data::List(_) => Err(Refusal::new(Code::WrongType, "this is no mount").hint(EXAMPLE)),
+        // What is no mapping at all was refused before, and lacks every key.
+        Data::Map(_) | Data::Null | Data::List(_) => read_long(value, loader),
     }
 }
 

@@ -351,15 +351,15 @@ fn names_that_cannot_be() {
       = hint: name it in the first line, such as `name: shop`
     "#);
     let wrong = ConvertOptions { name: Some(String::from("My Shop")), ..options() };
-    insta::assert_snapshot!(attempt("services: { a: { image: a } }", &wrong, &Folder::default()).1, @r#"
-    error: "My Shop" is not a name: use a-z, 0-9 and "-", starting and ending with a letter or digit
+    insta::assert_snapshot!(attempt("services: { a: { image: a } }", &wrong, &Folder::default()).1, @"
+    error: `My Shop` is not a name: use a-z, 0-9 and `-`, starting and ending with a letter or digit
      --> compose.yaml:1:1
       |
     1 | services: { a: { image: a } }
       | ^
       |
       = hint: `my-shop` would do
-    "#);
+    ");
 }
 
 #[test]
