@@ -435,3 +435,99 @@ groups:
       = hint: the first stands in line 3; tasks find each other by their names: give one another name
     "#);
 }
+
+#[test]
+fn names_of_nothing() {
+    let text = "job: j
+tasks:
+  t: { image: x, connects: [ nobody, \"db as -x\" ], egress: [ \"http://host.example/x\" ], configs: [ app.conf ] }
+  u: { image: x, depends_on: [ nothing ] }
+";
+    insta::assert_snapshot!(shown(text), @r#"
+    error: the job has no task `nobody`
+     --> job.yaml:3:30
+      |
+    3 |   t: { image: x, connects: [ nobody, "db as -x" ], egress: [ "http://host.example/x" ], configs: [ app....
+      |                              ^^^^^^
+      |
+      = hint: add a task of this name to the job
+
+    error: `db as -x` names no task to connect to
+     --> job.yaml:3:38
+      |
+    3 |   t: { image: x, connects: [ nobody, "db as -x" ], egress: [ "http://host.example/x" ], configs: [ app....
+      |                                      ^^^^^^^^^^
+      |
+      = hint: host names hold letters, digits, `-`, `_` and `.`, such as `db` or `mail.example.org`
+
+    error: `http://host.example/x` names nothing that a task could reach
+     --> job.yaml:3:62
+      |
+    3 |   t: { image: x, connects: [ nobody, "db as -x" ], egress: [ "http://host.example/x" ], configs: [ app....
+      |                                                              ^^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = hint: write `host.example:80`
+
+    error: the job has no config `app.conf`
+     --> job.yaml:3:100
+      |
+    3 | ...ress: [ "http://host.example/x" ], configs: [ app.conf ] }
+      |                                                  ^^^^^^^^
+      |
+      = hint: add `configs: { app.conf: { file: ./app.conf } }` to the job
+
+    error: the job has no task `nothing`
+     --> job.yaml:4:32
+      |
+    4 |   u: { image: x, depends_on: [ nothing ] }
+      |                                ^^^^^^^
+      |
+      = hint: add a task of this name to the job
+    "#);
+}
+
+/// A circle of more tasks than a message names.
+#[test]
+fn a_long_circle() {
+    let tasks: String = (0..12)
+        .map(|task| format!("  t{task:02}: {{ image: x, depends_on: [ t{:02} ] }}\n", (task + 1) % 12))
+        .collect();
+    insta::assert_snapshot!(shown(&format!("job: j\ntasks:\n{tasks}")), @"
+    error: tasks wait for each other, so none can start: `t00` → `t01` → `t02` → `t03` → `t04` → `t05` → `t06` → `t07` → `t00`, with others between
+     --> job.yaml:3:34
+      |
+    3 |   t00: { image: x, depends_on: [ t01 ] }
+      |                                  ^^^
+      |
+      = hint: remove one of these from `depends_on`
+    ");
+}
+
+#[test]
+fn more_than_a_list_may_hold() {
+    let limit = |key: &str, count: usize, item: fn(usize) -> String| {
+        let items: String = (0..count).map(|index| format!("      {}\n", item(index))).collect();
+        shown(&format!("job: j\ntasks:\n  u: {{ image: x }}\n  t:\n    image: x\n    {key}:\n{items}"))
+    };
+    insta::assert_snapshot!(limit("hosts", 201, |index| format!("h{index}: 10.0.0.1")), @"
+    error: `hosts` holds 201 entries; the limit is 200
+       --> job.yaml:207:7
+        |
+    207 |       h200: 10.0.0.1
+        |       ^^^^
+    ");
+    insta::assert_snapshot!(limit("depends_on", 101, |_| String::from("- u")), @"
+    error: `depends_on` holds 101 entries; the limit is 100
+       --> job.yaml:107:9
+        |
+    107 |       - u
+        |         ^
+    ");
+    insta::assert_snapshot!(limit("sysctls", 101, |index| format!("net.n{index}: 1")), @"
+    error: `sysctls` holds 101 entries; the limit is 100
+       --> job.yaml:107:7
+        |
+    107 |       net.n100: 1
+        |       ^^^^^^^^
+    ");
+}

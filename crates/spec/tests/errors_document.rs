@@ -337,7 +337,16 @@ fn headline(text: &str) -> String {
 
 #[test]
 fn limits() {
-    insta::assert_snapshot!(headline(&"#".repeat(1_048_577)), @"error: the file holds 1048577 bytes; the limit is 1048576");
+    let large = shown(&"#".repeat(1_048_577));
+    insta::assert_snapshot!(large, @"
+    error: the file holds 1048577 bytes; the limit is 1048576
+     --> job.yaml:1:1
+      |
+    1 | #######################################################################################################...
+      | ^
+      |
+      = hint: a job file describes a job; keep data out of it
+    ");
     insta::assert_snapshot!(headline(&"[".repeat(33)), @"error: values are nested more than 32 deep here");
     insta::assert_snapshot!(headline(&format!("job: [{}]", "0,".repeat(200_000))), @"error: the file holds more than 200000 values, aliases included");
     insta::assert_snapshot!(headline(&format!("a: &a {}\nb: [ *a, *a, *a, *a, *a ]\n", "x".repeat(900_000))), @"error: the values take more than 4194304 bytes, aliases included");
@@ -387,6 +396,39 @@ fn a_file_that_is_no_utf8_is_refused_at_its_place() {
     ");
     let utf16: Vec<u8> =
         [0xff, 0xfe].into_iter().chain("job: x".encode_utf16().flat_map(u16::to_le_bytes)).collect();
-    assert!(refused(&utf16).contains("it looks like UTF-16"), "{}", refused(&utf16));
+    insta::assert_snapshot!(refused(&utf16), @"
+    error: the file is not UTF-8 text: byte 0xff cannot stand here
+     --> job.yaml:1:1
+      |
+    1 | ��j␀o␀b␀:␀ ␀x␀
+      | ^
+      |
+      = hint: it looks like UTF-16: save the file as UTF-8
+    ");
     assert!(lith_spec::check_bytes("job.yaml", b"job: x\ntasks: { t: { image: x } }\n").job.is_some());
+}
+
+#[test]
+fn a_bracket_that_is_never_closed() {
+    insta::assert_snapshot!(shown("job: j\ntasks: { t: { image: x, ports: [ 80, 81 }\n"), @"
+    error: this is not YAML: mismatched bracket '[' closed by '}'
+     --> job.yaml:2:32
+      |
+    2 | tasks: { t: { image: x, ports: [ 80, 81 }
+      |                                ^
+    ");
+    insta::assert_snapshot!(shown("job: j\ntasks:\n  t: {\n"), @"
+    error: a `{` stands here and is never closed
+     --> job.yaml:3:6
+      |
+    3 |   t: {
+      |      ^
+    ");
+    insta::assert_snapshot!(shown("job: j ]\ntasks: ]\n"), @"
+    error: this is not YAML: misplaced bracket
+     --> job.yaml:2:8
+      |
+    2 | tasks: ]
+      |        ^
+    ");
 }

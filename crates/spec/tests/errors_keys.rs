@@ -432,3 +432,16 @@ fn too_many_ports() {
         |       ^^^
     "#);
 }
+
+#[test]
+fn group_that_is_no_mapping() {
+    insta::assert_snapshot!(shown("job: j\ngroups: { g: web }\n"), @"
+    error: a group is a mapping with `tasks`; this is a single value
+     --> job.yaml:2:14
+      |
+    2 | groups: { g: web }
+      |              ^^^
+      |
+      = hint: write the keys below `g`, each in its own line and indented further
+    ");
+}

@@ -440,3 +440,11 @@ tasks:
        = hint: move `tasks` to the top of the file
     "#);
 }
+
+#[test]
+fn a_schedule_that_is_too_long() {
+    let long = format!("{}* * * *", "1,".repeat(600));
+    let text = format!("job: j\ntasks:\n  t:\n    image: x\n    kind: periodic\n    schedule: {long}\n");
+    let report = shown(&text);
+    insta::assert_snapshot!(report.lines().next().unwrap_or_default(), @"error: the schedule is longer than 1024 bytes");
+}

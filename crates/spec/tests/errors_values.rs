@@ -563,3 +563,124 @@ tasks:
       = hint: names are 1 to 255 characters long, such as `nginx` or `registry.example/team/app`
     "#);
 }
+
+/// What no system call takes: a C string ends with it.
+#[test]
+fn nul_characters() {
+    let text = r#"job: hello
+tasks:
+  a: { image: x, working_dir: "/a\0" }
+  b: { image: x, command: [ "a\0" ] }
+  c: { image: x, env: { A: "\0" } }
+  d: { image: x, sysctls: { a.b: "\0" } }
+  e: { image: x, env_file: [ "a\0", "" ] }
+"#;
+    insta::assert_snapshot!(shown(text), @r#"
+    error: `/a\0` is not a path
+     --> job.yaml:3:31
+      |
+    3 |   a: { image: x, working_dir: "/a\0" }
+      |                               ^^^^^^
+
+    error: `a\0` holds a NUL character, which no process can be given
+     --> job.yaml:4:29
+      |
+    4 |   b: { image: x, command: [ "a\0" ] }
+      |                             ^^^^^
+
+    error: the value of `A` holds a NUL character, which no process can be given
+     --> job.yaml:5:28
+      |
+    5 |   c: { image: x, env: { A: "\0" } }
+      |                            ^^^^
+
+    error: `\0` holds a NUL character, which no process can be given
+     --> job.yaml:6:34
+      |
+    6 |   d: { image: x, sysctls: { a.b: "\0" } }
+      |                                  ^^^^
+
+    error: `a\0` is not a path
+     --> job.yaml:7:30
+      |
+    7 |   e: { image: x, env_file: [ "a\0", "" ] }
+      |                              ^^^^^
+
+    error: `""` is not a path
+     --> job.yaml:7:37
+      |
+    7 |   e: { image: x, env_file: [ "a\0", "" ] }
+      |                                     ^^
+    "#);
+}
+
+#[test]
+fn switches_and_restarts_in_other_words() {
+    let text = r"job: hello
+tasks:
+  a: { image: x, read_only: no, restart: yes }
+  b: { image: x, read_only: yes, restart: false }
+  c: { image: x, read_only: maybe, restart: failure }
+";
+    insta::assert_snapshot!(shown(text), @"
+    error: `no` is neither `true` nor `false`
+     --> job.yaml:3:29
+      |
+    3 |   a: { image: x, read_only: no, restart: yes }
+      |                             ^^
+      |
+      = hint: write `false`
+
+    error: `yes` is not a restart policy
+     --> job.yaml:3:42
+      |
+    3 |   a: { image: x, read_only: no, restart: yes }
+      |                                          ^^^
+      |
+      = hint: did you mean `always`?
+
+    error: `yes` is neither `true` nor `false`
+     --> job.yaml:4:29
+      |
+    4 |   b: { image: x, read_only: yes, restart: false }
+      |                             ^^^
+      |
+      = hint: write `true`
+
+    error: `false` is not a restart policy
+     --> job.yaml:4:43
+      |
+    4 |   b: { image: x, read_only: yes, restart: false }
+      |                                           ^^^^^
+      |
+      = hint: did you mean `no`?
+
+    error: `maybe` is neither `true` nor `false`
+     --> job.yaml:5:29
+      |
+    5 |   c: { image: x, read_only: maybe, restart: failure }
+      |                             ^^^^^
+
+    error: `failure` is not a restart policy
+     --> job.yaml:5:45
+      |
+    5 |   c: { image: x, read_only: maybe, restart: failure }
+      |                                             ^^^^^^^
+      |
+      = hint: did you mean `on-failure`?
+    ");
+}
+
+#[test]
+fn a_double_quote_that_is_never_closed() {
+    let text = "job: hello\ntasks: { t: { image: x, command: 'echo \"a b' } }\n";
+    insta::assert_snapshot!(shown(text), @r#"
+    error: the command cannot be split into words: a `"` is never closed
+     --> job.yaml:2:34
+      |
+    2 | tasks: { t: { image: x, command: 'echo "a b' } }
+      |                                  ^^^^^^^^^^^
+      |
+      = hint: write it as a list of words, such as `[ echo, "it's" ]`
+    "#);
+}

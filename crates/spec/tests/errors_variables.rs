@@ -376,3 +376,130 @@ fn files_of_secrets() {
       |                                                               ^^^^^^
     "#);
 }
+
+/// Message, place and hint: the files are too large to stand here.
+fn words(reading: &Reading) -> String {
+    let line = |found: &lith_spec::Diagnostic| {
+        let hint = found.hint.as_ref().map(|hint| format!(" => {hint}")).unwrap_or_default();
+        format!("{found}{hint}")
+    };
+    reading.diagnostics.list.iter().map(line).collect::<Vec<String>>().join("\n")
+}
+
+/// Any number of files, each of this text.
+struct Many(String);
+
+impl Files for Many {
+    fn kind(&self, path: &str) -> PathKind {
+        if path == ".env" { PathKind::Absent } else { PathKind::File }
+    }
+
+    fn read(&self, _path: &str, _bytes_max: usize) -> Result<Vec<u8>, String> {
+        Ok(self.0.clone().into_bytes())
+    }
+}
+
+#[test]
+fn more_than_is_read() {
+    let check = |text: &str, variables: &Variables, files: &dyn Files| {
+        words(&check_job(&[named("job.yaml", text)], variables, files))
+    };
+    let none = Variables::default();
+    let empty = Many(String::new());
+    let list = |count: usize, item: fn(usize) -> String| (0..count).map(item).collect::<Vec<_>>().join(", ");
+    let task = "tasks: { t: { image: x } }\n";
+
+    let configs = |count| list(count, |index| format!("c{index}: {{ file: f }}"));
+    let text = format!("job: j\nconfigs: {{ {} }}\n{task}", configs(9));
+    insta::assert_snapshot!(check(&text, &none, &Many("x".repeat(500_000))), @"job.yaml:2:160: the secrets and configs of the job hold more than 4194304 bytes => what is larger belongs on a volume");
+    let text = format!("job: j\nconfigs: {{ c: {{ file: f }}, d: {{ variable: V }} }}\n{task}");
+    let long = Variables { set: set(&[("V", &"x".repeat(600_000))]), ..Variables::default() };
+    insta::assert_snapshot!(check(&text, &long, &Many("x".repeat(600_000))), @"
+    job.yaml:2:23: the file `f` holds 600000 bytes; the limit is 524288 => what is larger belongs on a volume
+    job.yaml:2:43: the variable `V` holds 600000 bytes; the limit is 524288 => what is larger belongs on a volume
+    ");
+
+    let env_files = |count| list(count, |index| format!("f{index}"));
+    let text =
+        |count| format!("job: j\ntasks: {{ t: {{ image: x, env_file: [ {} ] }} }}\n", env_files(count));
+    insta::assert_snapshot!(check(&text(200), &none, &empty), @"job.yaml:2:1121: the job needs more than 200 files");
+    insta::assert_snapshot!(check(&text(201), &none, &empty), @"
+    job.yaml:2:1121: the job needs more than 200 files
+    job.yaml:2:1127: `env_file` holds 201 entries; the limit is 200
+    ");
+    insta::assert_snapshot!(check(&text(5), &none, &Many(format!("A={}\n", "x".repeat(1_000_000)))), @"job.yaml:2:53: files of variables give the tasks more than 4194304 bytes => what is large belongs into a config");
+    insta::assert_snapshot!(check(&text(1), &none, &Many("#".repeat(3 << 20))), @"f0:1:1: the file holds 3145728 bytes; the limit is 2097152");
+    let grows = format!("A={}\n{}", "x".repeat(100_000), "B=${A}\n".repeat(50));
+    insta::assert_snapshot!(check(&text(1), &none, &Many(grows)), @"f0:42:1: the values of this file take more than 4194304 bytes");
+
+    let many = Variables { env_files: vec![named("a.env", ""); 200], ..Variables::default() };
+    insta::assert_snapshot!(check(&format!("job: j\n{task}"), &many, &NoFiles), @"job.yaml:1:1: the job needs more than 200 files");
+    insta::assert_snapshot!(words(&check_job(&[], &none, &NoFiles)), @"job:1:1: a job is read from 1 to 200 files; these are 0");
+}
+
+#[test]
+fn paths_that_are_none() {
+    let text = r#"job: j
+volumes: { v: { import: "" }, w: { import: pw }, x: { import: gone } }
+configs: { a: { file: "" }, b: { file: "\0" } }
+tasks: { t: { image: x } }
+"#;
+    let files = Beside(&[("pw", "s3cret")]);
+    insta::assert_snapshot!(shown(&check_job(&[named("job.yaml", text)], &Variables::default(), &files)), @r#"
+    error: the folder `""` cannot be imported: this is not a path
+     --> job.yaml:2:25
+      |
+    2 | volumes: { v: { import: "" }, w: { import: pw }, x: { import: gone } }
+      |                         ^^
+
+    error: the folder `pw` cannot be imported: it is a file
+     --> job.yaml:2:44
+      |
+    2 | volumes: { v: { import: "" }, w: { import: pw }, x: { import: gone } }
+      |                                            ^^
+      |
+      = hint: a file alone is a config: `configs: { name: { file: … } }`
+
+    error: the folder `gone` cannot be imported: it is not there
+     --> job.yaml:2:63
+      |
+    2 | volumes: { v: { import: "" }, w: { import: pw }, x: { import: gone } }
+      |                                                               ^^^^
+      |
+      = hint: the path starts at the folder of the job file
+
+    error: the file `""` cannot be read: this is not a path
+     --> job.yaml:3:23
+      |
+    3 | configs: { a: { file: "" }, b: { file: "\0" } }
+      |                       ^^
+
+    error: the file `\0` cannot be read: this is not a path
+     --> job.yaml:3:40
+      |
+    3 | configs: { a: { file: "" }, b: { file: "\0" } }
+      |                                        ^^^^
+    "#);
+}
+
+#[test]
+fn keys_that_stand_in_two_files() {
+    let files = [named("a.yaml", "job: j\nx: 1\ntasks: { t: { image: x } }\n"), named("b.yaml", "x: 2\n")];
+    insta::assert_snapshot!(shown(&check_job(&files, &Variables::default(), &NoFiles)), @"
+    error: a job has no key `x`
+     --> a.yaml:2:1
+      |
+    2 | x: 1
+      | ^
+      |
+      = hint: its keys are job, volumes, secrets, configs, groups, tasks
+
+    error: the key `x` stands in two files
+     --> b.yaml:1:1
+      |
+    1 | x: 2
+      | ^
+      |
+      = hint: the other stands in line 2 of a.yaml; keep one of them
+    ");
+}

@@ -565,7 +565,63 @@ fn contents_too_large() {
         "job: j\nconfigs: {{ app: {{ content: {} }} }}\ntasks: {{ t: {{ image: x }} }}\n",
         "x".repeat(600_000)
     );
-    let report = shown(&text);
-    let message = report.lines().next().unwrap_or_default();
-    insta::assert_snapshot!(message, @"error: it holds 600000 bytes; the limit is 524288");
+    insta::assert_snapshot!(words(&text), @"
+    error: the content holds 600000 bytes; the limit is 524288
+    = hint: what is larger belongs on a volume
+    ");
+}
+
+/// The message and the hint alone: what is around them is too large to stand here.
+fn words(text: &str) -> String {
+    let report = shown(text);
+    let lines = report.lines().filter(|line| line.starts_with("error") || line.contains("= hint"));
+    lines.map(str::trim).collect::<Vec<&str>>().join("\n")
+}
+
+#[test]
+fn more_than_a_job_holds() {
+    let list = |count: usize, item: fn(usize) -> String| (0..count).map(item).collect::<String>();
+    let secrets = list(101, |index| format!("  - s{index}\n"));
+    insta::assert_snapshot!(shown(&format!("job: j\ntasks: {{ t: {{ image: x }} }}\nsecrets:\n{secrets}")), @"
+    error: there are 101 secrets; the limit is 100
+       --> job.yaml:104:5
+        |
+    104 |   - s100
+        |     ^^^^
+        |
+        = hint: split them into several jobs
+    ");
+    let tasks = list(11, |task| {
+        let mounts: String =
+            (0..10).map(|index| format!("    - v{}:/v{index}\n", task * 10 + index)).collect();
+        format!("  t{task:02}:\n    image: x\n    volumes:\n{mounts}")
+    });
+    insta::assert_snapshot!(shown(&format!("job: j\ntasks:\n{tasks}")), @"
+    error: the tasks mount more than 100 volumes
+       --> job.yaml:136:7
+        |
+    136 |     - v100:/v0
+        |       ^^^^^^^^
+        |
+        = hint: split them into several jobs
+    ");
+}
+
+#[test]
+fn a_secret_that_stands_twice() {
+    insta::assert_snapshot!(shown("job: j\nsecrets: [ key, key ]\ntasks: { t: { image: x, memory: x } }\n"), @"
+    warning: this stands in `secrets` already
+     --> job.yaml:2:17
+      |
+    2 | secrets: [ key, key ]
+      |                 ^^^
+
+    error: `x` is not a size
+     --> job.yaml:3:33
+      |
+    3 | tasks: { t: { image: x, memory: x } }
+      |                                 ^
+      |
+      = hint: write a number and a unit, such as `64M`, `1.5G` or `512MiB`
+    ");
 }

@@ -95,7 +95,7 @@ fn load_project(input: &LoadInput<'_>, loader: &mut Loader<'_>) -> Option<Projec
         }
     }
     let mut scope = project_scope(input, loader);
-    name_project(input, &documents, &mut scope, loader);
+    name_project(input, &documents, &mut scope);
     let first = input.named.first()?;
     let own_path = first.path.rsplit('/').next().unwrap_or(&first.path).to_owned();
     let root = model(&documents, &scope, &mut vec![own_path], loader)?;
@@ -125,10 +125,11 @@ fn project_scope(input: &LoadInput<'_>, loader: &mut Loader<'_>) -> Scope {
     set.over(of_files)
 }
 
-/// Gives `COMPOSE_PROJECT_NAME` its value: what the last file with a name says, else what the caller knows.
-fn name_project(input: &LoadInput<'_>, documents: &[Rc<Node>], scope: &mut Scope, loader: &mut Loader<'_>) {
+/// Gives `COMPOSE_PROJECT_NAME` its value: what the last file with a name says, else what the caller knows. What is wrong
+/// with a name is said where its file is decoded.
+fn name_project(input: &LoadInput<'_>, documents: &[Rc<Node>], scope: &mut Scope) {
     let named = documents.iter().rev().find_map(|document| name_in(document));
-    let filled = named.and_then(|name| loader.expand(&name, Span::default(), None, &[scope]));
+    let filled = named.and_then(|name| interpolate::quietly(&name, |variable| scope.get(variable).cloned()));
     match filled.map(|name| normal_name(&name)).filter(|name| !name.is_empty()) {
         Some(name) => scope.set(PROJECT_NAME, &name),
         None => scope.set_default(PROJECT_NAME, &normal_name(input.project_name)),

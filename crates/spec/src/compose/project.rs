@@ -228,7 +228,7 @@ pub(crate) struct UpdateConfig {
     pub(crate) delay: Option<Duration>,
     pub(crate) monitor: Option<Duration>,
     pub(crate) order: Option<String>,
-    pub(crate) failure_action: Option<String>,
+    pub(crate) failure_action: Option<At<String>>,
 }
 
 /// `logging`: its driver, and the options that say how much is kept.

@@ -127,7 +127,7 @@ fn source(
         "variable" => {
             outside.variable(text).map(|content| FileSource::Variable { name: text.to_owned(), content })
         }
-        _ => outside.charged(text.as_bytes().to_vec()).map(FileSource::Inline),
+        _ => outside.inline(text).map(FileSource::Inline),
     };
     accepted(source, &from.value, reporter)
 }

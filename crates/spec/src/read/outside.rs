@@ -94,13 +94,18 @@ impl<'a> Outside<'a> {
         }
         self.open()?;
         let bytes = self.files.read(&normal(path), CONTENT_BYTES_MAX).map_err(|why| refusal(&why))?;
-        self.charged(bytes)
+        self.charged(&format!("the file {}", quoted(path)), bytes)
     }
 
     /// The content of a secret or config that stands in the job file.
-    pub(super) fn charged(&mut self, bytes: Vec<u8>) -> Result<Content, Refusal> {
+    pub(super) fn inline(&mut self, text: &str) -> Result<Content, Refusal> {
+        self.charged("the content", text.as_bytes().to_vec())
+    }
+
+    /// Counts a content, which stands in `place`.
+    fn charged(&mut self, place: &str, bytes: Vec<u8>) -> Result<Content, Refusal> {
         if bytes.len() > CONTENT_BYTES_MAX {
-            let message = format!("it holds {} bytes; the limit is {CONTENT_BYTES_MAX}", bytes.len());
+            let message = format!("{place} holds {} bytes; the limit is {CONTENT_BYTES_MAX}", bytes.len());
             return Err(Refusal::new(Code::TooLarge, message).hint("what is larger belongs on a volume"));
         }
         self.content_bytes = self.content_bytes.saturating_add(bytes.len());
@@ -117,7 +122,7 @@ impl<'a> Outside<'a> {
         match self.scope.get(name) {
             Some(value) => {
                 let bytes = value.as_bytes().to_vec();
-                self.charged(bytes)
+                self.charged(&format!("the variable {}", quoted(name)), bytes)
             }
             None => Err(variables::missing(name)),
         }

@@ -211,14 +211,14 @@ fn update(update: &At<UpdateConfig>, work: &mut Work<'_>) -> Option<Update> {
         Some("start-first") => UpdateOrder::StartFirst,
         Some(_) | None => UpdateOrder::StopFirst,
     };
-    let on_failure = match failure_action.as_deref() {
-        None | Some("pause") => OnFailure::Pause,
-        Some("continue") => OnFailure::Continue,
-        Some("rollback") => OnFailure::Rollback,
-        Some(other) => {
+    let on_failure = match failure_action.as_ref().map(|action| (action.value.as_str(), action.span)) {
+        None | Some(("pause", _)) => OnFailure::Pause,
+        Some(("continue", _)) => OnFailure::Continue,
+        Some(("rollback", _)) => OnFailure::Rollback,
+        Some((other, span)) => {
             let message = format!("{} is not what can happen after a failure", quoted(other));
             let hint = "write `pause`, `continue` or `rollback`";
-            work.reporter.error(Code::BadWord, update.span, message, hint);
+            work.reporter.error(Code::BadWord, span, message, hint);
             return None;
         }
     };

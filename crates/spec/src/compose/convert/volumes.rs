@@ -87,10 +87,8 @@ pub(super) fn volumes(service: &Service, name: &TaskName, task: &mut TaskSpec, w
     }
     for mount in service.volumes.iter().take(VOLUMES_MAX) {
         refusal::mount(&mount.value, mount.span, work);
-        let Some(target) = work.accept(Code::BadPath, mount.span, shared::mount::place(&mount.value.target))
-        else {
-            continue;
-        };
+        let target = target(&mount.value.target);
+        let Some(target) = work.accept(Code::BadPath, mount.span, target) else { continue };
         let source = source(service, name, &mount.value, &target, mount.span, task, work);
         let Some(source) = source else { continue };
         if let MountSource::Volume(volume) = &source {
@@ -110,6 +108,15 @@ pub(super) fn volumes(service: &Service, name: &TaskName, task: &mut TaskSpec, w
     }
     task.volumes.sort_by(|a, b| a.target.cmp(&b.target));
     task.tmpfs.sort_by(|a, b| a.target.cmp(&b.target));
+}
+
+/// Where something is mounted.
+fn target(text: &str) -> Result<String, shared::Refusal> {
+    // Compose takes a letter before a colon for a drive of Windows, and all of `v:/srv` for a place.
+    let is_drive = text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.get(1..2) == Some(":");
+    shared::mount::place(text).map_err(|refusal| {
+        if is_drive { refusal.hint("the name of a volume has two letters or more") } else { refusal }
+    })
 }
 
 /// What is mounted; `None` when it is no volume, or refused.

@@ -47,7 +47,7 @@ impl Reader<'_, '_> {
             delay: self.duration(config.given("delay")).map(|delay| delay.value),
             monitor: self.duration(config.given("monitor")).map(|monitor| monitor.value),
             order: owned("order"),
-            failure_action: owned("failure_action"),
+            failure_action: text(config.given("failure_action")),
         };
         Some(At::new(update, config.span))
     }

@@ -184,6 +184,25 @@ fn end_of_word(text: &str) -> Option<usize> {
     line.rfind('}')
 }
 
+/// A text with the values of its variables, where nobody is told of any: `None` when it cannot be filled in.
+pub(super) fn quietly(text: &str, value: impl Fn(&str) -> Option<Rc<str>>) -> Option<String> {
+    struct Quiet<F>(F, bool);
+    impl<F: Fn(&str) -> Option<Rc<str>>> Source for Quiet<F> {
+        fn value(&mut self, variable: &Variable<'_>) -> Option<Rc<str>> {
+            self.0(variable.name)
+        }
+
+        fn passed_over(&mut self, _: &Variable<'_>) {}
+
+        fn missing(&mut self, _: &Variable<'_>, _: &str) {
+            self.1 = true;
+        }
+    }
+    let mut source = Quiet(value, false);
+    let filled = fill(&parse(text).ok()?, &mut source).ok()?;
+    (!source.1).then_some(filled)
+}
+
 /// Fills a template in.
 pub(super) fn fill(parts: &[Part<'_>], source: &mut impl Source) -> Result<String, TooLong> {
     let mut text = String::new();

@@ -244,20 +244,23 @@ fn check_map(span: Span, members: &[Member], shape: &MapShape, reporter: &mut Re
 fn check_name(member: &Member, names: Names, noun: &str, reporter: &mut Reporter) {
     let name = &*member.key.text;
     let (is_fit, letters) = match names {
-        Names::Any => (!name.is_empty(), "text"),
+        Names::Any => (true, ""),
         Names::Plain => {
             let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-            (!name.is_empty() && name.chars().all(is_plain), "letters, digits, `.`, `_` and `-`")
+            (name.chars().all(is_plain), "letters, digits, `.`, `_` and `-`")
         }
-        Names::Small => {
-            (!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase()), "small letters")
-        }
+        Names::Small => (name.bytes().all(|byte| byte.is_ascii_lowercase()), "small letters"),
     };
-    if !is_fit {
-        let message = format!("{} is not a name in {noun}", quoted(name));
-        let hint = format!("names are made of {letters}");
-        reporter.error(Code::BadName, member.key.span, message, hint);
-    }
+    let (message, hint) = if name.is_empty() {
+        (format!("a name in {noun} is empty"), String::from("write a name before the `:`"))
+    } else if is_fit {
+        return;
+    } else {
+        (format!("{} is not a name in {noun}", quoted(name)), format!("names are made of {letters}"))
+    };
+    reporter.error(Code::BadName, member.key.span, message, hint);
+    // Whoever reads it all the same has nothing to add.
+    reporter.mute(member.key.span);
 }
 
 fn refuse_key(member: &Member, shape: &MapShape, reporter: &mut Reporter) {
