@@ -186,6 +186,28 @@ fn job_file_is_wrong() {
     }
 }
 
+fn folders_are_looked_through() {
+    let world = World::new(|request, _| panic!("{request}"));
+    let output = world.lith(&["convert"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && said.contains("neither compose.yaml"), "{said}");
+    // The shell has made the file before `lith convert > job.yaml` looks.
+    std::fs::write(world.path("job.yaml"), "").unwrap();
+    let services = "services:\n  web:\n    image: nginx\n    labels: [ a=b ]\n    cap_add: [ NET_ADMIN ]\n";
+    std::fs::write(world.path("compose.yaml"), services).unwrap();
+    std::fs::write(world.path("compose.override.yaml"), "services: { web: { read_only: true } }\n").unwrap();
+    let output = world.lith(&["convert", "-p", "shop"]);
+    let (job, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(job.contains("job: shop\n") && job.contains("read_only: true"), "{job}{said}");
+    assert_eq!(
+        said,
+        "note: compose.yaml:2:3: Compose implies it, so these may reach the internet: web\n\
+         note: compose.yaml:4:5: these keys have no effect here: labels\n\
+         note: compose.yaml:5:16: granted inside the task's own machine, where it reaches nothing else: cap_add \
+         NET_ADMIN\n"
+    );
+}
+
 fn files_are_laid_out() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let world = World::new(|request, _| panic!("{request}"));

@@ -163,7 +163,7 @@ mod tests {
     use crate::job::access::{Egress, Expose};
     use crate::job::process::{Device, Gpu, Update};
     use crate::job::volume::{Mount, VolumeSpec};
-    use crate::job::{Bytes, GroupSpec};
+    use crate::job::{Bytes, GroupSpec, Publish, Transport};
 
     fn job(tasks: Vec<(&str, TaskSpec)>) -> JobSpec {
         let tasks = tasks.into_iter().map(|(name, task)| (name.parse().unwrap(), task)).collect();
@@ -182,8 +182,13 @@ mod tests {
         TaskSpec::new("app:1")
     }
 
-    fn messages(job: &JobSpec) -> Vec<String> {
-        refusals(job).into_iter().map(|refusal| refusal.message).collect()
+    /// Each refusal with its hint.
+    fn told(job: &JobSpec) -> Vec<String> {
+        let line = |Refusal { message, hint }: Refusal| match hint {
+            Some(hint) => format!("{message}: {hint}"),
+            None => message,
+        };
+        refusals(job).into_iter().map(line).collect()
     }
 
     #[test]
@@ -198,24 +203,25 @@ mod tests {
         let mut all = job(vec![("web", host)]);
         all.secrets.insert("key".parse().unwrap(), FileSource::Store);
         assert_eq!(
-            messages(&all),
+            told(&all),
             [
-                "secret \"key\" is to come from the cluster's store, which comes in a later version",
-                "task \"web\" mounts /srv/media of the node: host folders come in a later version",
-                "task \"web\" wants /dev/ttyUSB0 of the node: host devices come in a later version",
-                "task \"web\" wants a graphics processor: `gpu` comes in a later version",
+                "secret \"key\" is to come from the cluster's store, which comes in a later version: give it a file: `key: { file: ./key }`",
+                "task \"web\" mounts /srv/media of the node: host folders come in a later version: declare a volume under `volumes:` and mount that; `lith cp` brings files into it",
+                "task \"web\" wants /dev/ttyUSB0 of the node: host devices come in a later version: `/dev/fuse` and `/dev/net/tun` are the guest's own, and work",
+                "task \"web\" wants a graphics processor: `gpu` comes in a later version: remove `gpu` to run it without one",
             ]
         );
-        assert!(refusals(&all).iter().all(|refusal| refusal.hint.is_some()));
         let named = |index: usize| mount(MountSource::Volume(format!("v{index}").parse().unwrap()));
         let most = || TaskSpec { volumes: (0..DISKS_MAX).map(named).collect(), ..task() };
         let mut many = job(vec![("web", most())]);
-        assert_eq!(messages(&many), Vec::<String>::new());
+        assert_eq!(told(&many), Vec::<String>::new());
         let import = VolumeSpec { import: Some("./site".to_owned()), ..VolumeSpec::default() };
         many.volumes.insert("v3".parse().unwrap(), import);
         assert_eq!(
-            messages(&many),
-            ["task \"web\" needs 17 disks, one for each volume and each import: a machine holds 16"]
+            told(&many),
+            [
+                "task \"web\" needs 17 disks, one for each volume and each import: a machine holds 16: put what belongs together into one volume"
+            ]
         );
     }
 
@@ -223,13 +229,14 @@ mod tests {
     fn a_volume_belongs_to_one_task() {
         let with = || TaskSpec { volumes: vec![volume()], ..task() };
         let reader = TaskSpec { volumes: vec![Mount { is_read_only: true, ..volume() }], ..task() };
-        let told =
-            ["volume \"data\" is mounted by tasks \"a\", \"b\": shared volumes come in a later version"];
-        assert_eq!(messages(&job(vec![("a", with()), ("b", with())])), told);
-        assert_eq!(messages(&job(vec![("a", with()), ("b", reader)])), told);
+        let shared = [
+            "volume \"data\" is mounted by tasks \"a\", \"b\": shared volumes come in a later version: give each task a volume of its own",
+        ];
+        assert_eq!(told(&job(vec![("a", with()), ("b", with())])), shared);
+        assert_eq!(told(&job(vec![("a", with()), ("b", reader)])), shared);
         let twice = Mount { target: "/other".to_owned(), ..volume() };
         let twice = TaskSpec { volumes: vec![volume(), twice], ..task() };
-        assert_eq!(messages(&job(vec![("a", twice), ("b", task())])), Vec::<String>::new());
+        assert_eq!(told(&job(vec![("a", twice), ("b", task())])), Vec::<String>::new());
     }
 
     #[test]
@@ -237,16 +244,28 @@ mod tests {
         assert_eq!(not_in_force(&job(vec![("web", task())])), None);
         let net = || TaskSpec { egress: vec![Egress::Internet], ..task() };
         let expose = vec![Expose { host: "shop.example.org".to_owned(), port: 80 }];
-        let web = TaskSpec { expose, update: Some(Update::default()), ..net() };
+        let publish = Publish {
+            address: Some(IpAddr::from(std::net::Ipv6Addr::LOCALHOST)),
+            host_port: 80,
+            guest_port: 80,
+            count: 1,
+            transport: Transport::Tcp,
+        };
+        let web = TaskSpec { expose, update: Some(Update::default()), publish: vec![publish], ..net() };
         let kind = TaskKind::Periodic { schedule: "0 3 * * *".to_owned() };
         let mut all = job(vec![("backup", TaskSpec { kind, ..task() }), ("web", web), ("worker", net())]);
         let volume =
             VolumeSpec { max_lag: Some(std::time::Duration::from_secs(30)), ..VolumeSpec::default() };
+        let volume = VolumeSpec { pool: Some("fast".parse().unwrap()), ..volume };
+        for group in all.groups.values_mut() {
+            group.place.insert("node-1".parse().unwrap());
+            group.failover_after = Some(std::time::Duration::from_secs(60));
+        }
         all.volumes.insert("site".parse().unwrap(), volume);
         assert_eq!(
             not_in_force(&all).unwrap(),
-            "not in force yet in this version: egress (web, worker), expose (web), update (web), schedule (backup), \
-             max_lag (site)"
+            "not in force yet in this version: place (main), failover_after (main), egress (web, worker), expose (web), \
+             update (web), schedule (backup), publish on IPv6 (web), pool (site), max_lag (site)"
         );
     }
 

@@ -281,6 +281,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_a_name() {
+        let why = |text: &str| check_label(text).unwrap_err().to_string();
+        assert_eq!(why(""), "a name cannot be empty");
+        assert_eq!(why(&"x".repeat(64)), "the name is 64 characters long; the limit is 63");
+        assert_eq!(
+            why("My App"),
+            "\"My App\" is not a name: use a-z, 0-9 and \"-\", starting and ending with a letter or digit"
+        );
+        assert_eq!(
+            ".env".parse::<FileName>().unwrap_err().to_string(),
+            "\".env\" is not a name: use letters, digits, \"_\", \".\" and \"-\", starting with a letter, a digit or \"_\""
+        );
+    }
+
+    #[test]
     fn nearest() {
         assert_eq!(nearest_label("My App").as_deref(), Some("my-app"));
         assert_eq!(nearest_label("_x_").as_deref(), Some("x"));

@@ -87,7 +87,7 @@ codes! {
     DuplicateKey = "duplicate-key",
     /// A key that lith does not know.
     UnknownKey = "unknown-key",
-    /// A key that lith will know in a later version.
+    /// A key of something that lith does not do.
     UnsupportedKey = "unsupported-key",
     /// A key that belongs to another level.
     MisplacedKey = "misplaced-key",
@@ -297,7 +297,7 @@ impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let errors = self.list.iter().filter(|diagnostic| diagnostic.severity == Severity::Error);
         match (errors.clone().next(), errors.count() + self.omitted) {
-            (None, _) => f.write_str("nothing is wrong with the job file"),
+            (None, _) => f.write_str("nothing is wrong"),
             (Some(first), 1) => first.fmt(f),
             (Some(first), count) => write!(f, "{first} (and {} more)", count - 1),
         }

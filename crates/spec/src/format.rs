@@ -10,7 +10,6 @@ use crate::diagnostic::{Diagnostics, Reporter};
 use crate::document::load::load;
 use crate::document::{Dialect, Entry, Kind, Node};
 use crate::read::add_text;
-use crate::source::Named;
 
 mod layout;
 mod outline;
@@ -23,8 +22,7 @@ use outline::Outline;
 /// What keeps it from being YAML that a job file may be; whether it is a job is not looked at.
 pub fn format(file_name: &str, bytes: &[u8]) -> Result<String, Diagnostics> {
     let mut reporter = Reporter::default();
-    let file = Named { path: file_name.to_owned(), bytes: bytes.to_vec() };
-    let Some(id) = add_text(&file, &mut reporter) else { return Err(reporter.finish()) };
+    let Some(id) = add_text(file_name, bytes, &mut reporter) else { return Err(reporter.finish()) };
     let text = &*reporter.text(id);
     let root = load(id, Dialect::Job, &mut reporter);
     if reporter.has_errors() {

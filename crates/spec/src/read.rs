@@ -90,7 +90,8 @@ fn job_of(
         reporter.error(Code::TooMany, Span { file, ..Span::default() }, message, None);
         return None;
     }
-    let ids: Vec<Option<FileId>> = files.iter().map(|file| add_text(file, reporter)).collect();
+    let ids: Vec<Option<FileId>> =
+        files.iter().map(|file| add_text(&file.path, &file.bytes, reporter)).collect();
     let mut outside = Outside::new(outside, variables, files.len(), reporter);
     let mut roots = Vec::with_capacity(ids.len());
     for id in ids {
@@ -105,10 +106,9 @@ fn job_of(
 }
 
 /// Makes a file known; `None`, with its reason, when it is not text.
-pub(crate) fn add_text(file: &Named, reporter: &mut Reporter) -> Option<FileId> {
-    let bytes = &file.bytes;
+pub(crate) fn add_text(name: &str, bytes: &[u8], reporter: &mut Reporter) -> Option<FileId> {
     let valid = match std::str::from_utf8(bytes) {
-        Ok(text) => return Some(reporter.add_file(&file.path, text)),
+        Ok(text) => return Some(reporter.add_file(name, text)),
         Err(error) => error.valid_up_to(),
     };
     let is_utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
@@ -120,7 +120,7 @@ pub(crate) fn add_text(file: &Named, reporter: &mut Reporter) -> Option<FileId> 
     let message = format!("the file is not UTF-8 text: byte {:#04x} cannot stand here", bytes[valid]);
     // What is before the place is the same in both; the place itself is one replacement character.
     let shown = String::from_utf8_lossy(bytes);
-    let id = reporter.add_file(&file.path, &shown);
+    let id = reporter.add_file(name, &shown);
     let span = Span { file: id, start: valid, end: valid + char::REPLACEMENT_CHARACTER.len_utf8() };
     reporter.error(Code::Encoding, span, message, hint);
     None

@@ -407,15 +407,15 @@ tasks:
 #[test]
 fn a_task_that_waits_for_itself() {
     let text = "job: hello\ntasks: { a: { image: x, depends_on: [ a ] } }\n";
-    insta::assert_snapshot!(shown(text), @r#"
+    insta::assert_snapshot!(shown(text), @"
     error: `a` waits for itself
      --> job.yaml:2:39
       |
     2 | tasks: { a: { image: x, depends_on: [ a ] } }
       |                                       ^
       |
-      = hint: remove one of these from `depends_on`
-    "#);
+      = hint: remove it from `depends_on`
+    ");
 }
 
 #[test]

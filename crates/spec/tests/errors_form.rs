@@ -155,6 +155,8 @@ fn as_json() {
 
 #[test]
 fn as_an_error() {
+    let fine = check("job.yaml", "job: j\ntasks: { t: { image: x } }\n").diagnostics;
+    assert_eq!(fine.to_string(), "nothing is wrong");
     let reading = check("job.yaml", "job: hello\ntask: 1\nx: 1\n");
     insta::assert_snapshot!(reading.diagnostics, @"job.yaml:1:1: the job has no tasks (and 2 more)");
     insta::assert_snapshot!(reading.diagnostics.hint().expect("the first error has a hint"), @"add `tasks:` with a name and an `image` for each, such as `tasks: { web: { image: nginx } }`");

@@ -445,3 +445,97 @@ fn group_that_is_no_mapping() {
       = hint: write the keys below `g`, each in its own line and indented further
     ");
 }
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "a test is as long as what is said in it")]
+fn unknown_keys_of_each_level() {
+    let text = r"job: j
+volumes: { v: { zz: 1 } }
+secrets: { s: { zz: 1 } }
+configs: { c: { zz: 1 } }
+groups:
+  g:
+    zz: 1
+    tasks:
+      t:
+        image: x
+        secrets: [ { source: s, zz: 1 } ]
+        health: { zz: 1 }
+        update: { zz: 1 }
+        logging: { zz: 1 }
+        ulimits: { nofile: { soft: 1, hard: 1, zz: 1 } }
+";
+    insta::assert_snapshot!(shown(text), @"
+    error: a volume has no key `zz`
+     --> job.yaml:2:17
+      |
+    2 | volumes: { v: { zz: 1 } }
+      |                 ^^
+      |
+      = hint: its keys are pool, size, max_lag, import, shared
+
+    error: a secret has no key `zz`
+     --> job.yaml:3:17
+      |
+    3 | secrets: { s: { zz: 1 } }
+      |                 ^^
+      |
+      = hint: its keys are file, variable, content
+
+    error: a config has no key `zz`
+     --> job.yaml:4:17
+      |
+    4 | configs: { c: { zz: 1 } }
+      |                 ^^
+      |
+      = hint: its keys are file, variable, content
+
+    error: a group has no key `zz`
+     --> job.yaml:7:5
+      |
+    7 |     zz: 1
+      |     ^^
+      |
+      = hint: its keys are count, place, failover_after, restart, update, tasks
+
+    error: a secret or config of a task has no key `zz`
+      --> job.yaml:11:33
+       |
+    11 |         secrets: [ { source: s, zz: 1 } ]
+       |                                 ^^
+       |
+       = hint: its keys are source, target, uid, gid, mode, writable
+
+    error: `health` has no key `zz`
+      --> job.yaml:12:19
+       |
+    12 |         health: { zz: 1 }
+       |                   ^^
+       |
+       = hint: its keys are http, tcp, command, shell, every, timeout, retries, start, start_every
+
+    error: `update` has no key `zz`
+      --> job.yaml:13:19
+       |
+    13 |         update: { zz: 1 }
+       |                   ^^
+       |
+       = hint: its keys are parallel, delay, watch, order, on_failure
+
+    error: `logging` has no key `zz`
+      --> job.yaml:14:20
+       |
+    14 |         logging: { zz: 1 }
+       |                    ^^
+       |
+       = hint: its keys are max_size, max_files
+
+    error: a limit has no key `zz`
+      --> job.yaml:15:48
+       |
+    15 |         ulimits: { nofile: { soft: 1, hard: 1, zz: 1 } }
+       |                                                ^^
+       |
+       = hint: its keys are soft, hard
+    ");
+}

@@ -49,7 +49,7 @@ tasks:
       |
       = hint: add `kind: periodic`
 
-    error: `daily` is not a schedule: it has 1 fields, not 5
+    error: `daily` is not a schedule: it has 1 field, not 5
      --> job.yaml:6:44
       |
     6 |   d: { image: x, kind: periodic, schedule: daily }

@@ -125,7 +125,8 @@ pub fn schedule(text: &str) -> Result<String, Refusal> {
     };
     let fields: Vec<&str> = text.split_ascii_whitespace().collect();
     if fields.len() != SCHEDULE_FIELDS.len() {
-        return Err(refusal(format!("it has {} fields, not {}", fields.len(), SCHEDULE_FIELDS.len())));
+        let noun = if fields.len() == 1 { "field" } else { "fields" };
+        return Err(refusal(format!("it has {} {noun}, not {}", fields.len(), SCHEDULE_FIELDS.len())));
     }
     for (field, (name, least, most)) in fields.iter().zip(SCHEDULE_FIELDS) {
         if !field.split(',').all(|part| is_schedule_part(part, least, most)) {

@@ -192,15 +192,16 @@ fn report_circle(circle: &[TaskName], tasks: &Tasks, reporter: &mut Reporter) {
     let (Some(first), Some(next)) = (circle.first(), circle.get(1).or(circle.first())) else { return };
     let places = tasks.marks.get(first).map(|marks| marks.depends_on.as_slice()).unwrap_or_default();
     let Some((_, _, span)) = places.iter().find(|(target, _, _)| target == next) else { return };
-    let message = if circle.len() == 1 {
-        format!("{} waits for itself", quoted(first.as_str()))
+    let (message, hint) = if circle.len() == 1 {
+        (format!("{} waits for itself", quoted(first.as_str())), "remove it from `depends_on`")
     } else {
         let names: Vec<String> =
             circle.iter().take(SHOWN_MAX).chain([first]).map(|name| quoted(name.as_str())).collect();
         let dots = if circle.len() > SHOWN_MAX { ", with others between" } else { "" };
-        format!("tasks wait for each other, so none can start: {}{dots}", names.join(" → "))
+        let message = format!("tasks wait for each other, so none can start: {}{dots}", names.join(" → "));
+        (message, "remove one of these from `depends_on`")
     };
-    reporter.error(Code::Circle, *span, message, "remove one of these from `depends_on`");
+    reporter.error(Code::Circle, *span, message, hint);
 }
 
 /// Most tasks of a circle that a message names.

@@ -252,8 +252,11 @@ fn limit(tasks: &BTreeMap<TaskName, TaskSpec>, work: &mut Work<'_>) {
             continue;
         };
         if task.connects.len() > ENTRIES_MAX {
-            let message =
-                format!("it may reach others by {} names; the limit is {ENTRIES_MAX}", task.connects.len());
+            let message = format!(
+                "{} may reach others by {} names; the limit is {ENTRIES_MAX}",
+                quoted(&service.name.value),
+                task.connects.len()
+            );
             let hint =
                 "`--narrow` keeps only what something speaks for; or put services on networks of their own";
             work.reporter.error(Code::TooMany, service.name.span, message, hint);

@@ -145,7 +145,7 @@ fn content(noun: Noun, source: &str, object: &FileObject, work: &mut Work<'_>) -
         FileObjectSource::File { path, content: Err(why) } => {
             let message =
                 format!("the {word} {} cannot be read from {}: {why}", quoted(source), quoted(path));
-            let hint = "put the file beside the Compose file, or correct its path";
+            let hint = "put the file beside the Compose file, correct its path, or mount the folder that holds large ones";
             work.reporter.error(Code::BadFile, object.span, message, hint);
             return None;
         }
@@ -277,7 +277,7 @@ fn check_contents(span: Span, work: &mut Work<'_>) {
     }
     for (word, count) in [("secrets", work.secrets.len()), ("configs", work.configs.len())] {
         if count > MEMBERS_MAX {
-            let message = format!("there are {count} {word}; the limit is {MEMBERS_MAX}");
+            let message = format!("there are more than {MEMBERS_MAX} {word}");
             work.reporter.error(Code::TooMany, span, message, "mount the folder that holds them");
         }
     }

@@ -278,7 +278,7 @@ pub(super) fn share(work: &mut Work<'_>) {
         work.decisions.push(Decision { place: DecisionPlace::Volume(name), comment });
     }
     if work.volumes.specs.len() > VOLUMES_MAX {
-        let message = format!("{} volumes are more than {VOLUMES_MAX}", work.volumes.specs.len());
+        let message = format!("the services mount more than {VOLUMES_MAX} volumes");
         let span = project.services.first().map(|service| service.name.span).unwrap_or_default();
         work.reporter.error(Code::TooMany, span, message, "split the file into several");
     }

@@ -273,6 +273,9 @@ fn pass_over(parts: &[Part<'_>], source: &mut impl Source) {
 
 /// What to write instead of a text that is no template.
 pub(super) fn advice(reason: &str) -> String {
+    if reason.contains("nested") {
+        return String::from("give the inner ones values of their own");
+    }
     let mut hint = String::from("write `$$` for a `$` that starts no variable");
     if reason.contains("closed") {
         let _ = write!(hint, ", and keep a default in one line");

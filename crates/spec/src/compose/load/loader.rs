@@ -15,6 +15,7 @@ use crate::diagnostic::{Code, Reporter};
 use crate::document::load::{FILE_BYTES_MAX, load_all};
 use crate::document::{Dialect, FileId, Node, Span};
 use crate::dotenv::{self, Setting};
+use crate::read::add_text;
 use crate::source::{FILES_MAX, Files};
 
 /// Most bytes that variables put into all values together: as much as all contents of a job.
@@ -77,23 +78,14 @@ impl<'a> Loader<'a> {
 
     /// Makes a text known under its name, with the folder of its paths.
     pub(super) fn add(&mut self, name: &str, bytes: &[u8], folder: &str) -> Option<FileId> {
-        let id = match std::str::from_utf8(bytes) {
-            _ if bytes.len() > FILE_BYTES_MAX => {
-                let id = self.reporter.add_file(name, "");
-                let message = format!("the file holds {} bytes; the limit is {FILE_BYTES_MAX}", bytes.len());
-                let hint = "a Compose file describes services; keep data out of it";
-                self.reporter.error(Code::TooLarge, Span { file: id, ..Span::default() }, message, hint);
-                return None;
-            }
-            Ok(text) => self.reporter.add_file(name, text),
-            Err(error) => {
-                let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
-                let id = self.reporter.add_file(name, &valid);
-                let span = Span { file: id, start: valid.len(), end: valid.len() };
-                self.reporter.error(Code::Encoding, span, "the file is not UTF-8 from here on", None);
-                return None;
-            }
-        };
+        if bytes.len() > FILE_BYTES_MAX {
+            let id = self.reporter.add_file(name, "");
+            let message = format!("the file holds {} bytes; the limit is {FILE_BYTES_MAX}", bytes.len());
+            let hint = "a Compose file describes services; keep data out of it";
+            self.reporter.error(Code::TooLarge, Span { file: id, ..Span::default() }, message, hint);
+            return None;
+        }
+        let id = add_text(name, bytes, self.reporter)?;
         self.folders.insert(id, Rc::from(folder));
         Some(id)
     }
@@ -148,7 +140,8 @@ impl<'a> Loader<'a> {
         if self.values <= VALUES_MAX {
             return true;
         }
-        let message = format!("the files mean more than {VALUES_MAX} values, each that is extended counted");
+        let message =
+            format!("the files make more than {VALUES_MAX} values, counting again what is extended");
         self.reporter.error(Code::TooLarge, span, message, None);
         false
     }

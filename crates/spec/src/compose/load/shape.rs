@@ -117,11 +117,8 @@ impl Shape {
         if self.map.is_some() {
             forms.push("a mapping");
         }
-        match forms.split_last() {
-            Some((last, [])) => (*last).to_owned(),
-            Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
-            None => String::from("nothing"),
-        }
+        let (last, rest) = forms.split_last().expect("each shape lets something through");
+        if rest.is_empty() { (*last).to_owned() } else { format!("{} or {last}", rest.join(", ")) }
     }
 }
 
@@ -191,7 +188,7 @@ fn refuse(value: &Value, shape: &Shape, name: &str, reporter: &mut Reporter) {
         Data::Scalar(scalar) if shape.scalars & TEXT != 0 => {
             Some(format!("put it in quotes: `\"{}\"`", scalar.text.chars().take(40).collect::<String>()))
         }
-        Data::Null => Some(String::from("give it a value, or remove the key")),
+        Data::Null => Some(String::from("give it a value, or remove it")),
         Data::Scalar(_) if shape.list.is_some() => Some(String::from("write a list, each item after `- `")),
         Data::Scalar(_) if shape.map.is_some() => {
             Some(String::from("write a mapping: lines of `key: value` below it"))

@@ -1,8 +1,10 @@
 //! What is refused: each kind with its words.
 
-use super::told;
+use super::{Folder, attempt, attempt_with, options, told};
 use crate::compose::convert::refusal::REFUSAL_KINDS;
-use crate::diagnostic::Code;
+use crate::compose::convert::{Binds, ConvertOptions};
+use crate::diagnostic::{Code, Severity};
+use crate::source::{Files, PathKind};
 
 /// Lines of one service with what they need beside it.
 fn service(lines: &str) -> String {
@@ -383,7 +385,7 @@ secrets: { key: { file: ./key } }
     2 | secrets: { key: { file: ./key } }
       |            ^^^
       |
-      = hint: put the file beside the Compose file, or correct its path
+      = hint: put the file beside the Compose file, correct its path, or mount the folder that holds large ones
     ");
 }
 
@@ -401,4 +403,156 @@ secrets: { key: { environment: KEY } }
       |
       = hint: pass `--set KEY=…` or `--env-file FILE`
     ");
+}
+
+#[test]
+fn a_file_without_services() {
+    insta::assert_snapshot!(told("networks: { a: }\n"), @"
+    error: the file has no service to run
+     --> compose.yaml:1:1
+      |
+    1 | networks: { a: }
+      | ^
+      |
+      = hint: add `services:` with a name and an `image` for each
+    ");
+}
+
+#[test]
+fn all_volumes_of_another_that_has_none() {
+    let text = "services: { a: { image: a, volumes_from: [ b ] }, b: { image: b } }";
+    insta::assert_snapshot!(told(text), @"
+    error: all volumes of `b` cannot be taken over at once
+     --> compose.yaml:1:44
+      |
+    1 | services: { a: { image: a, volumes_from: [ b ] }, b: { image: b } }
+      |                                            ^
+      |
+      = hint: list the volumes under `volumes` of this service
+    ");
+}
+
+#[test]
+fn a_home_that_is_to_be_shared() {
+    let folder = "/srv/shop".to_owned();
+    let shared = ConvertOptions { binds: Binds::Host { folder }, ..options() };
+    let files = Folder::of([("~/media/", "")]);
+    let text = "services: { a: { image: a, volumes: [ \"~/media:/media\" ] } }";
+    insta::assert_snapshot!(attempt(text, &shared, &files).1, @r#"
+    error: `~/media` is the home of whoever types, and no folder of the node
+     --> compose.yaml:1:39
+      |
+    1 | services: { a: { image: a, volumes: [ "~/media:/media" ] } }
+      |                                       ^^^^^^^^^^^^^^^^
+      |
+      = hint: write the whole path, or one beside the file in `/srv/shop`
+    "#);
+}
+
+#[test]
+fn a_link_to_what_is_off() {
+    let text = "services:
+  a: { image: a, links: [ b ], depends_on: { b: { condition: service_started, required: false } } }
+  b: { image: b, profiles: [ extra ] }
+";
+    insta::assert_snapshot!(told(text), @"
+    error: `b` is left out since its profile is off
+     --> compose.yaml:2:27
+      |
+    2 |   a: { image: a, links: [ b ], depends_on: { b: { condition: service_started, required: false } } }
+      |                           ^
+      |
+      = hint: choose it with `--profile extra`, or remove the link
+    ");
+}
+
+#[test]
+fn names_of_files_that_are_none() {
+    let text = "services: { a: { image: a, secrets: [ .key ] } }\nsecrets: { .key: { file: key } }\n";
+    insta::assert_snapshot!(attempt(text, &options(), &Folder::of([("key", "x")])).1, @"
+    error: `.key` is not a name: use letters, digits, `_`, `.` and `-`, starting with a letter, a digit or `_`
+     --> compose.yaml:1:39
+      |
+    1 | services: { a: { image: a, secrets: [ .key ] } }
+      |                                       ^^^^
+    ");
+}
+
+/// Message, place and hint: the file is too large to stand here.
+fn words(text: &str, files: &dyn Files) -> String {
+    let (_, diagnostics) = attempt_with(text, None, &options(), files);
+    let line = |found: &crate::diagnostic::Diagnostic| {
+        let hint = found.hint.as_ref().map(|hint| format!(" => {hint}")).unwrap_or_default();
+        format!("{found}{hint}")
+    };
+    let errors = diagnostics.list.iter().filter(|found| found.severity == Severity::Error);
+    errors.map(line).collect::<Vec<String>>().join("\n")
+}
+
+/// Every path is a file of this text.
+struct Each(String);
+
+impl Files for Each {
+    fn kind(&self, path: &str) -> PathKind {
+        if path == ".env" { PathKind::Absent } else { PathKind::File }
+    }
+
+    fn read(&self, _: &str, _: usize) -> Result<Vec<u8>, String> {
+        Ok(self.0.clone().into_bytes())
+    }
+}
+
+#[test]
+fn more_than_a_list_holds() {
+    let list = |count: usize, item: fn(usize) -> String| (0..count).map(item).collect::<String>();
+    let none = Folder::default();
+    let services = list(101, |at| format!("  s{at}: {{ image: x }}\n"));
+    insta::assert_snapshot!(words(&format!("services:\n{services}"), &none), @"compose.yaml:102:3: there are 101 services; the limit is 100 => split them into several files");
+
+    let service = |key: &str, items: String| format!("services:\n  a:\n    image: x\n    {key}:\n{items}");
+    let hosts = service("extra_hosts", list(201, |at| format!("      - \"h{at}:10.0.0.1\"\n")));
+    insta::assert_snapshot!(words(&hosts, &none), @"compose.yaml:2:3: `extra_hosts` holds 201 names; the limit is 200");
+    let expose = service("expose", list(101, |at| format!("      - \"{}\"\n", 1000 + at)));
+    insta::assert_snapshot!(words(&expose, &none), @"compose.yaml:2:3: `expose` holds 101 ports; the limit is 100 => write ports that follow one another as a range");
+    let ports = service("ports", list(101, |at| format!("      - \"{}:80\"\n", 1000 + at)));
+    insta::assert_snapshot!(words(&ports, &none), @"compose.yaml:2:3: `ports` holds 101 ports; the limit is 100 => write ports that follow one another as a range");
+    let groups = service("group_add", list(101, |at| format!("      - g{at}\n")));
+    insta::assert_snapshot!(words(&groups, &none), @"compose.yaml:2:3: `group_add` holds 101 entries; the limit is 100");
+
+    let two = |item: fn(usize) -> String| {
+        let volumes = |from: usize| (from..from + 60).map(item).collect::<String>();
+        let (one, other) = (volumes(0), volumes(60));
+        format!("services:\n  a:\n    image: x\n    volumes:\n{one}  b:\n    image: x\n    volumes:\n{other}")
+    };
+    insta::assert_snapshot!(words(&two(|at| format!("      - /d{at}\n")), &none), @"compose.yaml:2:3: the services mount more than 100 volumes => split the file into several");
+    insta::assert_snapshot!(words(&two(|at| format!("      - ./f{at}:/f{at}\n")), &Each(String::new())), @"compose.yaml:108:9: there are more than 100 configs => mount the folder that holds them");
+
+    let names = list(201, |at| format!("          - n{at}\n"));
+    let text = format!(
+        "services:\n  a: {{ image: x }}\n  b:\n    image: x\n    networks:\n      default:\n        aliases:\n{names}"
+    );
+    insta::assert_snapshot!(words(&text, &none), @"compose.yaml:2:3: `a` may reach others by 201 names; the limit is 200 => `--narrow` keeps only what something speaks for; or put services on networks of their own");
+}
+
+#[test]
+fn contents_that_are_too_large() {
+    let list = |count: usize, item: fn(usize) -> String| (0..count).map(item).collect::<String>();
+    let uses = |count: usize| {
+        let uses = list(count, |at| format!("      - c{at}\n"));
+        format!("services:\n  a:\n    image: x\n    configs:\n{uses}configs:\n")
+    };
+    let inline = format!("{}  c0: {{ content: {} }}\n", uses(1), "x".repeat(600_000));
+    insta::assert_snapshot!(words(&inline, &Folder::default()), @"compose.yaml:7:3: the config `c0` holds 600000 bytes; the limit is 524288 => put large files into a volume");
+    let nine = format!("{}{}", uses(9), list(9, |at| format!("  c{at}: {{ file: f{at} }}\n")));
+    let large = Each("x".repeat(500_000));
+    insta::assert_snapshot!(words(&nine, &large), @"compose.yaml:23:3: secrets and configs hold 4500000 bytes; the limit is 4194304 => put large files into a volume");
+    let mounted = list(9, |at| format!("      - ./f{at}:/f{at}\n"));
+    let mounted = format!("services:\n  a:\n    image: x\n    volumes:\n{mounted}");
+    insta::assert_snapshot!(words(&mounted, &large), @"compose.yaml:13:9: secrets and configs hold 4500000 bytes; the limit is 4194304 => put large files into a volume");
+    let many = list(201, |at| format!("  c{at}: {{ file: f{at} }}\n"));
+    let many = format!("services: {{ a: {{ image: x, configs: [ c200 ] }} }}\nconfigs:\n{many}");
+    insta::assert_snapshot!(words(&many, &Each(String::new())), @"compose.yaml:203:3: the config `c200` cannot be read from `f200`: more than 200 such files are read together => put the file beside the Compose file, correct its path, or mount the folder that holds large ones");
+    let last = list(10, |at| format!("  c{at}: {{ file: f{at} }}\n"));
+    let last = format!("services: {{ a: {{ image: x, configs: [ c9 ] }} }}\nconfigs:\n{last}");
+    insta::assert_snapshot!(words(&last, &Each("x".repeat(512 << 10))), @"compose.yaml:12:3: the config `c9` cannot be read from `f9`: secrets and configs hold more than 4194304 bytes together => put the file beside the Compose file, correct its path, or mount the folder that holds large ones");
 }

@@ -4,7 +4,7 @@ use lith_core::job::RestartPolicy;
 use lith_core::job::health::{Condition, Health};
 use lith_core::job::process::TaskKind;
 
-use super::{Folder, converted, decisions, options, task, told, with, words};
+use super::{Folder, attempt, converted, decisions, options, task, told, with, words};
 use crate::compose::convert::ConvertOptions;
 use crate::write::to_yaml;
 
@@ -546,4 +546,109 @@ fn variables_that_nothing_gives() {
       = hint: give them with `--set NAME=value`, or in a `.env` file
     "
     );
+
+/// What a person reads above the keys of a job file.
+#[test]
+#[expect(clippy::too_many_lines, reason = "a test is as long as what is said in it")]
+fn what_was_decided_is_written_above() {
+    let text = "
+services:
+  a:
+    image: a
+    mem_limit: 8m
+    logging: { driver: syslog, options: { max-size: 1k } }
+    ports: [ \"3000-3005:80\", 4000 ]
+    extra_hosts: [ \"node:host-gateway\" ]
+    volumes: [ \"/etc/localtime:/etc/localtime:ro\", \"kept:/srv\" ]
+    environment: { TZ: Europe/Berlin }
+    networks: { default: { ipv4_address: 10.0.0.2 }, proxy: }
+  b: { image: b, network_mode: host, ports: [ \"8080:80\" ] }
+  c: { image: c, scale: 3 }
+volumes: { kept: { external: true } }
+networks: { proxy: { external: true } }
+";
+    let made = ConvertOptions { create_missing_volumes: true, ..options() };
+    insta::assert_snapshot!(decisions(&with(text, &made, &Folder::default())), @"
+    job: network `proxy`: tasks of other jobs are reached by `connects: [ JOB/TASK ]`
+    a.logging: a log file holds 64K to 1G, and there are 1 to 100
+    a.memory: 8M in Compose; a guest needs 64M
+    a.publish: the first of 3000-3005
+    a.publish: Docker chooses a port for 4000
+    a.timezone: in place of /etc/localtime
+    volume kept: external in Compose; it begins empty
+    b.publish: `network_mode: host` in Compose; what is not listed is not reached
+    job: Compose allows these 6 connections; something speaks for 0 of them (`--narrow` keeps only those)
+    c.image: in a group of its own for its number of instances
+    job: no effect here, left out: fixed addresses, logging (syslog)
+    job: Compose implies `egress: [ internet ]`; remove it where a task needs none
+    job: `host-gateway` left out: node of a
+    ");
+    insta::assert_snapshot!(attempt(text, &made, &Folder::default()).1, @r#"
+    note: Compose implies it, so these may reach the internet: a, b, c
+     --> compose.yaml:3:3
+      |
+    3 |   a:
+      |   ^
+      |
+      = hint: to take it away, put a service on networks with `internal: true` alone
+
+    note: 8M of memory are less than a machine of its own needs: it gets 64M
+     --> compose.yaml:5:16
+      |
+    5 |     mem_limit: 8m
+      |                ^^
+
+    note: these keys have no effect here: fixed addresses, logging (syslog)
+     --> compose.yaml:6:14
+      |
+    6 |     logging: { driver: syslog, options: { max-size: 1k } }
+      |              ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+
+    note: Docker chooses a port of the node for 4000; here it has the same number
+     --> compose.yaml:7:30
+      |
+    7 |     ports: [ "3000-3005:80", 4000 ]
+      |                              ^^^^
+      |
+      = hint: write the port of the node in front, such as "4000:4000"
+
+    warning: left out, for the node cannot be reached from a task: node of a
+     --> compose.yaml:8:20
+      |
+    8 |     extra_hosts: [ "node:host-gateway" ]
+      |                    ^^^^^^^^^^^^^^^^^^^
+      |
+      = hint: let the other side be a task, or a machine with an address of its own
+
+    note: the time zone is a setting of the task, so this is not mounted: /etc/localtime
+     --> compose.yaml:9:16
+      |
+    9 |     volumes: [ "/etc/localtime:/etc/localtime:ro", "kept:/srv" ]
+      |                ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = hint: set `TZ` to have another one
+
+    note: the task has a network of its own; the ports that it lists are published
+      --> compose.yaml:12:32
+       |
+    12 |   b: { image: b, network_mode: host, ports: [ "8080:80" ] }
+       |                                ^^^^
+       |
+       = hint: what it reaches as `localhost` in Compose, it reaches by the name of the service here
+
+    warning: on `proxy` only services of this file reach each other, nothing of other projects
+      --> compose.yaml:15:13
+       |
+    15 | networks: { proxy: { external: true } }
+       |             ^^^^^
+       |
+       = hint: to reach a task of another job, add `connects: [ JOB/TASK ]` to the job file that `lith convert` prints
+    "#);
+}
+
+#[test]
+fn a_list_is_cut_where_nobody_reads_on() {
+    let services: String = (0..15).map(|at| format!("  s{at:02}: {{ image: x }}\n")).collect();
+    let report = told(&format!("services:\n{services}"));
+    insta::assert_snapshot!(report.lines().next().unwrap_or_default(), @"note: Compose implies it, so these may reach the internet: s00, s01, s02, s03, s04, s05, s06, s07, s08, s09, s10, s11 and 3 more");
 }

@@ -400,3 +400,76 @@ configs: { site: { content: x } }
       = hint: give the other one another name
     ");
 }
+
+#[test]
+fn no_port_is_zero() {
+    let text = "services: { a: { image: a, expose: [ 0 ], ports: [ \"0\", \"5000:0\" ] } }";
+    insta::assert_snapshot!(told(text), @r#"
+    error: `0` is not a port
+     --> compose.yaml:1:38
+      |
+    1 | services: { a: { image: a, expose: [ 0 ], ports: [ "0", "5000:0" ] } }
+      |                                      ^
+      |
+      = hint: ports are 1 to 65535
+
+    error: `0` is not a port
+     --> compose.yaml:1:52
+      |
+    1 | services: { a: { image: a, expose: [ 0 ], ports: [ "0", "5000:0" ] } }
+      |                                                    ^^^
+      |
+      = hint: ports are 1 to 65535
+
+    error: `0` is not a port
+     --> compose.yaml:1:57
+      |
+    1 | services: { a: { image: a, expose: [ 0 ], ports: [ "0", "5000:0" ] } }
+      |                                                         ^^^^^^^^
+      |
+      = hint: ports are 1 to 65535
+    "#);
+}
+
+#[test]
+fn words_that_deploy_does_not_have() {
+    let text = "services:
+  a:
+    image: a
+    deploy:
+      mode: some
+      update_config:
+        failure_action: shrug
+";
+    insta::assert_snapshot!(told(text), @"
+    error: `some` is not a mode of `deploy`
+     --> compose.yaml:5:13
+      |
+    5 |       mode: some
+      |             ^^^^
+      |
+      = hint: its modes are replicated, global, replicated-job and global-job
+
+    error: `shrug` is not what can happen after a failure
+     --> compose.yaml:7:25
+      |
+    7 |         failure_action: shrug
+      |                         ^^^^^
+      |
+      = hint: write `pause`, `continue` or `rollback`
+    ");
+}
+
+#[test]
+fn a_volume_of_one_letter() {
+    let text = "services: { a: { image: a, volumes: [ \"v:/srv\" ] } }\nvolumes: { v: }\n";
+    insta::assert_snapshot!(told(text), @r#"
+    error: `v:/srv` is not an absolute path
+     --> compose.yaml:1:39
+      |
+    1 | services: { a: { image: a, volumes: [ "v:/srv" ] } }
+      |                                       ^^^^^^^^
+      |
+      = hint: the name of a volume has two letters or more
+    "#);
+}

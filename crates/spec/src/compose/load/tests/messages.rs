@@ -76,7 +76,7 @@ const ONE_FILE: &[(&str, &str, &str)] = &[
          3:122 wrong-type: `healthcheck` must be a mapping, not a list\n\
          3:137 wrong-type: `deploy` must be a mapping, not text => write a mapping: lines of `key: value` below it\n\
          3:146 wrong-type: `user` is a date to YAML => put it in quotes: `\"2024-01-31\"`\n\
-         4:4 wrong-type: `b` must be a mapping, not nothing => give it a value, or remove the key\n\
+         4:4 wrong-type: `b` must be a mapping, not nothing => give it a value, or remove it\n\
          5:29 wrong-type: an item of `command` must be text, not a number => put it in quotes: `\"5\"`\n\
          5:53 wrong-type: `type` cannot be `bnd` => did you mean `bind`?\n\
          5:104 wrong-type: `condition` cannot be `healthy` => write one of service_completed_successfully, service_healthy, service_started",
@@ -242,6 +242,115 @@ const ONE_FILE: &[(&str, &str, &str)] = &[
         "services: { a: { image: !secret x } }\n",
         "1:25 tag: the tag `!secret` means nothing in a Compose file => remove the tag",
     ),
+    (
+        "no name",
+        "services: { a: { image: x, labels: { '': x }, environment: { '': 1 }, extra_hosts: { '': 1.1.1.1 }, logging: { options: { '': 1 } } }, '': { image: x } }\n",
+        "1:38 bad-name: a name in a list of variables is empty => write a name before the `:`\n\
+         1:62 bad-name: a name in a list of variables is empty => write a name before the `:`\n\
+         1:86 bad-name: a name in `extra_hosts` is empty => write a name before the `:`\n\
+         1:123 bad-name: a name in a list of options is empty => write a name before the `:`\n\
+         1:136 bad-name: a name in `services` is empty => write a name before the `:`",
+    ),
+    (
+        "undeclared network and one letter",
+        "services: { a: { image: x, networks: [ zzzzz ], environment: [ A ], deploy: [ mode: a ], healthcheck: [ { test: a } ] } }\n",
+        "1:40 unknown-reference: the file has no network `zzzzz` => declare it: `zzzzz:` below `networks:` at the top of the file\n\
+         (warning) 1:64 unset-variable: the variable `A` has no value; the service does not get it => give it with `--set A=value`, or in a `.env` file\n\
+         1:77 wrong-type: `deploy` must be a mapping, not a list => remove the `-` before each key\n\
+         1:103 wrong-type: `healthcheck` must be a mapping, not a list => remove the `-` before each key",
+    ),
+    (
+        "mounts and ports that are none",
+        "services: { a: { image: x, volumes: [ \"data::/srv\", ~, [ a ], {} ], ports: [ { target: '' } ] } }\n",
+        "1:39 bad-path: `data::/srv` is no mount: nothing stands between two colons => write it as in `data:/var/lib/app` or `./config:/etc/app:ro`\n\
+         1:53 wrong-type: an item of `volumes` must be text or a mapping, not nothing => give it a value, or remove it\n\
+         1:56 wrong-type: an item of `volumes` must be text or a mapping, not a list\n\
+         1:63 missing-key: a mount needs `type` => add `type:` here\n\
+         1:78 bad-publish: a port has no `target` => write it as in `8080:80`, `127.0.0.1:8080:80` or `53:53/udp`",
+    ),
+    (
+        "keys of a service",
+        "services:\n  b: { image: x }\n  a:\n    image: x\n    build: { z: 1 }\n    blkio_config: { z: 1, device_read_bps: [ { z: 1 } ], weight_device: [ { z: 1 } ] }\n    credential_spec: { z: 1 }\n    depends_on: { b: { condition: service_started, z: 1 } }\n    devices: [ { source: /dev/fuse, z: 1 } ]\n    develop: { z: 1, watch: [ { action: sync, path: a, z: 1 } ] }\n    env_file: [ { path: e, required: false, z: 1 } ]\n    gpus: [ { '': 1 } ]\n    healthcheck: { z: 1 }\n    logging: { z: 1 }\n    models: { m: { z: 1 } }\n    networks: { default: { z: 1 } }\n    ports: [ { target: 80, z: 1 } ]\n    post_start: [ { command: a, z: 1 } ]\n    pre_start: [ { command: a, z: 1 } ]\n    provider: { type: a, z: 1 }\n    secrets: [ { source: s, z: 1 } ]\n    ulimits: { nofile: { soft: 1, hard: 1, z: 1 } }\n    volumes: [ { type: tmpfs, target: /a, z: 1, bind: { z: 1 }, volume: { z: 1 }, tmpfs: { z: 1 }, image: { z: 1 } } ]\nsecrets: { s: { content: x } }\n",
+        "5:14 unknown-key: `build` has no key `z` => remove it; a key of your own starts with `x-`\n\
+         6:21 unknown-key: `blkio_config` has no key `z` => its keys are device_read_bps, device_read_iops, device_write_bps, device_write_iops, weight, weight_device\n\
+         6:48 unknown-key: a limit of `blkio_config` has no key `z` => its keys are path, rate\n\
+         6:77 unknown-key: a weight of `blkio_config` has no key `z` => its keys are path, weight\n\
+         7:24 unknown-key: `credential_spec` has no key `z` => its keys are config, file, registry\n\
+         8:52 unknown-key: a dependency has no key `z` => its keys are condition, required, restart\n\
+         9:37 unknown-key: a device has no key `z` => its keys are permissions, source, target\n\
+         10:16 unknown-key: `develop` has no key `z` => its keys are watch\n\
+         10:56 unknown-key: an item of `watch` has no key `z` => its keys are action, exec, ignore, include, initial_sync, path, target\n\
+         11:45 unknown-key: an item of `env_file` has no key `z` => its keys are format, path, required\n\
+         12:15 bad-name: a name in an item of `gpus` is empty => write a name before the `:`\n\
+         13:20 unknown-key: a health check has no key `z` => its keys are disable, interval, retries, start_interval, start_period, test, timeout\n\
+         14:16 unknown-key: `logging` has no key `z` => its keys are driver, options\n\
+         15:20 unknown-key: a model of a service has no key `z` => its keys are endpoint_var, model_var\n\
+         16:28 unknown-key: a network of a service has no key `z` => its keys are aliases, driver_opts, gw_priority, interface_name, ipv4_address, ipv6_address, link_local_ips, mac_address, priority\n\
+         17:28 unknown-key: a port has no key `z` => its keys are app_protocol, host_ip, mode, name, protocol, published, target\n\
+         18:33 unknown-key: a hook has no key `z` => its keys are command, environment, privileged, user, working_dir\n\
+         19:32 unknown-key: a hook has no key `z` => its keys are command, environment, image, per_replica, privileged, user, working_dir\n\
+         20:26 unknown-key: `provider` has no key `z` => its keys are options, type\n\
+         21:16 unknown-reference: the file has no secret `s` => declare it: `s:` below `secrets:` at the top of the file\n\
+         21:29 unknown-key: a secret or config of a service has no key `z` => its keys are gid, mode, source, target, uid\n\
+         22:44 unknown-key: a limit of `ulimits` has no key `z` => its keys are hard, soft\n\
+         23:43 unknown-key: a mount has no key `z` => its keys are bind, consistency, image, read_only, source, target, tmpfs, type, volume\n\
+         23:57 unknown-key: `bind` has no key `z` => its keys are create_host_path, propagation, recursive, selinux\n\
+         23:75 unknown-key: `volume` has no key `z` => its keys are labels, nocopy, subpath\n\
+         23:92 unknown-key: `tmpfs` has no key `z` => its keys are mode, size\n\
+         23:109 unknown-key: `image` has no key `z` => its keys are subpath\n\
+         24:12 missing-key: the secret `s` has no content => say where it is, with one of `file`, `environment`\n\
+         24:17 unknown-key: a secret has no key `content` => its keys are driver, driver_opts, environment, external, file, labels, name, template_driver",
+    ),
+    (
+        "keys of deploy and of what is shared",
+        "services:\n  b: { image: x }\n  a:\n    extends: { service: b, z: 1 }\n    deploy:\n      z: 1\n      update_config: { z: 1 }\n      resources: { z: 1, limits: { z: 1 }, reservations: { z: 1, devices: [ { capabilities: [ a ], z: 1 }, {} ], generic_resources: [ { z: 1, discrete_resource_spec: { z: 1 } } ] } }\n      restart_policy: { z: 1 }\n      placement: { z: 1, preferences: [ { z: 1 } ] }\ninclude: [ { z: 1 } ]\nnetworks: { n: { external: { z: 1 }, driver_opts: { '': 1 }, ipam: { z: 1, config: [ { z: 1 } ], options: { '': x } } } }\nvolumes: { v: { z: 1 } }\nconfigs: { c: { z: 1, content: x } }\nmodels: { m: { z: 1 } }\n",
+        "6:7 unknown-key: `deploy` has no key `z` => its keys are endpoint_mode, labels, mode, placement, replicas, resources, restart_policy, rollback_config, update_config\n\
+         7:24 unknown-key: an update policy has no key `z` => its keys are delay, failure_action, max_failure_ratio, monitor, order, parallelism\n\
+         8:20 unknown-key: `resources` has no key `z` => its keys are limits, reservations\n\
+         8:36 unknown-key: `limits` has no key `z` => its keys are cpus, memory, pids\n\
+         8:60 unknown-key: `reservations` has no key `z` => its keys are cpus, devices, generic_resources, memory\n\
+         8:100 unknown-key: a device request has no key `z` => its keys are capabilities, count, device_ids, driver, options\n\
+         8:108 missing-key: a device request needs `capabilities` => add `capabilities:` here\n\
+         8:137 unknown-key: a generic resource has no key `z` => its keys are discrete_resource_spec\n\
+         8:169 unknown-key: `discrete_resource_spec` has no key `z` => its keys are kind, value\n\
+         9:25 unknown-key: `restart_policy` has no key `z` => its keys are condition, delay, max_attempts, window\n\
+         10:20 unknown-key: `placement` has no key `z` => its keys are constraints, max_replicas_per_node, preferences\n\
+         10:43 unknown-key: a placement preference has no key `z` => its keys are spread\n\
+         11:14 unknown-key: an include has no key `z` => its keys are env_file, path, project_directory\n\
+         12:30 unknown-key: `external` has no key `z` => its keys are name\n\
+         12:53 bad-name: a name in a list of options is empty => write a name before the `:`\n\
+         12:70 unknown-key: `ipam` has no key `z` => its keys are config, driver, options\n\
+         12:88 unknown-key: an item of `config` has no key `z` => its keys are aux_addresses, gateway, ip_range, subnet\n\
+         12:109 bad-name: a name in a list of options is empty => write a name before the `:`\n\
+         13:17 unknown-key: a volume has no key `z` => its keys are driver, driver_opts, external, labels, name\n\
+         14:17 unknown-key: a config has no key `z` => its keys are content, environment, external, file, labels, name, template_driver\n\
+         15:14 missing-key: a model needs `model` => add `model:` here\n\
+         15:16 unknown-key: a model has no key `z` => its keys are context_size, model, name, runtime_flags",
+    ),
+    (
+        "variables that nest",
+        "services: { a: { image: \"${A:-${A:-${A:-${A:-${A:-${A:-${A:-${A:-${A:-${A:-${A:-${A:-${A:-${A:-${A:-${A:-${A:-x}}}}}}}}}}}}}}}}}\" } }\n",
+        "1:106 bad-template: this is no variable: variables are nested too deep here => give the inner ones values of their own",
+    ),
+    (
+        "a project of a variable",
+        "name: shop-${NAME?say which}\nservices: { a: { image: x } }\n",
+        "1:12 missing-variable: the variable `NAME` has no value: `say which` => give it with `--set NAME=value`, or in a `.env` file",
+    ),
+    (
+        "forms",
+        "services:\n  a:\n    image: x\n    labels: { a: [ x ] }\n    environment: x\n    networks: { default: { gw_priority: x } }\n    init: [ x ]\n    scale: [ x ]\n    tmpfs: { a: b }\n    ports: [ true ]\n    depends_on: { b: { condition: service_started, required: x } }\n  b: { image: x, pids_limit: 1.5 }\nnetworks: { n: { external: 5 } }\ninclude: x\n",
+        "4:18 wrong-type: `a` must be a single value, not a list\n\
+         5:18 wrong-type: `environment` must be a list or a mapping, not text => write a list, each item after `- `\n\
+         6:41 wrong-type: `gw_priority` must be a number, not text\n\
+         7:11 wrong-type: `init` must be `true` or `false`, not a list\n\
+         8:12 wrong-type: `scale` must be a number, not a list\n\
+         9:12 wrong-type: `tmpfs` must be text or a list, not a mapping\n\
+         10:14 wrong-type: an item of `ports` must be a number or a mapping, not `true` or `false` => put it in quotes: `\"true\"`\n\
+         11:62 wrong-type: `required` must be `true` or `false`, not text\n\
+         13:28 wrong-type: `external` must be `true` or `false` or a mapping, not a number => put it in quotes: `\"5\"`\n\
+         14:10 wrong-type: `include` must be a list, not text => write a list, each item after `- `",
+    ),
 ];
 
 /// Files, profiles, and what is said.
@@ -346,4 +455,61 @@ fn messages() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n@@\n"));
+}
+
+/// What is said of a case whose files are too large, or no text: they are not written here.
+fn told_of(case: &Case) -> String {
+    let (_, diagnostics) = case.load();
+    let line = |found: &crate::diagnostic::Diagnostic| {
+        let hint = found.hint.as_ref().map(|hint| format!(" => {hint}")).unwrap_or_default();
+        format!("{found}{hint}")
+    };
+    diagnostics.list.iter().map(line).collect::<Vec<String>>().join("\n")
+}
+
+#[test]
+fn files_that_are_none() {
+    let latin = Case { named: vec![named("compose.yaml", b"name: caf\xe9\n")], ..Case::default() };
+    insta::assert_snapshot!(told_of(&latin), @"compose.yaml:1:10: the file is not UTF-8 text: byte 0xe9 cannot stand here => save the file as UTF-8; an editor shows its encoding when it is opened");
+    let large = Case { named: vec![named("compose.yaml", &vec![b'#'; 2 << 20])], ..Case::default() };
+    insta::assert_snapshot!(told_of(&large), @"compose.yaml:1:1: the file holds 2097152 bytes; the limit is 1048576 => a Compose file describes services; keep data out of it");
+    insta::assert_snapshot!(told_of(&Case::default()), @"compose.yaml:1:1: a project is read from 1 to 200 files; these are 0");
+    let many = Case { named: vec![named("compose.yaml", b"services: {}"); 201], ..Case::default() };
+    insta::assert_snapshot!(told_of(&many), @"compose.yaml:1:1: a project is read from 1 to 200 files; these are 201");
+}
+
+fn named(path: &str, bytes: &[u8]) -> crate::source::Named {
+    crate::source::Named { path: path.to_owned(), bytes: bytes.to_vec() }
+}
+
+#[test]
+fn more_than_is_loaded() {
+    let list = |count: usize, item: fn(usize) -> String| (0..count).map(item).collect::<String>();
+    let chain = list(40, |at| format!("  s{at}: {{ extends: s{} }}\n", at + 1));
+    let case = Case::of(&[&format!("services:\n{chain}  s40: {{ image: x }}\n")]);
+    insta::assert_snapshot!(told_of(&case), @"compose.yaml:34:19: more than 32 services extend one another here => let one of them stand by itself");
+
+    let mut case = Case::of(&[&format!("include:\n{}", list(201, |at| format!("  - f{at}.yaml\n")))]);
+    let texts: Vec<String> = (0..201).map(|at| format!("f{at}.yaml")).collect();
+    let files: Vec<(&str, &str)> =
+        texts.iter().map(|path| (path.as_str(), "services: { a: { image: x } }")).collect();
+    case.files = Memory::of(&files);
+    insta::assert_snapshot!(told_of(&case), @"
+    compose.yaml:201:5: more than 200 files are read together
+    compose.yaml:202:5: more than 200 files are read together
+    ");
+
+    let keys = list(10_000, |at| format!("      V{at}: 1\n"));
+    let extending = list(201, |at| format!("  s{at}: {{ extends: base }}\n"));
+    let text = format!("services:\n  base:\n    image: x\n    environment:\n{keys}{extending}");
+    let shown = told_of(&Case::of(&[&text]));
+    insta::assert_snapshot!(shown.lines().next().unwrap_or_default(), @"compose.yaml:1:1: the files make more than 2000000 values, counting again what is extended");
+
+    let mut case = Case::of(&["services: { a: { image: x, command: [ \"$A$A\" ] } }\n"]);
+    case.variables.set.insert(String::from("A"), "x".repeat(100_000));
+    insta::assert_snapshot!(told_of(&case), @"compose.yaml:1:39: the value is longer than 131072 bytes once its variables are put in");
+    let commands = list(50, |_| String::from("      - $A\n"));
+    let mut case = Case::of(&[&format!("services:\n  a:\n    image: x\n    command:\n{commands}")]);
+    case.variables.set.insert(String::from("A"), "x".repeat(100_000));
+    insta::assert_snapshot!(told_of(&case), @"compose.yaml:46:9: variables make the values longer than 4194304 bytes in all");
 }
