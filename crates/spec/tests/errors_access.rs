@@ -531,3 +531,61 @@ fn more_than_a_list_may_hold() {
         |       ^^^^^^^^
     ");
 }
+
+#[test]
+fn addresses_and_hosts_that_are_none() {
+    let text = r#"job: j
+tasks:
+  t: { image: x, egress: [ "[::1", "[::1]x" ], expose: [ "-x:80" ], devices: [ "/dev/a:/dev/b:rw:m" ] }
+  u: { image: x, health: { http: "ftp://x:99999/" }, cpus: 2x }
+"#;
+    insta::assert_snapshot!(shown(text), @r#"
+    error: `[::1` names nothing that a task could reach
+     --> job.yaml:3:28
+      |
+    3 |   t: { image: x, egress: [ "[::1", "[::1]x" ], expose: [ "-x:80" ], devices: [ "/dev/a:/dev/b:rw:m" ] }
+      |                            ^^^^^^
+      |
+      = hint: write `internet`, or a host with its port such as `api.example.com:443`, or an address such as `192.168.1.20:631` or `10.0.0.0/24`
+
+    error: `[::1]x` names nothing that a task could reach
+     --> job.yaml:3:36
+      |
+    3 |   t: { image: x, egress: [ "[::1", "[::1]x" ], expose: [ "-x:80" ], devices: [ "/dev/a:/dev/b:rw:m" ] }
+      |                                    ^^^^^^^^
+      |
+      = hint: write `internet`, or a host with its port such as `api.example.com:443`, or an address such as `192.168.1.20:631` or `10.0.0.0/24`
+
+    error: `-x:80` exposes nothing
+     --> job.yaml:3:58
+      |
+    3 |   t: { image: x, egress: [ "[::1", "[::1]x" ], expose: [ "-x:80" ], devices: [ "/dev/a:/dev/b:rw:m" ] }
+      |                                                          ^^^^^^^
+      |
+      = hint: write the host name and the port of the task that answers, such as `photos.example.org:8080`
+
+    error: `/dev/a:/dev/b:rw:m` is not a device
+     --> job.yaml:3:80
+      |
+    3 |   t: { image: x, egress: [ "[::1", "[::1]x" ], expose: [ "-x:80" ], devices: [ "/dev/a:/dev/b:rw:m" ] }
+      |                                                                                ^^^^^^^^^^^^^^^^^^^^
+      |
+      = hint: write its path, such as `/dev/fuse` or `/dev/ttyUSB0`
+
+    error: `ftp://x:99999/` is not a port and a path
+     --> job.yaml:4:34
+      |
+    4 |   u: { image: x, health: { http: "ftp://x:99999/" }, cpus: 2x }
+      |                                  ^^^^^^^^^^^^^^^^
+      |
+      = hint: write the port and the path, such as `":8080/health"`
+
+    error: `2x` is not a number of processors
+     --> job.yaml:4:60
+      |
+    4 |   u: { image: x, health: { http: "ftp://x:99999/" }, cpus: 2x }
+      |                                                            ^^
+      |
+      = hint: write a number such as `2` or `0.5`
+    "#);
+}

@@ -503,3 +503,46 @@ fn keys_that_stand_in_two_files() {
       = hint: the other stands in line 2 of a.yaml; keep one of them
     ");
 }
+
+#[test]
+fn a_file_of_variables_that_is_no_text() {
+    let text = "job: j\ntasks: { t: { image: x } }\n";
+    let variables = Variables {
+        env_files: vec![Named { path: String::from("a.env"), bytes: b"A=caf\xe9\n".to_vec() }],
+        ..Variables::default()
+    };
+    insta::assert_snapshot!(shown(&check_job(&[named("job.yaml", text)], &variables, &NoFiles)), @"
+    error: the file is not UTF-8 text: byte 0xe9 cannot stand here
+     --> a.env:1:6
+      |
+    1 | A=caf�
+      |      ^
+      |
+      = hint: save the file as UTF-8; an editor shows its encoding when it is opened
+    ");
+}
+
+/// A file that is there and cannot be read.
+struct Unreadable;
+
+impl Files for Unreadable {
+    fn kind(&self, _path: &str) -> PathKind {
+        PathKind::File
+    }
+
+    fn read(&self, _path: &str, _bytes_max: usize) -> Result<Vec<u8>, String> {
+        Err(String::from("permission denied"))
+    }
+}
+
+#[test]
+fn a_file_beside_the_job_that_cannot_be_read() {
+    let text = "job: j\ntasks: { t: { image: x } }\n";
+    insta::assert_snapshot!(shown(&check_job(&[named("job.yaml", text)], &Variables::default(), &Unreadable)), @"
+    error: the file `.env` cannot be read: permission denied
+     --> .env:1:1
+      |
+    1 |
+      | ^
+    ");
+}

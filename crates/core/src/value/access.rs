@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::port::{self, port_number};
 use super::{Refusal, quoted};
 use crate::job::access::{Connect, ConnectPorts, Egress, Expose};
-use crate::name::check_label;
+use crate::name::NameError;
 
 /// Longest host name (RFC 1035, section 2.3.4).
 const HOST_BYTES_MAX: usize = 253;
@@ -34,14 +34,10 @@ pub fn connect(text: &str) -> Result<Connect, Refusal> {
         Some((job, task)) => (Some(job), task),
         None => (None, place),
     };
-    let well_formed = job.is_none_or(|job| check_label(job).is_ok()) && check_label(task).is_ok();
-    if !well_formed {
-        return Err(refusal().hint(example));
-    }
-    let named = |name: &str| name.parse().map_err(|_| refusal().hint(example));
+    let no_name = |_: NameError| refusal().hint(example);
     Ok(Connect {
-        job: job.map(|job| job.parse().map_err(|_| refusal().hint(example))).transpose()?,
-        task: named(task)?,
+        job: job.map(str::parse).transpose().map_err(no_name)?,
+        task: task.parse().map_err(no_name)?,
         ports,
         alias: alias.map(str::to_owned),
     })
@@ -70,7 +66,7 @@ pub fn egress(text: &str) -> Result<Egress, Refusal> {
     let (host, port) = split_port(text).ok_or_else(|| refusal().hint(example))?;
     let port = port.map(port::port).transpose()?;
     if let Some((address, prefix)) = network(host) {
-        let Some(first) = masked(address, prefix) else { return Err(refusal().hint(example)) };
+        let first = masked(address, prefix);
         if first != address {
             let hint = format!("the first address of this network is {first}: write `{first}/{prefix}`");
             return Err(refusal().hint(hint));
@@ -118,18 +114,19 @@ fn network(text: &str) -> Option<(IpAddr, u8)> {
 }
 
 /// The first address of the network that this one is in.
-fn masked(address: IpAddr, prefix: u8) -> Option<IpAddr> {
+fn masked(address: IpAddr, prefix: u8) -> IpAddr {
     let prefix = u32::from(prefix);
-    Some(match address {
+    let rest = |whole: u32| whole.checked_sub(prefix).expect("a prefix is no longer than its address");
+    match address {
         IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(32u32.checked_sub(prefix)?).unwrap_or(0);
+            let mask = u32::MAX.checked_shl(rest(32)).unwrap_or(0);
             IpAddr::from((u32::from(address) & mask).to_be_bytes())
         }
         IpAddr::V6(address) => {
-            let mask = u128::MAX.checked_shl(128u32.checked_sub(prefix)?).unwrap_or(0);
+            let mask = u128::MAX.checked_shl(rest(128)).unwrap_or(0);
             IpAddr::from((u128::from(address) & mask).to_be_bytes())
         }
-    })
+    }
 }
 
 /// `photos.example.org:8080`.

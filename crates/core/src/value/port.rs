@@ -63,7 +63,7 @@ pub fn publish(text: &str) -> Result<Publish, Refusal> {
         let hint = format!("a range longer than {SHIFTED_PORTS_MAX} has the same numbers on both sides");
         return Err(refusal().hint(hint));
     }
-    let count = count.checked_add(1).ok_or_else(|| refusal().hint(RANGE))?;
+    let count = count.checked_add(1).expect("ports begin with 1, so fewer than 65536 are in any range");
     Ok(Publish { address, host_port, guest_port, count, transport })
 }
 

@@ -157,11 +157,6 @@ impl Loader<'_> {
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(span),
             Event::Alias(anchor) => self.alias(anchor, span),
-            Event::UnresolvedAlias(name) => {
-                let message = format!("no anchor {} stands before this alias", quoted(&format!("&{name}")));
-                self.reporter.error(Code::Syntax, span, message, None);
-                Err(Stop)
-            }
             // The parser's enum is open. What is not known here was not asked for and carries no value: comments.
             _ => Ok(()),
         }

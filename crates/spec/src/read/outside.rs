@@ -11,6 +11,7 @@ use lith_core::value::quoted;
 use crate::diagnostic::{Code, Reporter};
 use crate::document::{FileId, Span};
 use crate::dotenv::{self, Setting};
+use crate::read::add_text;
 use crate::source::{FILES_MAX, Files, PathKind, Variables};
 use crate::value::Refusal;
 use crate::variables::{self, Scope};
@@ -199,20 +200,15 @@ impl<'a> Outside<'a> {
 
     /// The variables of a file, in its order; one may use those before it. `None` when something is wrong with it.
     fn variables_of(&self, name: &str, bytes: &[u8], reporter: &mut Reporter) -> Option<Pairs> {
-        let shown = String::from_utf8_lossy(bytes);
-        let file = reporter.add_file(name, &shown);
+        let file = add_text(name, bytes, reporter)?;
+        let text = reporter.text(file);
         let at = |start: usize, length: usize| Span { file, start, end: start.saturating_add(length) };
-        if let Err(error) = std::str::from_utf8(bytes) {
-            let span = at(error.valid_up_to(), char::REPLACEMENT_CHARACTER.len_utf8());
-            reporter.error(Code::Encoding, span, "the file is not UTF-8 text", "save the file as UTF-8");
-            return None;
-        }
         if bytes.len() > ENV_FILE_BYTES_MAX {
             let message = format!("the file holds {} bytes; the limit is {ENV_FILE_BYTES_MAX}", bytes.len());
             reporter.error(Code::TooLarge, at(0, 0), message, None);
             return None;
         }
-        let entries = match dotenv::parse(&shown) {
+        let entries = match dotenv::parse(&text) {
             Ok(entries) => entries,
             Err(dotenv::Malformed { at: start, message, hint }) => {
                 reporter.error(Code::BadEnvFile, at(start, 1), message, hint);

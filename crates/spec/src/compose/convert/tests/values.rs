@@ -473,3 +473,32 @@ fn a_volume_of_one_letter() {
       = hint: the name of a volume has two letters or more
     "#);
 }
+
+#[test]
+fn a_command_that_no_process_is_given() {
+    insta::assert_snapshot!(told(r#"services: { a: { image: a, command: [ "a\0" ] } }"#), @r#"
+    error: `a\0` holds a NUL character, which no process can be given
+     --> compose.yaml:1:37
+      |
+    1 | services: { a: { image: a, command: [ "a\0" ] } }
+      |                                     ^^^^^^^^^
+    "#);
+}
+
+#[test]
+fn a_volume_where_a_secret_is() {
+    let text = "services:
+  a: { image: a, secrets: [ pw ], volumes: [ \"data:/run/secrets/pw\" ] }
+volumes: { data: }
+secrets: { pw: { file: pw } }
+";
+    insta::assert_snapshot!(attempt(text, &options(), &Folder::of([("pw", "x")])).1, @r#"
+    error: `/run/secrets/pw` is mounted over twice
+     --> compose.yaml:2:46
+      |
+    2 |   a: { image: a, secrets: [ pw ], volumes: [ "data:/run/secrets/pw" ] }
+      |                                              ^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = hint: keep one of them
+    "#);
+}

@@ -338,6 +338,13 @@ const ONE_FILE: &[(&str, &str, &str)] = &[
         "1:12 missing-variable: the variable `NAME` has no value: `say which` => give it with `--set NAME=value`, or in a `.env` file",
     ),
     (
+        "durations",
+        "services: { a: { image: x, stop_grace_period: 99999999999999999999s, healthcheck: { interval: 200000w200000w, timeout: 5x } } }\n",
+        "1:47 bad-duration: `99999999999999999999s` is not a duration => write numbers with units, such as `10s`, `1m30s` or `500ms`\n\
+         1:95 bad-duration: `200000w200000w` is not a duration => write numbers with units, such as `10s`, `1m30s` or `500ms`\n\
+         1:120 bad-duration: `5x` is not a duration => write numbers with units, such as `10s`, `1m30s` or `500ms`",
+    ),
+    (
         "forms",
         "services:\n  a:\n    image: x\n    labels: { a: [ x ] }\n    environment: x\n    networks: { default: { gw_priority: x } }\n    init: [ x ]\n    scale: [ x ]\n    tmpfs: { a: b }\n    ports: [ true ]\n    depends_on: { b: { condition: service_started, required: x } }\n  b: { image: x, pids_limit: 1.5 }\nnetworks: { n: { external: 5 } }\ninclude: x\n",
         "4:18 wrong-type: `a` must be a single value, not a list\n\
