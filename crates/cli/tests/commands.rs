@@ -201,10 +201,10 @@ fn folders_are_looked_through() {
     assert!(job.contains("job: shop\n") && job.contains("read_only: true"), "{job}{said}");
     assert_eq!(
         said,
-        "note: compose.yaml:2:3: Compose implies it, so these may reach the internet: web\n\
-         note: compose.yaml:4:5: these keys have no effect here: labels\n\
+        "note: compose.yaml:4:5: these keys have no effect here: labels\n\
          note: compose.yaml:5:16: granted inside the task's own machine, where it reaches nothing else: cap_add \
-         NET_ADMIN\n"
+         NET_ADMIN\n\
+         note: compose.override.yaml:1:13: Compose implies it, so these may reach the internet: web\n"
     );
 }
 

@@ -117,7 +117,7 @@ fn example(code: Code) -> Example {
         Code::MissingVariable => service("hostname: \"${A?}\""),
         Code::BadHost => service("extra_hosts: [ alone ]"),
         Code::BadTemplate => service("hostname: \"${}\""),
-        Code::UnsetVariable => service("environment: [ A ]"),
+        Code::UnsetVariable => service("hostname: $A"),
         Code::Decided => service("cpus: 100"),
         Code::NoEffect => service("labels: [ a=b ]"),
     }
@@ -232,7 +232,7 @@ fn each_code_has_an_example() {
     error missing-variable: the variable `A` has no value => give it with `--set A=value`, or in a `.env` file
     error bad-host: `alone` gives a host no address => write `host=address`
     error bad-template: this is no variable: no name of a variable follows `${` => write `$$` for a `$` that starts no variable
-    warning unset-variable: the variable `A` has no value; the service does not get it => give it with `--set A=value`, or in a `.env` file
+    warning unset-variable: the variable `A` has no value; nothing is put in => give it with `--set A=value`, or in a `.env` file
     note decided: Compose implies it, so these may reach the internet: a => to take it away, put a service on networks with `internal: true` alone
     note no-effect: these keys have no effect here: labels
     "#);

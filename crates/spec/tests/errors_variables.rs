@@ -466,7 +466,7 @@ tasks: { t: { image: x } }
     2 | volumes: { v: { import: "" }, w: { import: pw }, x: { import: gone } }
       |                                                               ^^^^
       |
-      = hint: the path starts at the folder of the job file
+      = hint: the path starts at the folder of the job file; once the volume is made, `import` can be removed
 
     error: the file `""` cannot be read: this is not a path
      --> job.yaml:3:23

@@ -546,6 +546,7 @@ fn variables_that_nothing_gives() {
       = hint: give them with `--set NAME=value`, or in a `.env` file
     "
     );
+}
 
 /// What a person reads above the keys of a job file.
 #[test]

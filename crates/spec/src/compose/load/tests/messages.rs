@@ -253,11 +253,10 @@ const ONE_FILE: &[(&str, &str, &str)] = &[
     ),
     (
         "undeclared network and one letter",
-        "services: { a: { image: x, networks: [ zzzzz ], environment: [ A ], deploy: [ mode: a ], healthcheck: [ { test: a } ] } }\n",
+        "services: { a: { image: x, networks: [ zzzzz ], deploy: [ mode: a ], healthcheck: [ { test: a } ] } }\n",
         "1:40 unknown-reference: the file has no network `zzzzz` => declare it: `zzzzz:` below `networks:` at the top of the file\n\
-         (warning) 1:64 unset-variable: the variable `A` has no value; the service does not get it => give it with `--set A=value`, or in a `.env` file\n\
-         1:77 wrong-type: `deploy` must be a mapping, not a list => remove the `-` before each key\n\
-         1:103 wrong-type: `healthcheck` must be a mapping, not a list => remove the `-` before each key",
+         1:57 wrong-type: `deploy` must be a mapping, not a list => remove the `-` before each key\n\
+         1:83 wrong-type: `healthcheck` must be a mapping, not a list => remove the `-` before each key",
     ),
     (
         "mounts and ports that are none",
