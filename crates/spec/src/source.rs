@@ -64,3 +64,46 @@ pub struct Variables {
     /// `--env-file`; the `.env` beside the first file when none is named.
     pub env_files: Vec<Named>,
 }
+
+/// A path without `.`, without doubled `/`, and with `..` only at its start, as far as the text goes; `.` for a folder
+/// itself.
+pub(crate) fn normal(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => {
+                parts.pop();
+            }
+            // Above the root there is only the root.
+            ".." if path.starts_with('/') => {}
+            _ => parts.push(part),
+        }
+    }
+    let joined = parts.join("/");
+    match (path.starts_with('/'), joined.is_empty()) {
+        (true, _) => format!("/{joined}"),
+        (false, true) => String::from("."),
+        (false, false) => joined,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::normal;
+
+    #[test]
+    fn paths() {
+        for (path, expected) in [
+            ("./pw", "pw"),
+            ("a/../b", "b"),
+            ("../x", "../x"),
+            ("../../x/./y", "../../x/y"),
+            ("/a//b/../c", "/a/c"),
+            ("/../a", "/a"),
+            ("a/..", "."),
+        ] {
+            assert_eq!(normal(path), expected, "{path}");
+        }
+    }
+}

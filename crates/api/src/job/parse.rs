@@ -336,15 +336,8 @@ fn parse_health(health: &Health) -> Result<health::Health, String> {
     if health.is_off {
         return Err("it is off, and asks something".to_owned());
     }
-    let default = HealthCheck::new(parse_probe(probe)?);
-    Ok(health::Health::Check(HealthCheck {
-        every: times.every.unwrap_or(default.every),
-        timeout: times.timeout.unwrap_or(default.timeout),
-        retries: times.retries.unwrap_or(default.retries),
-        start: times.start.unwrap_or(default.start),
-        start_every: times.start_every.unwrap_or(default.start_every),
-        probe: default.probe,
-    }))
+    let check = HealthCheck::with_times(parse_probe(probe)?, &times);
+    Ok(health::Health::Check(check))
 }
 
 fn parse_probe(probe: &Probe) -> Result<health::Probe, String> {

@@ -58,6 +58,20 @@ impl HealthCheck {
             start_every: Duration::from_secs(5),
         }
     }
+
+    /// A check with these times; its own where they say nothing.
+    #[must_use]
+    pub fn with_times(probe: Probe, times: &HealthTimes) -> Self {
+        let default = Self::new(probe);
+        Self {
+            every: times.every.unwrap_or(default.every),
+            timeout: times.timeout.unwrap_or(default.timeout),
+            retries: times.retries.unwrap_or(default.retries),
+            start: times.start.unwrap_or(default.start),
+            start_every: times.start_every.unwrap_or(default.start_every),
+            probe: default.probe,
+        }
+    }
 }
 
 /// What a job says about a task's health. One that says nothing has the image's own check, if there is one.

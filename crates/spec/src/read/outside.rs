@@ -12,7 +12,7 @@ use crate::diagnostic::{Code, Reporter};
 use crate::document::{FileId, Span};
 use crate::dotenv::{self, Setting};
 use crate::read::add_text;
-use crate::source::{FILES_MAX, Files, PathKind, Variables};
+use crate::source::{FILES_MAX, Files, PathKind, Variables, normal};
 use crate::value::Refusal;
 use crate::variables::{self, Scope};
 
@@ -257,47 +257,5 @@ impl<'a> Outside<'a> {
             }
         }
         Some(variables)
-    }
-}
-
-/// A path once `.` and `..` are resolved textually.
-fn normal(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if parts.last().is_some_and(|last| *last != "..") => {
-                parts.pop();
-            }
-            // Above the root there is only the root.
-            ".." if path.starts_with('/') => {}
-            _ => parts.push(part),
-        }
-    }
-    let joined = parts.join("/");
-    match (path.starts_with('/'), joined.is_empty()) {
-        (true, _) => format!("/{joined}"),
-        (false, true) => String::from("."),
-        (false, false) => joined,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::normal;
-
-    #[test]
-    fn paths() {
-        for (path, expected) in [
-            ("./pw", "pw"),
-            ("a/../b", "b"),
-            ("../x", "../x"),
-            ("../../x/./y", "../../x/y"),
-            ("/a//b/../c", "/a/c"),
-            ("/../a", "/a"),
-            ("a/..", "."),
-        ] {
-            assert_eq!(normal(path), expected, "{path}");
-        }
     }
 }

@@ -13,7 +13,7 @@ use super::volumes::{Origin, volume};
 use super::{Binds, Work, files};
 use crate::diagnostic::Code;
 use crate::document::Span;
-use crate::source::PathKind;
+use crate::source::{PathKind, normal};
 
 /// Names of the sockets of container engines, wherever they are.
 const ENGINE_SOCKETS: [&str; 4] = ["docker.sock", "podman.sock", "containerd.sock", "crio.sock"];
@@ -45,7 +45,7 @@ pub(super) fn bind(
     task: &mut TaskSpec,
     work: &mut Work<'_>,
 ) -> Option<MountSource> {
-    let path = clean(bind.path);
+    let path = normal(bind.path);
     let bind = Bind { path: &path, ..*bind };
     if path.starts_with('/') {
         return absolute(&bind, name, task, work);
@@ -79,7 +79,7 @@ fn folder(path: &str, span: Span, work: &mut Work<'_>) -> Option<MountSource> {
             None
         }
         Binds::Host { folder } => {
-            let whole = clean(&format!("{folder}/{path}"));
+            let whole = normal(&format!("{folder}/{path}"));
             host(&whole, span, work)
         }
     }
@@ -183,27 +183,6 @@ fn timezone(path: &str, span: Span, name: &TaskName, task: &mut TaskSpec, work: 
     if task.timezone.is_none() && zone.is_some() {
         work.decide(name, "timezone", format!("in place of {path}"));
         task.timezone = zone;
-    }
-}
-
-/// The path without empty parts and `.`, and with `..` resolved as far as the text goes; `.` when nothing is left.
-fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
-        let can_leave = parts.last().is_some_and(|last| *last != "..");
-        match part {
-            ".." if can_leave => {
-                parts.pop();
-            }
-            ".." if path.starts_with('/') => {}
-            _ => parts.push(part),
-        }
-    }
-    let joined = parts.join("/");
-    match (path.starts_with('/'), joined.is_empty()) {
-        (true, _) => format!("/{joined}"),
-        (false, true) => String::from("."),
-        (false, false) => joined,
     }
 }
 

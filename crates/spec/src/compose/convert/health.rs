@@ -44,15 +44,8 @@ pub(super) fn health(service: &Service, task: &mut TaskSpec, work: &mut Work<'_>
         work.reporter.error(Code::BadHealth, check.span, message, hint);
         return;
     }
-    let default = HealthCheck::new(probe);
-    task.health = Some(Health::Check(HealthCheck {
-        every: times.every.unwrap_or(default.every),
-        timeout: times.timeout.unwrap_or(default.timeout),
-        retries: times.retries.unwrap_or(default.retries),
-        start: times.start.unwrap_or(default.start),
-        start_every: times.start_every.unwrap_or(default.start_every),
-        probe: default.probe,
-    }));
+    let check = HealthCheck::with_times(probe, &times);
+    task.health = Some(Health::Check(check));
 }
 
 /// The times; what is zero is the default, as Docker has it.

@@ -10,6 +10,7 @@ use super::tree::{Class, Data, Value};
 use super::units;
 use crate::compose::project::{ServiceVolume, VolumeSource};
 use crate::diagnostic::Code;
+use crate::source::normal;
 use crate::value::{Refusal, size};
 
 /// `[source:]target[:options]`, taken apart.
@@ -88,7 +89,7 @@ fn read_short(text: &str, value: &Value, loader: &Loader<'_>) -> Result<ServiceV
     };
     let mut volume = ServiceVolume {
         source,
-        target: paths::clean(mount.target),
+        target: normal(mount.target),
         read_only: false,
         propagation: None,
         subpath: None,
@@ -153,7 +154,7 @@ fn read_long(value: &Value, loader: &Loader<'_>) -> Result<ServiceVolume, Refusa
     let text = |group: &str, key: &str| within(group, key).and_then(Value::text);
     Ok(ServiceVolume {
         source,
-        target: paths::clean(target),
+        target: normal(target),
         read_only: switch(value.get("read_only"))?,
         propagation: text("bind", "propagation").and_then(propagation),
         subpath: text("volume", "subpath").or(text("image", "subpath")).map(str::to_owned),

@@ -3,6 +3,8 @@
 //! Owns their arithmetic, which is of text alone: relative ones are relative to the folder of the first file, and are
 //! written without a leading `./`. Must not look at what stands there.
 
+use crate::source::normal;
+
 /// A path against the folder that it is relative to. Absolute paths, and those of a person's home, stay as they are but
 /// for `.` and `..`.
 pub(super) fn join(folder: &str, path: &str) -> String {
@@ -10,39 +12,17 @@ pub(super) fn join(folder: &str, path: &str) -> String {
         return path.to_owned();
     }
     if path.starts_with('/') || folder.is_empty() {
-        return clean(path);
+        return normal(path);
     }
-    clean(&format!("{folder}/{path}"))
+    normal(&format!("{folder}/{path}"))
 }
 
 /// The folder of a path, as [`join`] takes it.
 pub(super) fn folder(path: &str) -> String {
     match path.rfind('/') {
         Some(0) => String::from("/"),
-        Some(at) => clean(&path[..at]),
+        Some(at) => normal(&path[..at]),
         None => String::new(),
-    }
-}
-
-/// A path without `.`, without doubled `/`, and with `..` only at its start; `.` for a folder itself.
-pub(super) fn clean(path: &str) -> String {
-    let is_absolute = path.starts_with('/');
-    let mut kept: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if kept.last().is_some_and(|last| *last != "..") => {
-                kept.pop();
-            }
-            ".." if is_absolute => {}
-            other => kept.push(other),
-        }
-    }
-    let joined = kept.join("/");
-    match (is_absolute, joined.is_empty()) {
-        (true, _) => format!("/{joined}"),
-        (false, true) => String::from("."),
-        (false, false) => joined,
     }
 }
 
@@ -60,7 +40,7 @@ pub(super) fn is_remote(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{clean, folder, join, shown};
+    use super::{folder, join, normal, shown};
 
     #[test]
     fn arithmetic() {
@@ -82,7 +62,7 @@ mod tests {
         for (path, of) in [("a", ""), ("a/b", "a"), ("/a", "/"), ("../a/b", "../a"), ("./a", ".")] {
             assert_eq!(folder(path), of, "{path}");
         }
-        assert_eq!(clean(""), ".");
+        assert_eq!(normal(""), ".");
         for (path, as_shown) in [("a", "./a"), (".", "."), ("../a", "../a"), ("..a", "./..a"), ("/a", "/a")] {
             assert_eq!(shown(path), as_shown);
         }

@@ -47,15 +47,8 @@ pub(super) fn health(fields: &mut Fields<'_>, reporter: &mut Reporter) -> Option
         }
         return Some(Health::Image(times));
     };
-    let default = HealthCheck::new(probe(asked, fields, reporter)?);
-    Some(Health::Check(HealthCheck {
-        every: times.every.unwrap_or(default.every),
-        timeout: times.timeout.unwrap_or(default.timeout),
-        retries: times.retries.unwrap_or(default.retries),
-        start: times.start.unwrap_or(default.start),
-        start_every: times.start_every.unwrap_or(default.start_every),
-        probe: default.probe,
-    }))
+    let check = HealthCheck::with_times(probe(asked, fields, reporter)?, &times);
+    Some(Health::Check(check))
 }
 
 fn off(text: &str) -> Result<Health, Refusal> {
