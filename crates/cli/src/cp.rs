@@ -131,9 +131,11 @@ pub(crate) async fn send_folder(
     (name, folder): (&str, &Path),
     volume: &str,
 ) -> Result<(), Error> {
-    std::fs::read_dir(folder).map_err(|error| Error::local("send the folder", folder, &error))?;
+    // A link to a folder is that folder, as for Docker.
+    let whole = std::fs::canonicalize(folder).and_then(|whole| std::fs::read_dir(&whole).map(|_| whole));
+    let whole = whole.map_err(|error| Error::local("send the folder", folder, &error))?;
     let path = format!("/v1/volumes/{}/content", escape(volume));
-    let parts = pack::archive(folder.to_owned(), PathBuf::from("."), Owners::Kept);
+    let parts = pack::archive(whole, PathBuf::from("."), Owners::Kept);
     let copied = send_parts(context, &path, parts).await?;
     if !context.json {
         context.say(&format!("volume {volume} starts with {name}: {}", words(copied)));

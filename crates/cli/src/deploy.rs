@@ -71,20 +71,25 @@ async fn carry_out(context: &Context, path: &str, job: &Accepted) -> Result<Plan
         if !context.json && !context.quiet {
             context.print(&plan::text(&plan, context.terminal.stdout))?;
         }
-        for volume in &plan.volumes {
-            if let Some(folder) = &volume.import {
-                cp::send_folder(context, (folder, &job.outside.path(folder)), &volume.id).await?;
-            }
-        }
-        let carried = context.client.put(&format!("{path}?if_version={}", plan.from_version), spec).await;
         attempts += 1;
-        match carried {
-            Err(failure) if failure.code == Code::Conflict && attempts < PLANS_MAX => {
+        match carry_out_once(context, path, job, &plan).await {
+            Err(Error::Failure(failure)) if failure.code == Code::Conflict && attempts < PLANS_MAX => {
                 context.say("the job has changed meanwhile: planned again");
             }
-            carried => return Ok(carried?),
+            carried => return carried,
         }
     }
+}
+
+/// Sends what new volumes start with, then the job. Which folders, the person's own file says, not the answer of a server.
+async fn carry_out_once(context: &Context, path: &str, job: &Accepted, plan: &Plan) -> Result<Plan, Error> {
+    for volume in plan.volumes.iter().filter(|volume| volume.import.is_some()) {
+        let declared = job.spec.volumes.get(&volume.volume).and_then(|declared| declared.import.as_ref());
+        if let Some(folder) = declared {
+            cp::send_folder(context, (folder, &job.outside.path(folder)), &volume.id).await?;
+        }
+    }
+    Ok(context.client.put(&format!("{path}?if_version={}", plan.from_version), &job.spec).await?)
 }
 
 /// `lith plan`.

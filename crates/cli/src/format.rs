@@ -1,12 +1,14 @@
 //! `fmt`: job files laid out in the usual way, in their place.
 
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use lith_api::error::Code;
 use lith_spec::Named;
 
 use crate::args::FmtArgs;
-use crate::context::Context;
+use crate::context::{Context, write_out};
 use crate::error::Error;
 use crate::exit;
 use crate::source;
@@ -57,6 +59,14 @@ fn format_one(context: &Context, args: &FmtArgs, path: PathBuf) -> Result<Format
     }
     let text = lith_spec::format(&file.path, &file.bytes)
         .map_err(|diagnostics| Error::File(Box::new(diagnostics)))?;
+    let Some(text) = text else {
+        let why = "it holds what would be lost or hard to read, such as text in quotes over several lines";
+        context.say(&format!("{} is left as it is: {why}", file.path));
+        if path == Path::new("-") && !args.check && !context.json {
+            write_out(&file.bytes)?;
+        }
+        return Ok(Formatted { path, is_changed: false });
+    };
     let is_changed = text.as_bytes() != file.bytes;
     if path == Path::new("-") {
         if !args.check && !context.json {
@@ -73,7 +83,13 @@ fn replace(path: &Path, before: &Named, text: &str) -> Result<(), Error> {
     let failed = |error: &std::io::Error| Error::local("write the job file", path, error);
     let target = std::fs::canonicalize(path).map_err(|error| failed(&error))?;
     let folder = target.parent().unwrap_or(Path::new("/"));
-    let metadata = std::fs::metadata(&target).map_err(|error| failed(&error))?;
+    // Who may not write to it may not put another one in its place either.
+    let opened = std::fs::File::options().write(true).open(&target).map_err(|error| failed(&error))?;
+    let metadata = opened.metadata().map_err(|error| failed(&error))?;
+    if metadata.nlink() > 1 {
+        let message = format!("`{}` has several names, of which only one would be laid out", path.display());
+        return Err(Error::new(Code::Conflict, message, "lay it out by way of standard input: `lith fmt -`"));
+    }
     let mut new = tempfile::NamedTempFile::new_in(folder).map_err(|error| failed(&error))?;
     let written = new
         .write_all(text.as_bytes())
@@ -84,14 +100,17 @@ fn replace(path: &Path, before: &Named, text: &str) -> Result<(), Error> {
     // An editor may have saved it meanwhile.
     if std::fs::read(&target).map_err(|error| failed(&error))? != before.bytes {
         let message = format!("`{}` was written by somebody else meanwhile: left as it is", path.display());
-        return Err(Error::new(lith_api::error::Code::Conflict, message, "run `lith fmt` again"));
+        return Err(Error::new(Code::Conflict, message, "run `lith fmt` again"));
     }
     new.persist(&target).map_err(|error| failed(&error.error))?;
-    Ok(())
+    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| failed(&error))
 }
 
 /// Keeps the owner, which matters when root lays out a user's file.
 fn own_as(new: &tempfile::NamedTempFile, metadata: &std::fs::Metadata) -> std::io::Result<()> {
-    use std::os::unix::fs::MetadataExt;
+    let own = new.as_file().metadata()?;
+    if (own.uid(), own.gid()) == (metadata.uid(), metadata.gid()) {
+        return Ok(());
+    }
     std::os::unix::fs::fchown(new.as_file(), Some(metadata.uid()), Some(metadata.gid()))
 }

@@ -1,5 +1,7 @@
 //! `ps`, `job ls`, `job show`.
 
+use std::collections::BTreeSet;
+
 use lith_api::client::escape;
 use lith_api::error::{Code, Failure};
 use lith_api::job::{FileOrigin, JobSpec};
@@ -73,10 +75,21 @@ pub(crate) async fn show(context: &Context, job: &str) -> Result<u8, Error> {
 /// variable, so that to deploy what is shown asks for it instead of emptying it.
 fn reveal_origins(job: &mut JobSpec) -> Comments {
     let mut asked = Vec::new();
+    let files = job.secrets.values().chain(job.configs.values());
+    let mut taken: BTreeSet<String> = files
+        .filter_map(|file| match &file.from {
+            FileOrigin::Variable(name) => Some(name.clone()),
+            _ => None,
+        })
+        .collect();
     for (name, secret) in &mut job.secrets {
         if secret.content.is_none() && secret.from == FileOrigin::Inline {
-            let variable = variable_name(name);
-            asked.push(format!("--set {variable}=…"));
+            let mut variable = variable_name(name);
+            // Names of secrets may differ in what names of variables cannot.
+            while !taken.insert(variable.clone()) {
+                variable.push('_');
+            }
+            asked.push(variable.clone());
             secret.from = FileOrigin::Variable(variable);
         }
         secret.content.get_or_insert_default();
@@ -84,7 +97,10 @@ fn reveal_origins(job: &mut JobSpec) -> Comments {
     if asked.is_empty() {
         return Comments::default();
     }
-    let line = format!("What secrets hold is not shown: to deploy this, give it with {}", asked.join(" "));
+    let names = asked.join(", ");
+    let line = format!(
+        "What secrets hold is not shown: to deploy this, give {names} in a file, with `--env-file FILE`"
+    );
     Comments { job: vec![line], ..Comments::default() }
 }
 
@@ -179,22 +195,23 @@ mod tests {
 
     #[test]
     fn a_job_that_is_shown_asks_for_its_secrets() {
-        let text = "job: j\nsecrets:\n  db-password: { content: hush }\n  4th: { content: hush }\n\
-                    tasks: { t: { image: x, secrets: [ db-password, 4th ] } }\n";
+        let text = "job: j\nsecrets:\n  db-password: { content: hush }\n  4th: { content: hush }\n  db_password: { content: quiet }\n\
+                    tasks: { t: { image: x, secrets: [ db-password, db_password, 4th ] } }\n";
         let job = lith_spec::check("job.yaml", text).job.unwrap();
         let mut sent = JobSpec::from(&job).without_secrets();
         let comments = reveal_origins(&mut sent);
         let job = (&sent).try_into().unwrap();
         insta::assert_snapshot!(lith_spec::to_yaml_with(&job, &comments), @r#"
-        # What secrets hold is not shown: to deploy this, give it with --set _4TH=… --set DB_PASSWORD=…
+        # What secrets hold is not shown: to deploy this, give _4TH, DB_PASSWORD, DB_PASSWORD_ in a file, with `--env-file FILE`
         job: j
         secrets:
           "4th": { variable: "_4TH" }
           db-password: { variable: DB_PASSWORD }
+          db_password: { variable: DB_PASSWORD_ }
         tasks:
           t:
             image: x
-            secrets: [ "4th", db-password ]
+            secrets: [ "4th", db-password, db_password ]
         "#);
     }
 

@@ -1,14 +1,16 @@
 //! Tar archives made and sent on the fly, on a thread of their own: reading files must not hold up the connection.
 
+use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use lith_api::error::{Code, Failure};
+use rustix::fs::OFlags;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -108,14 +110,22 @@ pub(crate) fn archive(path: PathBuf, name: PathBuf, owners: Owners) -> Parts {
     spawn(move |sink, tally| {
         let mut builder = tar::Builder::new(sink);
         builder.mode(tar::HeaderMode::Complete);
-        add(&mut builder, (tally, owners), &path, &name, 0)?;
+        add(&mut builder, &mut Packing { tally, owners, links: BTreeMap::new() }, &path, &name, 0)?;
         builder.into_inner()?.flush()
     })
 }
 
+/// What one archive needs to know.
+struct Packing<'a> {
+    tally: &'a Tally,
+    owners: Owners,
+    /// The first name of each file that has several.
+    links: BTreeMap<(u64, u64), PathBuf>,
+}
+
 fn add(
     builder: &mut tar::Builder<&mut Sink>,
-    (tally, owners): (&Tally, Owners),
+    packing: &mut Packing<'_>,
     path: &Path,
     name: &Path,
     depth: usize,
@@ -130,15 +140,24 @@ fn add(
         // A socket is a running program's, not a file: archives have no form for it.
         return Ok(());
     }
-    let mut header = header(&found, owners);
+    let mut header = header(&found, packing.owners);
     if kind.is_symlink() {
         let target = std::fs::read_link(path).map_err(named)?;
-        tally.add(1, 0);
+        packing.tally.add(1, 0);
         return builder.append_link(&mut header, name, target);
     }
     if kind.is_file() {
-        let file = File::open(path).map_err(named)?;
-        tally.add(1, found.len());
+        if let Some(first) = packing.first_name(&found, name) {
+            header.set_entry_type(tar::EntryType::Link);
+            header.set_size(0);
+            packing.tally.add(1, 0);
+            return builder.append_link(&mut header, name, first);
+        }
+        // What was a file a moment ago may be a link or a pipe by now, in a folder that others write to.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file =
+            File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path).map_err(named)?;
+        packing.tally.add(1, found.len());
         let content = Exactly { source: file, left: found.len() };
         return builder.append_data(&mut header, name, content).map_err(named);
     }
@@ -151,9 +170,25 @@ fn add(
         entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()?;
     names.sort();
     for child in names {
-        add(builder, (tally, owners), &path.join(&child), &name.join(&child), depth + 1)?;
+        add(builder, packing, &path.join(&child), &name.join(&child), depth + 1)?;
     }
     Ok(())
+}
+
+impl Packing<'_> {
+    /// Under which name a file with several is in the archive already. As with `docker cp`, each is a file of its own where
+    /// owners are not kept either.
+    fn first_name(&mut self, found: &Metadata, name: &Path) -> Option<PathBuf> {
+        if found.nlink() < 2 || self.owners == Owners::Root {
+            return None;
+        }
+        let file = (found.dev(), found.ino());
+        let first = self.links.get(&file).cloned();
+        if first.is_none() {
+            self.links.insert(file, name.to_owned());
+        }
+        first
+    }
 }
 
 /// As many bytes as were announced, whatever becomes of the file meanwhile: one that grows is cut, one that shrinks is an

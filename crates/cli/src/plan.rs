@@ -34,9 +34,9 @@ fn volume_name(plan: &Plan, change: &VolumeChange) -> String {
     format!("volume {}", if is_alone { &change.volume } else { &change.id })
 }
 
-/// Whether carrying it out changes anything.
+/// Whether carrying it out changes nothing, not even what concerns no task.
 pub(crate) fn is_empty(plan: &Plan) -> bool {
-    plan.changes.iter().all(|change| change.kind == ChangeKind::Keep)
+    plan.version == plan.from_version && plan.changes.iter().all(|change| change.kind == ChangeKind::Keep)
 }
 
 fn headline(plan: &Plan) -> String {
@@ -133,6 +133,9 @@ mod tests {
             change("b", "web", ChangeKind::Keep, "stays as it is"),
         ]);
         plan.warnings = vec!["task \"web\" publishes no port".to_owned()];
+        // A change that concerns no task.
+        assert!(text(&plan, Paint::PLAIN).starts_with("job shop, version 3\n"));
+        plan.version = plan.from_version;
         insta::assert_snapshot!(text(&plan, Paint::PLAIN), @r#"
         job shop: nothing changes
           = a/web  stays as it is

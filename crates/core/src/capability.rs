@@ -143,12 +143,12 @@ fn publishes_on_ipv6(task: &TaskSpec) -> bool {
     task.publish.iter().any(|publish| matches!(publish.address, Some(IpAddr::V6(_))))
 }
 
-/// Volumes whose size differs from the one that they were made with: they keep it.
+/// Volumes whose size differs from the one that they were made with: they keep it. `has_disk` says which are made.
 #[must_use]
-pub fn resized(before: &JobSpec, after: &JobSpec) -> Vec<String> {
+pub fn resized(before: &JobSpec, after: &JobSpec, has_disk: impl Fn(&VolumeName) -> bool) -> Vec<String> {
     let differs =
         |name: &VolumeName, size| before.volumes.get(name).is_some_and(|volume| volume.size != size);
-    let resized = after.volumes.iter().filter(|(name, volume)| differs(name, volume.size));
+    let resized = after.volumes.iter().filter(|(name, volume)| differs(name, volume.size) && has_disk(name));
     resized
         .map(|(name, _)| {
             let before = before.volumes.get(name).map_or_else(String::new, |volume| volume.size.to_string());
@@ -277,6 +277,8 @@ mod tests {
                 .insert("data".parse().unwrap(), VolumeSpec { size: Bytes(size), ..VolumeSpec::default() });
             job
         };
+        let resized = |before: &JobSpec, after: &JobSpec| super::resized(before, after, |_| true);
+        assert_eq!(super::resized(&with(1 << 30), &with(2 << 30), |_| false), Vec::<String>::new());
         assert_eq!(resized(&with(1 << 30), &with(1 << 30)), Vec::<String>::new());
         assert_eq!(
             resized(&with(1 << 30), &with(2 << 30)),

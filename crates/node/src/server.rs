@@ -134,20 +134,22 @@ impl Server {
         }
         let volumes = volumes::changes(&spec, layout)?;
         if carry != Carry::Nothing {
-            volumes::check_sent(&volumes, layout)?;
+            volumes::check_sent(&spec, &volumes, layout)?;
         }
-        let resized = current.map_or_else(Vec::new, |job| capability::resized(&job.spec, &spec));
+        let resized = volumes::resized(current.map(|job| &job.spec), &spec, layout);
         let warnings = capability::not_in_force(&spec).into_iter().chain(resized).collect();
         let plan = deploy::plan(current, spec, next(&world));
+        // What concerns no task, such as a volume of which there is no disk yet, is a change of the job, too.
+        let is_same = plan.is_empty() && current.is_some_and(|job| job.spec == plan.job.spec);
         let answer = Plan {
             job: plan.job.spec.name.to_string(),
             from_version,
-            version: plan.job.version,
+            version: if is_same { from_version } else { plan.job.version },
             changes: plan.changes.iter().map(Change::from).collect(),
             volumes,
             warnings,
         };
-        if carry != Carry::Nothing && (!plan.is_empty() || current.is_none()) {
+        if carry != Carry::Nothing && !is_same {
             let message = format!("version {} was deployed", plan.job.version);
             let event = job_event(&plan.job.spec.name, "deployed", message);
             self.commit(&mut store, vec![plan.job], vec![], event).map_err(|error| database(&error))?;

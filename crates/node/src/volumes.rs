@@ -66,8 +66,21 @@ pub(crate) fn is_there(path: &Path) -> bool {
     !matches!(look(path), Ok(None))
 }
 
+/// What became of what was sent for a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TakenIn {
+    /// The volume will start with it.
+    Kept,
+    /// It has got a disk meanwhile.
+    TooLate,
+}
+
 /// Keeps an archive of a folder as what a volume without a disk starts with, in place of what was kept before.
-pub(crate) fn take_in(layout: &Layout, id: &VolumeId, archive: impl Read + Send) -> Result<(), UnpackError> {
+pub(crate) fn take_in(
+    layout: &Layout,
+    id: &VolumeId,
+    archive: impl Read + Send,
+) -> Result<TakenIn, UnpackError> {
     let (incoming, folder) = (layout.incoming(), layout.volume(id));
     let write = UnpackError::Write;
     fs::create_dir_all(&incoming).map_err(write)?;
@@ -75,9 +88,14 @@ pub(crate) fn take_in(layout: &Layout, id: &VolumeId, archive: impl Read + Send)
     let path = draft.path().join("content.erofs");
     folder_from_archive(archive, &path, limits())?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(write)?;
+    // To send it may have taken an hour.
+    if is_there(&layout.volume_disk(id)) {
+        return Ok(TakenIn::TooLate);
+    }
     fs::create_dir_all(&folder).map_err(write)?;
     fs::rename(&path, layout.volume_content(id)).map_err(write)?;
-    durable::sync_folder(&folder).and_then(|()| durable::sync_folder(&layout.volumes())).map_err(write)
+    durable::sync_folder(&folder).and_then(|()| durable::sync_folder(&layout.volumes())).map_err(write)?;
+    Ok(TakenIn::Kept)
 }
 
 /// Bounds on what a person brings in. It is no stranger's image: a library of photos may be larger than any.
@@ -174,7 +192,8 @@ mod tests {
         forget_content(&layout, &id);
         forget_content(&layout, &id);
         assert_eq!(list(&layout).unwrap()[0].size_bytes, Some(4));
-        take_in(&layout, &id, archive.as_slice()).unwrap();
+        assert_eq!(take_in(&layout, &id, archive.as_slice()).unwrap(), TakenIn::TooLate);
+        fs::write(layout.volume_content(&id), "").unwrap();
         assert!(delete(&layout, &id).unwrap());
         assert!(!layout.volume(&id).exists());
     }

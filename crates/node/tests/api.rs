@@ -166,6 +166,28 @@ fn what_was_shown_is_what_is_done() {
     );
 }
 
+/// A volume is no task's own, and what is declared of it counts from the first start on.
+#[test]
+fn what_concerns_no_task_is_stored_too() {
+    let world = World::new(|_| ());
+    let with = |size: u64| {
+        let mut job = shop(1);
+        job["groups"]["main"]["tasks"]["web"]["volumes"] = json!(["data:/srv"]);
+        job["volumes"] = json!({ "data": { "size_bytes": size << 30 } });
+        world.ask("PUT /v1/jobs/shop", &job)
+    };
+    let (status, plan) = with(1);
+    assert_eq!((status, &plan["volumes"][0]["text"]), (200, &json!("is created")));
+    let (status, plan) = with(2);
+    // There is no disk yet that could keep its size.
+    assert_eq!((status, &plan["version"], &plan["warnings"]), (200, &json!(2), &Value::Null), "{plan}");
+    assert_eq!(plan["changes"][0]["kind"], "keep");
+    let (_, job) = world.ask("GET /v1/jobs/shop", &Value::Null);
+    assert_eq!(job["spec"]["volumes"]["data"]["size_bytes"], json!(2_u64 << 30));
+    let (_, plan) = with(2);
+    assert_eq!((&plan["from_version"], &plan["version"]), (&json!(2), &json!(2)));
+}
+
 #[test]
 fn events_come_whole_and_in_order() {
     let world = World::new(|store| {

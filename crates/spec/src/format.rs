@@ -16,11 +16,12 @@ mod outline;
 
 use outline::Outline;
 
-/// The file in its canonical layout; `file_name` is only repeated in diagnostics.
+/// The file in its canonical layout; `None` when that would lose something of it, or make it hard to read, such as text in
+/// quotes over several lines. `file_name` is only repeated in diagnostics.
 ///
 /// # Errors
 /// What keeps it from being YAML that a job file may be; whether it is a job is not looked at.
-pub fn format(file_name: &str, bytes: &[u8]) -> Result<String, Diagnostics> {
+pub fn format(file_name: &str, bytes: &[u8]) -> Result<Option<String>, Diagnostics> {
     let mut reporter = Reporter::default();
     let Some(id) = add_text(file_name, bytes, &mut reporter) else { return Err(reporter.finish()) };
     let text = &*reporter.text(id);
@@ -28,7 +29,10 @@ pub fn format(file_name: &str, bytes: &[u8]) -> Result<String, Diagnostics> {
     if reporter.has_errors() {
         return Err(reporter.finish());
     }
-    Ok(root.and_then(|root| laid_out(text, &root)).unwrap_or_else(|| text.to_owned()))
+    Ok(match root {
+        Some(root) => laid_out(text, &root),
+        None => Some(text.to_owned()),
+    })
 }
 
 /// The text in its layout; `None` when something of it would be lost.
@@ -38,9 +42,12 @@ fn laid_out(text: &str, root: &Rc<Node>) -> Option<String> {
     let mut reporter = Reporter::default();
     let file = reporter.add_file("written", &written);
     let again = load(file, Dialect::Job, &mut reporter)?;
+    let outline_again = Outline::of(&written)?;
     let is_kept = !reporter.has_errors()
         && is_same(root, &again)
-        && Outline::of(&written)?.sorted_comments() == outline.sorted_comments();
+        && outline_again.sorted_comments() == outline.sorted_comments()
+        // What is laid out is laid out.
+        && layout::write(&outline_again) == written;
     is_kept.then_some(written)
 }
 

@@ -3,7 +3,7 @@
 use lith_spec::{Diagnostics, check, format};
 
 fn formatted(text: &str) -> Result<String, Diagnostics> {
-    format("job.yaml", text.as_bytes())
+    format("job.yaml", text.as_bytes()).map(|written| written.expect("nothing of it would be lost"))
 }
 
 /// The text laid out, which is laid out already when it is laid out again, and means the same.
@@ -117,6 +117,30 @@ fn variables_and_anchors_stay() {
         image: "x:${T:-1}"
       b: { <<: *a, cpus: 1 }
       c: *a
+    "#);
+}
+
+#[test]
+fn what_would_be_hard_to_read_stays() {
+    let job = |value: &str| {
+        format!("job:   j\ntasks: {{ t: {{ image: x }} }}\nconfigs:\n  c:\n    content: {value}\n")
+    };
+    for value in [
+        "\"a\n      b\"",
+        "a\n      b",
+        "|\n\n      a\n      b",
+        "|+\n      a\n      b\n\n",
+        "|1\n        a\n      b",
+    ] {
+        assert_eq!(format("job.yaml", job(value).as_bytes()), Ok(None), "{value}");
+    }
+    let text = job("\"Grüße – 5 €\"").replace("j\n", "j # ✓\n");
+    insta::assert_snapshot!(laid_out(&text), @r#"
+    job: j # ✓
+    configs:
+      c:
+        content: "Grüße – 5 €"
+    tasks: { t: { image: x } }
     "#);
 }
 

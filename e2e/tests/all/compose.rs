@@ -178,18 +178,19 @@ fn a_folder_is_brought_in_once() {
     chown(html.join("private"), Some(1234), Some(5678)).unwrap();
     symlink("notes/today.txt", html.join("today")).unwrap();
     std::fs::write(html.join(".wh.odd"), "no whiteout").unwrap();
+    std::fs::hard_link(html.join("private"), html.join("same")).unwrap();
     let file = project.join("compose.yaml").to_str().unwrap().to_owned();
 
     let plan = world.lith(&["plan", &file]).ok().stdout;
     assert!(plan.contains("+ volume html  is created with the content of ./html"), "{plan}");
     let said = deploy(&world, &[&file]);
-    assert!(said.contains("volume site.html.0 starts with ./html: copied 5 files"), "{said}");
+    assert!(said.contains("volume site.html.0 starts with ./html: copied 6 files"), "{said}");
     let url = format!("http://{HOST}:8088");
     assert_eq!(await_page(&world.lan, &url), "<h1>Pages of this house</h1>\n");
     assert_eq!(await_page(&world.lan, &format!("{url}/today")), "Buy milk.\n");
-    let looked = "cd /var/www/html && stat -c '%a %u:%g' private && cat .wh.odd";
+    let looked = "cd /var/www/html && stat -c '%a %u:%g %h' private && cat .wh.odd";
     let looked = world.lith(&["exec", "site/web", "--", "sh", "-c", looked]).ok().stdout;
-    assert_eq!(looked, "600 1234:5678\nno whiteout");
+    assert_eq!(looked, "600 1234:5678 2\nno whiteout");
     let content = world.path("data/volumes/site.html.0/content.erofs");
     eventually("what the volume started with to be forgotten", || {
         if content.exists() { Err("it is there") } else { Ok(()) }

@@ -65,6 +65,14 @@ fn prepare_disk(number: usize, disk: &Disk, targets: &[&str], image: &Path) -> R
     if !fs::exists(&shown).during(step, &doing)? {
         match &disk.content {
             Some(serial) => import(serial, &disk.target, number, &shown)?,
+            None if disk.is_imported => {
+                let sentence = format!(
+                    "the volume at {} was made and never filled, and the folder that it is to start with is not here: \
+                     remove `import`, or the job with its volumes",
+                    disk.target
+                );
+                return Err(Failure::new(step, sentence));
+            }
             None => seed::fill(image, targets, &shown)?,
         }
     }
@@ -80,6 +88,7 @@ fn import(serial: &str, target: &str, number: usize, shown: &Path) -> Result<(),
     mount(find_disk(serial)?, &top, "erofs", MountFlags::RDONLY, None).during(step, &doing)?;
     let imported = seed::import(&top, target, shown);
     unmount(&top, UnmountFlags::empty()).during(step, &doing)?;
+    fs::remove_dir(&top).during(step, &doing)?;
     imported
 }
 

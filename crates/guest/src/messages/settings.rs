@@ -62,6 +62,9 @@ pub struct Disk {
     /// Serial of a disk, EROFS, that holds what it starts with instead of what the image has there.
     #[serde(default)]
     pub content: Option<String>,
+    /// Whether it is to start with that, and with nothing else.
+    #[serde(default)]
+    pub is_imported: bool,
 }
 
 /// A file that the job brings along.

@@ -78,7 +78,13 @@ pub(super) fn prepare(layout: &Layout, id: &TaskId, spec: &TaskSpec, alloc: &All
         let (serial, content) =
             found.ok_or_else(|| format!("{} of the node cannot be mounted yet", mount.target))?;
         let (target, is_read_only) = (mount.target.clone(), mount.is_read_only);
-        disks.mounts.push(Disk { serial, target, is_read_only, content });
+        let is_imported = match &mount.source {
+            MountSource::Volume(volume) => {
+                alloc.volumes.get(volume.as_str()).is_some_and(|declared| declared.import.is_some())
+            }
+            MountSource::Host(_) => false,
+        };
+        disks.mounts.push(Disk { serial, target, is_read_only, content, is_imported });
     }
     Ok(disks)
 }
@@ -193,6 +199,7 @@ mod tests {
         assert_eq!(serials, [("volume-0", false), ("volume-1", false), ("content-1", true)]);
         let contents: Vec<Option<&str>> = disks.mounts.iter().map(|disk| disk.content.as_deref()).collect();
         assert_eq!(contents, [None, Some("content-1")]);
+        assert!(!disks.mounts[0].is_imported && disks.mounts[1].is_imported);
         volumes::forget_content(&layout, &volume);
         assert_eq!(prepare(&layout, &id, &spec, &alloc).unwrap().volumes.len(), 2);
     }

@@ -293,8 +293,15 @@ impl Agent {
     /// Removes what the volumes of running tasks started with: the guest has put it into them before it started its process.
     fn forget_contents(&self, turns: &[Turn]) {
         let layout = &self.config.layout;
-        let running = turns.iter().filter(|turn| matches!(turn.process, Process::Running { .. }));
-        for turn in running {
+        // What has run and ended between two rounds has had it, too.
+        let has_run = |turn: &&Turn| match &turn.process {
+            Process::Running { .. } => true,
+            Process::Exited(report) => {
+                matches!(report.exit, Exit::Code(_) | Exit::Signal(_) | Exit::OutOfMemory)
+            }
+            _ => false,
+        };
+        for turn in turns.iter().filter(has_run) {
             let Some(declared) = &turn.declared else { continue };
             let mut kept = disks::mounted(&turn.id, &declared.spec);
             kept.retain(|volume| volumes::is_there(&layout.volume_content(volume)));

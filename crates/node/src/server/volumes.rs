@@ -6,9 +6,10 @@ use std::sync::Arc;
 use lith_api::error::{Code, Failure};
 use lith_api::task::{ChangeKind, VolumeChange};
 use lith_api::volume::Volume;
+use lith_core::capability;
 use lith_core::chain::chain;
 use lith_core::job::volume::MountSource;
-use lith_core::job::{GroupSpec, JobSpec};
+use lith_core::job::{Bytes, GroupSpec, JobSpec};
 use lith_core::name::VolumeId;
 use lith_image::UnpackError;
 use lith_store::World;
@@ -16,7 +17,10 @@ use lith_store::World;
 use super::{Server, database};
 use crate::agent::AgentHandle;
 use crate::layout::Layout;
-use crate::volumes::{self, Found};
+use crate::volumes::{self, Found, TakenIn};
+
+/// What part of its content a new volume needs besides: its folders, its journal, its own tables.
+const CONTENT_MARGIN_PART: u64 = 16;
 
 impl Server {
     /// Every volume that has a disk, or something to start with.
@@ -134,18 +138,45 @@ fn change(id: &VolumeId, kind: ChangeKind, text: String, import: Option<String>)
     VolumeChange { id: id.to_string(), volume: id.volume.to_string(), kind, text, import }
 }
 
-/// Refuses what would start without what it is to start with.
-pub(super) fn check_sent(changes: &[VolumeChange], layout: &Layout) -> Result<(), Failure> {
+/// Refuses what would start without what it is to start with, or has no room for it: later, when the disk is made, its size
+/// is what it is.
+pub(super) fn check_sent(job: &JobSpec, changes: &[VolumeChange], layout: &Layout) -> Result<(), Failure> {
     for VolumeChange { id, import, .. } in changes {
         let (Some(folder), Ok(parsed)) = (import, id.parse::<VolumeId>()) else { continue };
-        if !volumes::is_there(&layout.volume_content(&parsed)) {
+        let Ok(content) = std::fs::metadata(layout.volume_content(&parsed)) else {
             let message =
                 format!("volume \"{id}\" starts with the content of {folder}, which has not been sent");
             let hint = format!("`lith deploy` sends it; else `PUT /v1/volumes/{id}/content`");
             return Err(Failure::new(Code::Invalid, message).hint(hint));
+        };
+        let size = job.volumes.get(&parsed.volume).map_or(0, |volume| volume.size.0);
+        let needed = content.len() + content.len() / CONTENT_MARGIN_PART;
+        if needed > size {
+            let message = format!(
+                "volume \"{id}\" of {} is too small for {folder}, which takes {}",
+                Bytes(size),
+                mebibytes(content.len())
+            );
+            let hint =
+                format!("give it more, such as `size: {}`, for it grows with use", mebibytes(2 * needed));
+            return Err(Failure::new(Code::Invalid, message).hint(hint));
         }
     }
     Ok(())
+}
+
+/// In whole mebibytes, as a job file may say it.
+fn mebibytes(bytes: u64) -> String {
+    format!("{}M", bytes.div_ceil(1 << 20))
+}
+
+/// What is said of volumes that were made with another size.
+pub(super) fn resized(before: Option<&JobSpec>, after: &JobSpec, layout: &Layout) -> Vec<String> {
+    let Some(before) = before else { return Vec::new() };
+    let made = volumes::list(layout).unwrap_or_default();
+    capability::resized(before, after, |name| {
+        made.iter().any(|one| one.size_bytes.is_some() && one.id.job == after.name && one.id.volume == *name)
+    })
 }
 
 /// Keeps an archive of a folder as what a volume that has no disk yet starts with. Blocks.
@@ -153,12 +184,18 @@ pub(super) fn check_sent(changes: &[VolumeChange], layout: &Layout) -> Result<()
 /// # Errors
 /// When it has one, or the archive cannot be read or kept.
 pub(crate) fn fill(layout: &Layout, id: &VolumeId, archive: impl Read + Send) -> Result<(), Failure> {
-    if volumes::is_there(&layout.volume_disk(id)) {
+    let exists = || {
         let message = format!("volume \"{id}\" exists, and keeps what it holds");
-        let hint = format!("`lith volume rm {id}` deletes it, when no job declares it");
-        return Err(Failure::new(Code::Conflict, message).hint(hint));
+        let hint = "plan the job again, and deploy what that shows";
+        Failure::new(Code::Conflict, message).hint(hint)
+    };
+    if volumes::is_there(&layout.volume_disk(id)) {
+        return Err(exists());
     }
-    volumes::take_in(layout, id, archive).map_err(|error| not_taken(id, &error))
+    match volumes::take_in(layout, id, archive).map_err(|error| not_taken(id, &error))? {
+        TakenIn::Kept => Ok(()),
+        TakenIn::TooLate => Err(exists()),
+    }
 }
 
 fn not_taken(id: &VolumeId, error: &UnpackError) -> Failure {
@@ -216,7 +253,7 @@ mod tests {
             changes.iter().map(|change| format!("{} {}", change.id, change.text)).collect()
         };
         let sent =
-            || check_sent(&changes(&job, &layout).unwrap(), &layout).map_err(|failure| failure.message);
+            || check_sent(&job, &changes(&job, &layout).unwrap(), &layout).map_err(|failure| failure.message);
         let created = |index| format!("shop.data.{index} is created with the content of ./site");
         assert_eq!(told(), [created(0), created(1)]);
         let missing = |index| {
@@ -231,6 +268,9 @@ mod tests {
         }
         std::fs::write(layout.volume_disk(&ids[0]), "").unwrap();
         assert_eq!((told(), sent()), (vec![created(1)], missing(1)));
+        std::fs::File::create(layout.volume_content(&ids[1])).unwrap().set_len(70 << 30).unwrap();
+        let small = "volume \"shop.data.1\" of 64G is too small for ./site, which takes 71680M";
+        assert_eq!(sent(), Err(small.to_owned()));
         std::fs::write(layout.volume_content(&ids[1]), "").unwrap();
         std::fs::write(layout.volume_disk(&ids[2]), "").unwrap();
         let kept = "shop.old.0 is kept, though nothing declares it; `lith volume rm shop.old.0` deletes it";

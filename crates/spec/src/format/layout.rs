@@ -273,24 +273,23 @@ fn width(value: &Value) -> Option<usize> {
     Some(anchor + own)
 }
 
-/// The sign before lines that stay lines. Blanks at their start would need a digit in the header, and empty lines at
-/// their end a plus: such a text is written in quotes.
+/// The sign before lines that stay lines.
 fn block_sign(text: &Text) -> Option<char> {
     let sign = match text.style {
         Style::Literal => '|',
         Style::Folded => '>',
         Style::Plain | Style::Quoted => return None,
     };
-    let is_plain =
-        !text.text.is_empty() && !text.text.starts_with([' ', '\n']) && !text.text.ends_with("\n\n");
-    (is_plain && text.text != "\n").then_some(sign)
+    text.keeps_lines().then_some(sign)
 }
 
 /// A single value or key, in one line.
 fn single(text: &Text) -> String {
-    let is_one_line = !text.source.contains('\n');
+    // What is no plain ASCII would become escapes, which nobody reads.
+    let is_readable = text.text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     match text.style {
-        Style::Plain if is_one_line => text.source.clone(),
-        Style::Plain | Style::Quoted | Style::Literal | Style::Folded => scalar(&text.text),
+        Style::Plain => text.source.clone(),
+        Style::Quoted if !is_readable => text.source.clone(),
+        Style::Quoted | Style::Literal | Style::Folded => scalar(&text.text),
     }
 }

@@ -46,6 +46,21 @@ pub(super) struct Text {
     pub(super) style: Style,
 }
 
+impl Text {
+    /// Whether it can stand below a `|` or `>`. Blanks at its start would need a digit in the header, and empty lines at its
+    /// end a plus.
+    pub(super) fn keeps_lines(&self) -> bool {
+        let is_edged = self.text.starts_with([' ', '\n']) || self.text.ends_with("\n\n");
+        !self.text.is_empty() && !is_edged
+    }
+
+    /// Whether it has lines that would become one, which nobody could read.
+    fn would_be_flattened(&self) -> bool {
+        let is_block = matches!(self.style, Style::Literal | Style::Folded);
+        self.source.contains('\n') && !(is_block && self.keeps_lines())
+    }
+}
+
 /// How a single value is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
@@ -186,6 +201,9 @@ impl Builder<'_> {
                 };
                 let is_null = style == Style::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
                 let text = Text { text: text.to_string(), source, style };
+                if text.would_be_flattened() {
+                    return None;
+                }
                 let shape = if is_null { Shape::Null } else { Shape::Text(text) };
                 self.single(Value { anchor, shape }, start, end)
             }
