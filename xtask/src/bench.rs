@@ -18,6 +18,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
+pub(crate) use spec::corpus;
+
 use crate::{images, process, target_dir};
 
 /// One measured value.

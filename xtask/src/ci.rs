@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{assets, images, process, target_dir, tidy};
+use crate::{assets, bench, images, process, target_dir, tidy};
 
 /// Pinned so that a new release of a tool cannot fail a build that passed yesterday.
 const DENY_VERSION: &str = "0.20.2";
@@ -264,6 +264,10 @@ fn compose(root: &Path) -> Result<()> {
             return Ok(());
         }
     };
+    // The tests say it, too, but who passes is not heard.
+    if let Err(why) = bench::corpus(root) {
+        println!("real files are left out: {why}");
+    }
     let mut command = process::cargo();
     if has_nextest() {
         command.args([

@@ -25,6 +25,7 @@ use lith_core::task::Incarnation;
 use lith_store::{Store, StoreError, StoredJob, World, Write};
 use tokio::sync::watch;
 
+use self::volumes::Volumes;
 use crate::agent::AgentHandle;
 use crate::clock;
 use crate::layout::Layout;
@@ -132,11 +133,12 @@ impl Server {
         {
             return Err(moved_on(&spec.name, version, from_version));
         }
-        let volumes = volumes::changes(&spec, layout)?;
+        let found = Volumes::of(&spec, layout)?;
         if carry != Carry::Nothing {
-            volumes::check_sent(&spec, &volumes, layout)?;
+            found.check_sent()?;
         }
-        let resized = volumes::resized(current.map(|job| &job.spec), &spec, layout);
+        let resized = current.map_or_else(Vec::new, |job| found.resized(&job.spec));
+        let volumes = found.changes();
         let warnings = capability::not_in_force(&spec).into_iter().chain(resized).collect();
         let plan = deploy::plan(current, spec, next(&world));
         // What concerns no task, such as a volume of which there is no disk yet, is a change of the job, too.

@@ -22,6 +22,8 @@ pub(crate) struct Found {
     pub(crate) id: VolumeId,
     /// Ceiling of what it holds, bytes; none before it has a disk.
     pub(crate) size_bytes: Option<u64>,
+    /// Size of what it is to start with, while that is kept.
+    pub(crate) content_bytes: Option<u64>,
     /// What it takes, bytes.
     pub(crate) used_bytes: u64,
 }
@@ -46,7 +48,8 @@ pub(crate) fn list(layout: &Layout) -> io::Result<Vec<Found>> {
                 file.as_ref().map_or(0, |file| file.blocks().saturating_mul(BLOCK_BYTES))
             };
             let used_bytes = used(&disk).saturating_add(used(&content));
-            found.push(Found { id, size_bytes: disk.map(|disk| disk.len()), used_bytes });
+            let [size_bytes, content_bytes] = [disk, content].map(|file| file.map(|file| file.len()));
+            found.push(Found { id, size_bytes, content_bytes, used_bytes });
         }
     }
     found.sort_by(|a, b| a.id.cmp(&b.id));

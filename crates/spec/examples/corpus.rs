@@ -15,6 +15,10 @@ use lith_spec::{
 };
 use serde_json::json;
 
+#[path = "../corpus/neutral.rs"]
+mod neutral;
+use neutral::neutral;
+
 /// Odd, so that there is a middle one.
 const ROUNDS: usize = 9;
 /// Most rounds in which variables are found: a report is bounded, and so is what one round tells of.
@@ -109,26 +113,6 @@ fn collect(root: &Path, folder: &Path, files: &mut BTreeMap<String, Vec<u8>>) ->
         }
     }
     Ok(())
-}
-
-/// A value for a variable that has no default: a port where a port is meant, and so on. The reference was given some, too.
-fn neutral(name: &str) -> String {
-    let upper = name.to_ascii_uppercase();
-    let has = |words: &[&str]| words.iter().any(|word| upper.contains(word));
-    if has(&["PORT"]) {
-        // Each another one: equal ones would collide.
-        let sum = name.bytes().fold(0u16, |sum, byte| sum.wrapping_mul(31).wrapping_add(u16::from(byte)));
-        return (10_000 + sum % 20_000).to_string();
-    }
-    let value = match () {
-        () if upper.ends_with("SOCKET_LOCATION") => "/var/run/docker.sock",
-        () if has(&["DIR", "PATH", "FOLDER", "ROOT", "LOCATION", "HOME", "CONFIG", "DEV"]) => "/srv/neutral",
-        () if has(&["UID", "GID", "TAG", "VERSION", "SIZE"]) => "1",
-        () if upper.ends_with("_TYPE") => "none",
-        () if upper.ends_with("_OPTS") => "bind",
-        () => "neutral",
-    };
-    value.to_owned()
 }
 
 /// A line of the manifest: the file, how it was picked, and whether the reference accepts it.

@@ -1,9 +1,10 @@
-//! The job file: parsed with positions, validated, explained.
+//! The job file and Compose files: parsed with positions, validated, explained.
 //!
 //! Text goes through three layers: `document` (YAML as a tree that knows its places, within bounds), `read` (the keys
 //! of the job file, each value parsed by a pure function of `value`) and `diagnostic` (what is wrong, where, what to
-//! write instead). The result is a [`lith_core::job::JobSpec`]. Must not know files on disk, the cluster, nor how
-//! anything runs.
+//! write instead). A Compose file takes another way through the middle: `compose`, which loads a project as its
+//! specification says and makes a job of it. The result is a [`lith_core::job::JobSpec`]. Must not know files on disk, the
+//! cluster, nor how anything runs.
 
 mod compose;
 mod diagnostic;

@@ -1,13 +1,9 @@
 //! The words a person gets for mistakes, and the form of a report: it is product, so every change shows here.
 
-use lith_spec::{Colour, check};
+mod support;
 
-/// What a terminal without colours shows for this file.
-fn shown(text: &str) -> String {
-    let reading = check("job.yaml", text);
-    assert_eq!(reading.job.is_some(), !reading.diagnostics.has_errors(), "{text}");
-    reading.diagnostics.render(Colour::None)
-}
+use lith_spec::{Colour, check};
+use support::shown;
 
 #[test]
 fn letters_before_the_mark() {

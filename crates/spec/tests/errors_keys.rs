@@ -1,13 +1,8 @@
 //! The words a person gets for mistakes in keys, and what they hold: they are product, so every change to them shows here.
 
-use lith_spec::{Colour, check};
+mod support;
 
-/// What a terminal without colours shows for this file.
-fn shown(text: &str) -> String {
-    let reading = check("job.yaml", text);
-    assert_eq!(reading.job.is_some(), !reading.diagnostics.has_errors(), "{text}");
-    reading.diagnostics.render(Colour::None)
-}
+use support::shown;
 
 #[test]
 fn unknown_key_with_a_near_one() {

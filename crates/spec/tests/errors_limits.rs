@@ -3,14 +3,9 @@
 
 #![expect(clippy::too_many_lines, reason = "a test is as long as what is said in it")]
 
-use lith_spec::{Colour, check};
+mod support;
 
-/// What a terminal without colours shows for this file.
-fn shown(text: &str) -> String {
-    let reading = check("job.yaml", text);
-    assert_eq!(reading.job.is_some(), !reading.diagnostics.has_errors(), "{text}");
-    reading.diagnostics.render(Colour::None)
-}
+use support::shown;
 
 #[test]
 fn kind_and_schedule() {

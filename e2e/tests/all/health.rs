@@ -56,8 +56,7 @@ fn checks_are_made_in_the_task_and_told() {
     let _ = world.lith(&["exec", "health/page", "--", "rm", "/tmp/www/up"]).ok();
     let task = of(&world, "page", "unhealthy");
     assert_eq!(task["health_output"], "GET /up at port 8080 was answered with 404");
-    let events = world.lith(&["events", "--json", "--since", "1h", "--no-follow"]);
-    assert!(events.stdout.contains("(unhealthy)") || events.code != 0, "{events}");
+    world.lith_running(&["events", "--since", "1h", "health"]).wait_for("(unhealthy)");
 }
 
 fn of(world: &World, name: &str, health: &str) -> Value {

@@ -21,14 +21,20 @@ pub(super) fn prepare(root: &Path) -> Result<()> {
     build_release(root, &["--package", "lith-spec", "--example", "corpus"])
 }
 
-pub(super) fn measure(root: &Path) -> Result<Outcome> {
+/// The folder of real Compose files, or that there is none.
+pub(crate) fn corpus(root: &Path) -> std::result::Result<PathBuf, String> {
     let folder = std::env::var_os(CORPUS).map_or_else(|| root.join(BESIDE), PathBuf::from);
-    if !folder.join("manifest.tsv").is_file() {
-        return Ok(Outcome::Skipped(format!(
-            "there is no corpus of Compose files at {}: set {CORPUS}",
-            folder.display()
-        )));
+    if folder.join("manifest.tsv").is_file() {
+        return Ok(folder);
     }
+    Err(format!("there is no corpus of Compose files at {}: set {CORPUS}", folder.display()))
+}
+
+pub(super) fn measure(root: &Path) -> Result<Outcome> {
+    let folder = match corpus(root) {
+        Ok(folder) => folder,
+        Err(why) => return Ok(Outcome::Skipped(why)),
+    };
     let program = target_dir(root).join("release/examples/corpus");
     let all = run(Command::new(&program).arg(&folder))?;
     let largest = all["largest"].as_str().context("the measured program names no largest file")?;

@@ -16,7 +16,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use lith_guest::messages::BootStep;
-use lith_guest::messages::settings::{Disk, Settings, SmallFile, Tmpfs};
+use lith_guest::messages::settings::{Disk, Settings, SmallFile, Start, Tmpfs};
 use rustix::fs::CWD;
 use rustix::mount::{
     MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_bind, mount_remount, move_mount,
@@ -63,9 +63,10 @@ fn prepare_disk(number: usize, disk: &Disk, targets: &[&str], image: &Path) -> R
     mount(&device, &top, "ext4", MountFlags::empty(), Some(c"discard")).during(step, &doing)?;
     let shown = top.join(SHOWN);
     if !fs::exists(&shown).during(step, &doing)? {
-        match &disk.content {
-            Some(serial) => import(serial, &disk.target, number, &shown)?,
-            None if disk.is_imported => {
+        match &disk.start {
+            Start::Image => seed::fill(image, targets, &shown)?,
+            Start::Content(serial) => import(serial, &disk.target, number, &shown)?,
+            Start::Nothing => {
                 let sentence = format!(
                     "the volume at {} was made and never filled, and the folder that it is to start with is not here: \
                      remove `import`, or the job with its volumes",
@@ -73,7 +74,6 @@ fn prepare_disk(number: usize, disk: &Disk, targets: &[&str], image: &Path) -> R
                 );
                 return Err(Failure::new(step, sentence));
             }
-            None => seed::fill(image, targets, &shown)?,
         }
     }
     clone_tree(&shown).during(step, &doing)

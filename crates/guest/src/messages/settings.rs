@@ -59,12 +59,22 @@ pub struct Disk {
     pub target: String,
     /// Whether the process may only read.
     pub is_read_only: bool,
-    /// Serial of a disk, EROFS, that holds what it starts with instead of what the image has there.
+    /// What it holds at first.
     #[serde(default)]
-    pub content: Option<String>,
-    /// Whether it is to start with that, and with nothing else.
-    #[serde(default)]
-    pub is_imported: bool,
+    pub start: Start,
+}
+
+/// What a new volume holds at first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// What the image has at its place.
+    #[default]
+    Image,
+    /// What the disk of this serial, EROFS, holds.
+    Content(String),
+    /// What is not here any more, for the volume has it; with anything else it must not start.
+    Nothing,
 }
 
 /// A file that the job brings along.

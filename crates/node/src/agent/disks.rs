@@ -8,7 +8,7 @@ use lith_core::chain::chain;
 use lith_core::job::TaskSpec;
 use lith_core::job::volume::MountSource;
 use lith_core::name::{TaskId, VolumeId, VolumeName};
-use lith_guest::messages::settings::Disk;
+use lith_guest::messages::settings::{Disk, Start};
 use lith_vmm::durable;
 use lith_vmm::scratch::{self, Purpose};
 use lith_vmm::shim::VolumeDisk;
@@ -47,7 +47,7 @@ pub(super) fn mounted(id: &TaskId, spec: &TaskSpec) -> Vec<VolumeId> {
 /// A sentence that says which cannot be made.
 pub(super) fn prepare(layout: &Layout, id: &TaskId, spec: &TaskSpec, alloc: &Alloc) -> Result<Disks, String> {
     let mut disks = Disks::default();
-    let mut serials: BTreeMap<VolumeName, (String, Option<String>)> = BTreeMap::new();
+    let mut attached: BTreeMap<VolumeName, (String, Start)> = BTreeMap::new();
     for (position, volume) in mounted(id, spec).into_iter().enumerate() {
         let name = volume.volume.as_str();
         let declared =
@@ -58,52 +58,41 @@ pub(super) fn prepare(layout: &Layout, id: &TaskId, spec: &TaskSpec, alloc: &All
             .map_err(|error| format!("the folder {} cannot be made: {error}", folder.display()))?;
         durable::sync_folder(&layout.volumes())
             .map_err(|error| format!("{} cannot be synced: {error}", layout.volumes().display()))?;
-        let content = content(layout, &volume, declared.import.as_deref(), position)?;
+        let start = start(layout, &volume, declared.import.as_deref(), position)?;
         let path = layout.volume_disk(&volume);
         scratch::create(&path, Purpose::Volume, declared.size.0)
             .map_err(|error| with_hint(chain(&error), error.hint()))?;
         let serial = format!("volume-{position}");
-        serials.insert(volume.volume, (serial.clone(), content.as_ref().map(|disk| disk.serial.clone())));
-        disks.volumes.push(VolumeDisk { path, serial, is_read_only: false });
-        if let Some(content) = content {
-            disks.content_bytes += std::fs::metadata(&content.path).map_or(0, |found| found.len());
-            disks.volumes.push(content);
+        disks.volumes.push(VolumeDisk { path, serial: serial.clone(), is_read_only: false });
+        if let Start::Content(serial) = &start {
+            let path = layout.volume_content(&volume);
+            disks.content_bytes += std::fs::metadata(&path).map_or(0, |found| found.len());
+            disks.volumes.push(VolumeDisk { path, serial: serial.clone(), is_read_only: true });
         }
+        attached.insert(volume.volume, (serial, start));
     }
     for mount in &spec.volumes {
         let found = match &mount.source {
-            MountSource::Volume(volume) => serials.get(volume).cloned(),
+            MountSource::Volume(volume) => attached.get(volume).cloned(),
             MountSource::Host(_) => None,
         };
-        let (serial, content) =
+        let (serial, start) =
             found.ok_or_else(|| format!("{} of the node cannot be mounted yet", mount.target))?;
         let (target, is_read_only) = (mount.target.clone(), mount.is_read_only);
-        let is_imported = match &mount.source {
-            MountSource::Volume(volume) => {
-                alloc.volumes.get(volume.as_str()).is_some_and(|declared| declared.import.is_some())
-            }
-            MountSource::Host(_) => false,
-        };
-        disks.mounts.push(Disk { serial, target, is_read_only, content, is_imported });
+        disks.mounts.push(Disk { serial, target, is_read_only, start });
     }
     Ok(disks)
 }
 
 /// What a volume is to start with, until it has it. One that would start without is not made: the task would fill it with
 /// something else.
-fn content(
-    layout: &Layout,
-    volume: &VolumeId,
-    folder: Option<&str>,
-    position: usize,
-) -> Result<Option<VolumeDisk>, String> {
-    let Some(folder) = folder else { return Ok(None) };
-    let path = layout.volume_content(volume);
-    if volumes::is_there(&path) {
-        return Ok(Some(VolumeDisk { path, serial: format!("content-{position}"), is_read_only: true }));
+fn start(layout: &Layout, volume: &VolumeId, folder: Option<&str>, position: usize) -> Result<Start, String> {
+    let Some(folder) = folder else { return Ok(Start::Image) };
+    if volumes::is_there(&layout.volume_content(volume)) {
+        return Ok(Start::Content(format!("content-{position}")));
     }
     if volumes::is_there(&layout.volume_disk(volume)) {
-        return Ok(None);
+        return Ok(Start::Nothing);
     }
     Err(format!(
         "volume \"{volume}\" starts with the content of {folder}, which is not here: deploy the job again"
@@ -197,10 +186,11 @@ mod tests {
         let serials: Vec<(&str, bool)> =
             disks.volumes.iter().map(|disk| (disk.serial.as_str(), disk.is_read_only)).collect();
         assert_eq!(serials, [("volume-0", false), ("volume-1", false), ("content-1", true)]);
-        let contents: Vec<Option<&str>> = disks.mounts.iter().map(|disk| disk.content.as_deref()).collect();
-        assert_eq!(contents, [None, Some("content-1")]);
-        assert!(!disks.mounts[0].is_imported && disks.mounts[1].is_imported);
+        let starts =
+            |disks: &Disks| -> Vec<Start> { disks.mounts.iter().map(|disk| disk.start.clone()).collect() };
+        assert_eq!(starts(&disks), [Start::Image, Start::Content("content-1".to_owned())]);
         volumes::forget_content(&layout, &volume);
-        assert_eq!(prepare(&layout, &id, &spec, &alloc).unwrap().volumes.len(), 2);
+        let disks = prepare(&layout, &id, &spec, &alloc).unwrap();
+        assert_eq!((disks.volumes.len(), starts(&disks)), (2, vec![Start::Image, Start::Nothing]));
     }
 }

@@ -1,5 +1,6 @@
 //! Volumes as the server sees them: which are declared, whether one may be deleted, and what new ones are to start with.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -8,8 +9,8 @@ use lith_api::task::{ChangeKind, VolumeChange};
 use lith_api::volume::Volume;
 use lith_core::capability;
 use lith_core::chain::chain;
-use lith_core::job::volume::MountSource;
-use lith_core::job::{Bytes, GroupSpec, JobSpec};
+use lith_core::job::volume::{MountSource, VolumeSpec};
+use lith_core::job::{GroupSpec, JobSpec};
 use lith_core::name::VolumeId;
 use lith_image::UnpackError;
 use lith_store::World;
@@ -77,7 +78,7 @@ impl Server {
     }
 
     fn volume(&self, world: &World, found: &Found) -> Volume {
-        let Found { id, size_bytes, used_bytes } = found;
+        let Found { id, size_bytes, used_bytes, .. } = found;
         let job = world.jobs.get(&id.job).map(|stored| &stored.job.spec);
         Volume {
             id: id.to_string(),
@@ -107,76 +108,95 @@ fn mounts(group: &GroupSpec, source: &MountSource) -> bool {
     group.tasks.values().flat_map(|task| &task.volumes).any(|mount| mount.source == *source)
 }
 
-/// What a deployment makes of the job's volumes, each instance's own, in order: those without a disk get one, and those
-/// that are not declared any more stay.
-pub(super) fn changes(job: &JobSpec, layout: &Layout) -> Result<Vec<VolumeChange>, Failure> {
-    let mut changes = Vec::new();
-    for (name, volume) in &job.volumes {
-        let source = MountSource::Volume(name.clone());
-        let count = job.groups.values().filter(|group| mounts(group, &source)).map(|group| group.count).max();
-        for index in 0..count.unwrap_or(0) {
-            let id = VolumeId { job: job.name.clone(), volume: name.clone(), index };
-            if !volumes::is_there(&layout.volume_disk(&id)) {
-                let text = match &volume.import {
-                    Some(folder) => format!("is created with the content of {folder}"),
-                    None => "is created".to_owned(),
-                };
-                changes.push(change(&id, ChangeKind::Create, text, volume.import.clone()));
+/// The volumes of a job as they are on this node, looked at once.
+pub(super) struct Volumes<'a> {
+    job: &'a JobSpec,
+    /// Those of the job's name, declared or not.
+    found: BTreeMap<VolumeId, Found>,
+}
+
+impl<'a> Volumes<'a> {
+    pub(super) fn of(job: &'a JobSpec, layout: &Layout) -> Result<Self, Failure> {
+        let found = volumes::list(layout).map_err(|error| unreadable(layout, &error))?;
+        let found = found.into_iter().filter(|found| found.id.job == job.name);
+        Ok(Self { job, found: found.map(|found| (found.id.clone(), found)).collect() })
+    }
+
+    fn has_disk(&self, id: &VolumeId) -> bool {
+        self.found.get(id).is_some_and(|found| found.size_bytes.is_some())
+    }
+
+    /// Those that instances mount and that have no disk yet, in order.
+    fn unmade(&self) -> impl Iterator<Item = (VolumeId, &'a VolumeSpec)> {
+        let job = self.job;
+        let ids = job.volumes.iter().flat_map(move |(name, volume)| {
+            let source = MountSource::Volume(name.clone());
+            let holders = job.groups.values().filter(|group| mounts(group, &source));
+            let count = holders.map(|group| group.count).max().unwrap_or(0);
+            let id = move |index| VolumeId { job: job.name.clone(), volume: name.clone(), index };
+            (0..count).map(move |index| (id(index), volume))
+        });
+        ids.filter(|(id, _)| !self.has_disk(id))
+    }
+
+    /// What a deployment makes of them, each instance's own, in order: those without a disk get one, and those that are
+    /// not declared any more stay.
+    pub(super) fn changes(&self) -> Vec<VolumeChange> {
+        let created = self.unmade().map(|(id, volume)| {
+            let text = match &volume.import {
+                Some(folder) => format!("is created with the content of {folder}"),
+                None => "is created".to_owned(),
+            };
+            change(&id, ChangeKind::Create, text, volume.import.clone())
+        });
+        let left = self.found.keys().filter(|id| !declares(self.job, id)).map(|id| {
+            let text = format!("is kept, though nothing declares it; `lith volume rm {id}` deletes it");
+            change(id, ChangeKind::Keep, text, None)
+        });
+        created.chain(left).collect()
+    }
+
+    /// Refuses what would start without what it is to start with, or has no room for it: later, when the disk is made, its
+    /// size is what it is.
+    pub(super) fn check_sent(&self) -> Result<(), Failure> {
+        for (id, volume) in self.unmade() {
+            let Some(folder) = &volume.import else { continue };
+            let Some(content) = self.found.get(&id).and_then(|found| found.content_bytes) else {
+                let message =
+                    format!("volume \"{id}\" starts with the content of {folder}, which has not been sent");
+                let hint = format!("`lith deploy` sends it; else `PUT /v1/volumes/{id}/content`");
+                return Err(Failure::new(Code::Invalid, message).hint(hint));
+            };
+            let needed = content + content / CONTENT_MARGIN_PART;
+            if needed > volume.size.0 {
+                let message = format!(
+                    "volume \"{id}\" of {} is too small for {folder}, which takes {}",
+                    volume.size,
+                    mebibytes(content)
+                );
+                let hint =
+                    format!("give it more, such as `size: {}`, for it grows with use", mebibytes(2 * needed));
+                return Err(Failure::new(Code::Invalid, message).hint(hint));
             }
         }
+        Ok(())
     }
-    let found = volumes::list(layout).map_err(|error| unreadable(layout, &error))?;
-    let left = found.into_iter().map(|found| found.id).filter(|id| id.job == job.name && !declares(job, id));
-    changes.extend(left.map(|id| {
-        let text = format!("is kept, though nothing declares it; `lith volume rm {id}` deletes it");
-        change(&id, ChangeKind::Keep, text, None)
-    }));
-    Ok(changes)
+
+    /// What is said of those that were made with another size.
+    pub(super) fn resized(&self, before: &JobSpec) -> Vec<String> {
+        capability::resized(before, self.job, |name| {
+            self.found.values().any(|found| found.id.volume == *name && found.size_bytes.is_some())
+        })
+    }
 }
 
 fn change(id: &VolumeId, kind: ChangeKind, text: String, import: Option<String>) -> VolumeChange {
     VolumeChange { id: id.to_string(), volume: id.volume.to_string(), kind, text, import }
 }
 
-/// Refuses what would start without what it is to start with, or has no room for it: later, when the disk is made, its size
-/// is what it is.
-pub(super) fn check_sent(job: &JobSpec, changes: &[VolumeChange], layout: &Layout) -> Result<(), Failure> {
-    for VolumeChange { id, import, .. } in changes {
-        let (Some(folder), Ok(parsed)) = (import, id.parse::<VolumeId>()) else { continue };
-        let Ok(content) = std::fs::metadata(layout.volume_content(&parsed)) else {
-            let message =
-                format!("volume \"{id}\" starts with the content of {folder}, which has not been sent");
-            let hint = format!("`lith deploy` sends it; else `PUT /v1/volumes/{id}/content`");
-            return Err(Failure::new(Code::Invalid, message).hint(hint));
-        };
-        let size = job.volumes.get(&parsed.volume).map_or(0, |volume| volume.size.0);
-        let needed = content.len() + content.len() / CONTENT_MARGIN_PART;
-        if needed > size {
-            let message = format!(
-                "volume \"{id}\" of {} is too small for {folder}, which takes {}",
-                Bytes(size),
-                mebibytes(content.len())
-            );
-            let hint =
-                format!("give it more, such as `size: {}`, for it grows with use", mebibytes(2 * needed));
-            return Err(Failure::new(Code::Invalid, message).hint(hint));
-        }
-    }
-    Ok(())
-}
-
 /// In whole mebibytes, as a job file may say it.
 fn mebibytes(bytes: u64) -> String {
     format!("{}M", bytes.div_ceil(1 << 20))
-}
-
-/// What is said of volumes that were made with another size.
-pub(super) fn resized(before: Option<&JobSpec>, after: &JobSpec, layout: &Layout) -> Vec<String> {
-    let Some(before) = before else { return Vec::new() };
-    let made = volumes::list(layout).unwrap_or_default();
-    capability::resized(before, after, |name| {
-        made.iter().any(|one| one.size_bytes.is_some() && one.id.job == after.name && one.id.volume == *name)
-    })
 }
 
 /// Keeps an archive of a folder as what a volume that has no disk yet starts with. Blocks.
@@ -220,7 +240,7 @@ fn unreadable(layout: &Layout, error: &std::io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use lith_core::job::TaskSpec;
-    use lith_core::job::volume::{Mount, VolumeSpec};
+    use lith_core::job::volume::Mount;
 
     use super::*;
 
@@ -249,11 +269,10 @@ mod tests {
             volume.import = Some("./site".to_owned());
         }
         let told = || -> Vec<String> {
-            let changes = changes(&job, &layout).unwrap();
+            let changes = Volumes::of(&job, &layout).unwrap().changes();
             changes.iter().map(|change| format!("{} {}", change.id, change.text)).collect()
         };
-        let sent =
-            || check_sent(&job, &changes(&job, &layout).unwrap(), &layout).map_err(|failure| failure.message);
+        let sent = || Volumes::of(&job, &layout).unwrap().check_sent().map_err(|failure| failure.message);
         let created = |index| format!("shop.data.{index} is created with the content of ./site");
         assert_eq!(told(), [created(0), created(1)]);
         let missing = |index| {
