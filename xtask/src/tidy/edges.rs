@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("lith-image", &["lith-core"]),
     ("lith-net", &["lith-core"]),
     ("lith-vmm", &["lith-core", "lith-guest"]),
+    ("lith-volume", &["lith-core"]),
     // lith-spec: a mistake in a job file is shown where the file is, without a server (`lith check`).
     ("lith-cli", &["lith-api", "lith-spec"]),
     (
@@ -30,6 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "lith-spec",
             "lith-store",
             "lith-vmm",
+            "lith-volume",
         ],
     ),
     ("xtask", &[]),

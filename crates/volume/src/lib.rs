@@ -1,0 +1,6 @@
+//! Persistent disks: the image file of a volume, served to a virtual machine, cut into checkpoints while it runs, with a
+//! history from which any of them can be read and restored. Owns the format on disk and everything that reads or writes it.
+//! It must not know why a volume is written: it is told a folder and a size.
+
+pub mod disk;
+pub mod pieces;
