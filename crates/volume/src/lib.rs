@@ -3,8 +3,15 @@
 //! It must not know why a volume is written: it is told a folder and a size.
 
 pub mod block;
+pub mod chain;
 pub mod disk;
+pub mod error;
+pub mod history;
+pub mod intents;
+pub mod manifest;
+pub mod names;
 pub mod pieces;
 pub mod segment;
 pub mod storage;
 pub mod tracker;
+pub mod volume;

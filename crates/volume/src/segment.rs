@@ -96,6 +96,8 @@ pub struct Header {
     pub disk_blocks: u64,
     /// What else is known.
     pub marks: Marks,
+    /// Of a merged one, the identity of the segment that led to this checkpoint before; else zeroes.
+    pub stands_for: SegmentHash,
     /// Bytes from the header's start to the table.
     pub table_offset: u64,
     /// Bytes of the table.
@@ -191,6 +193,12 @@ pub enum Damage {
 }
 
 impl Header {
+    /// What the next segment calls this one, whose own hash is `hash`.
+    #[must_use]
+    pub fn identity(&self, hash: SegmentHash) -> SegmentHash {
+        if self.marks.is_merged { self.stands_for } else { hash }
+    }
+
     /// Bytes of the whole segment with its padding.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -220,6 +228,7 @@ impl Header {
         writer.extend(self.table_bytes.to_le_bytes());
         writer.extend(self.table_offset.to_le_bytes());
         writer.extend(self.table_hash);
+        writer.extend(self.stands_for.0);
         writer.resize(HEADER_BYTES - 32, 0);
         let hash: [u8; 32] = Sha256::digest(&writer).into();
         writer.extend(hash);
@@ -261,6 +270,7 @@ impl Header {
         let table_bytes = reader.u32();
         let table_offset = reader.u64();
         let table_hash = reader.array();
+        let stands_for = SegmentHash(reader.array());
         if table_bytes > TABLE_BYTES_MAX {
             return Err(Damage::Bounds { what: "table" });
         }
@@ -279,6 +289,7 @@ impl Header {
             time_ns,
             disk_blocks,
             marks,
+            stands_for,
             table_offset,
             table_bytes,
             table_hash,

@@ -1,22 +1,25 @@
 //! Files of a volume, as the engine uses them: the seam at which tests put a disk that loses, tears and fails. Owns the
 //! real one, a folder. What is written is durable only after a sync; a name only after its folder's.
 
+use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
+use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 
 use crate::disk::Patience;
 use crate::pieces::{Pieces, sys};
 
 /// A folder of files. Names are relative, with at most one folder in front.
-pub trait Storage: Send + Sync + 'static {
+pub trait Storage: Debug + Send + Sync + 'static {
     /// An open file.
     type File: StoredFile;
+    /// Ends a hold on the history when it is dropped.
+    type Hold: Debug + Send + Sync;
 
     /// Opens a file for reading and writing; none if it is not there.
     ///
@@ -48,6 +51,18 @@ pub trait Storage: Send + Sync + 'static {
     /// What the system says.
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
 
+    /// Holds the history for reading: what it consists of stays, though more may come. Waits for who changes it.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn share(&self) -> io::Result<Self::Hold>;
+
+    /// Holds the history alone, to change what it consists of; none while somebody reads.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn try_own(&self) -> io::Result<Option<Self::Hold>>;
+
     /// Makes the names in a folder durable.
     ///
     /// # Errors
@@ -56,7 +71,7 @@ pub trait Storage: Send + Sync + 'static {
 }
 
 /// A file that several threads use at once.
-pub trait StoredFile: Send + Sync + 'static {
+pub trait StoredFile: Debug + Send + Sync + 'static {
     /// Fills pieces; what lies beyond the end is zeroes.
     ///
     /// # Errors
@@ -146,8 +161,35 @@ impl Folder {
     }
 }
 
+/// The file whose lock is the hold on a history.
+const READERS: &str = "readers";
+
+impl Folder {
+    fn readers(&self) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(FILE_MODE).open(self.path.join(READERS))
+    }
+}
+
 impl Storage for Folder {
     type File = File;
+    /// A lock of flock(2), which ends with its file.
+    type Hold = File;
+
+    fn share(&self) -> io::Result<File> {
+        let file = self.readers()?;
+        rustix::fs::flock(&file, FlockOperation::LockShared)?;
+        Ok(file)
+    }
+
+    fn try_own(&self) -> io::Result<Option<File>> {
+        let file = self.readers()?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
 
     fn open(&self, name: &str) -> io::Result<Option<File>> {
         // A symbolic link in here is nobody's of ours.

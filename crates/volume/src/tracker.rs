@@ -277,6 +277,12 @@ impl Tracker {
         }
     }
 
+    /// Whether any region is marked.
+    #[must_use]
+    pub fn has_marks(&self) -> bool {
+        !self.marked.is_empty()
+    }
+
     /// Regions that need not be marked any more: nothing in them is dirty, and nothing was written there since the last
     /// call. They count as unmarked from now on.
     pub fn unmark(&mut self) -> Vec<Range<u64>> {

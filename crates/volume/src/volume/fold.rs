@@ -1,0 +1,301 @@
+//! Folding: the oldest checkpoints go, what is still needed of them becomes the new base. Each step leaves a history that
+//! can be read; the manifest is where the new one becomes true.
+//!
+//! ```text
+//!  base files, segments up to W ──▶ folded file (values at the new base B)      ┐
+//!                               └─▶ merged file (one segment for each snapshot) ├─▶ manifest ─▶ old files removed
+//!  what is touched from now on ───▶ live base file, which comes behind it       ┘
+//! ```
+//!
+//! B is the oldest snapshot that is not newer than W, or W. A block that has not changed since B is cold again: the disk
+//! itself holds what B held.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::open::{new_base_file, new_folded_file};
+use super::retention::{Candidate, Retention, choose};
+use super::{BaseFile, LogFile, Volume, lock};
+use crate::block::BlockSet;
+use crate::chain::{ChainFile, Located, Packing, SegmentWriter, pack, zeroes};
+use crate::disk::Disk;
+use crate::error::VolumeError;
+use crate::history::History;
+use crate::manifest::{Manifest, Point};
+use crate::names;
+use crate::segment::{EXTENT_BLOCKS_MAX, Header, Marks};
+use crate::storage::{Storage, StoredFile};
+
+/// Blocks that are looked at together: bounds the memory of a fold, at the price of reading the tables again for each.
+const WINDOW_BLOCKS: u64 = 64 << 10;
+/// Segments of a base file are ended at this size of their table, which is in memory.
+const TABLE_BYTES: usize = 256 << 10;
+
+/// What a fold is to do, and what it works on.
+#[derive(Debug)]
+struct Plan {
+    /// How many of the first files of segments go.
+    files: usize,
+    /// The last checkpoint in them.
+    end: Point,
+    /// Checkpoints that stay readable up to there, the new base first.
+    points: Vec<u64>,
+    base: Point,
+    has_new_base: bool,
+}
+
+/// Waits between the steps of a fold, so that it takes little of the machine.
+pub type Pace<'pace> = &'pace dyn Fn(u64);
+
+impl<S: Storage + Clone> Volume<S> {
+    /// Folds what is not to be kept any more; whether there was anything. `pace` is called now and then with the bytes that
+    /// were read and written since the last call.
+    ///
+    /// # Errors
+    /// A file cannot be read, is damaged, or cannot be written: the history is as it was.
+    pub fn fold(&self, retention: Retention, now_ns: i64, pace: Pace<'_>) -> Result<bool, VolumeError> {
+        let _changing = lock(&self.changing);
+        let Some(_hold) = self.storage.try_own().map_err(VolumeError::file("hold", names::LOG))? else {
+            return Ok(false);
+        };
+        lock(&self.manifest).settle(&self.storage)?;
+        let Some(plan) = self.plan(retention, now_ns) else { return Ok(false) };
+        let stays = if plan.has_new_base { self.move_base(plan.points[0])? } else { BlockSet::new() };
+        // What a failure leaves is not removed: a manifest that could not be written may be on disk all the same.
+        self.carry_out(&plan, &stays, pace)?;
+        Ok(true)
+    }
+
+    fn plan(&self, retention: Retention, now_ns: i64) -> Option<Plan> {
+        let manifest = lock(&self.manifest).get().clone();
+        let mut log = lock(&self.log);
+        let base_bytes = {
+            let base = lock(&self.base);
+            base.bytes_before + base.end
+        };
+        let candidates = log.files.iter().filter(|file| file.bytes > 0).map(|file| Candidate {
+            last: file.last,
+            bytes: file.bytes,
+            is_merged: file.is_merged,
+        });
+        let candidates: Vec<Candidate> = candidates.collect();
+        let files = choose(&candidates, base_bytes, retention, now_ns);
+        let last = log.files.get_mut(files.checked_sub(1)?)?;
+        let is_written = lock(&self.segment).is_some() && files == candidates.len() && !last.is_closed;
+        if is_written || last.is_spoiled {
+            // Another time.
+            return None;
+        }
+        last.is_closed = true;
+        let end = last.last;
+        let base = manifest.base;
+        let is_between = |seq: &u64| (base.id.seq..end.id.seq).contains(seq);
+        let mut points: Vec<u64> =
+            manifest.snapshots.iter().map(|snapshot| snapshot.seq).filter(is_between).collect();
+        points.push(end.id.seq);
+        points.sort_unstable();
+        points.dedup();
+        let has_new_base = points[0] != base.id.seq;
+        Some(Plan { files, end, points, base, has_new_base })
+    }
+
+    /// From now on only what has changed since the new base counts as touched. Returns these blocks.
+    fn move_base(&self, new_base: u64) -> Result<BlockSet, VolumeError> {
+        let mut changed = BlockSet::new();
+        let mut known = new_base;
+        loop {
+            let tip = lock(&self.log).tip.id.seq;
+            let history = History::open_alone(self.storage.clone())?;
+            changed.extend(&history.changed_since(known)?);
+            known = tip;
+            let log = lock(&self.log);
+            if log.tip.id.seq != tip {
+                continue;
+            }
+            let mut base = lock(&self.base);
+            let live = new_base_file(&self.storage, base.number + 1)?;
+            let bytes_before = base.bytes_before + base.end;
+            *base = BaseFile { bytes_before, ..live };
+            return Ok(lock(&self.tracker).machine.move_base(&changed));
+        }
+    }
+
+    fn carry_out(&self, plan: &Plan, stays: &BlockSet, pace: Pace<'_>) -> Result<(), VolumeError> {
+        let live = lock(&self.base).number;
+        let mut base_bytes = 0;
+        let base = if plan.has_new_base {
+            base_bytes = self.write_base(plan.points[0], live, stays, pace)?;
+            self.point_at(plan.points[0])?
+        } else {
+            plan.base
+        };
+        let merged = self.write_merged(plan, base, pace)?;
+        // What is cold from now on is on the disk alone.
+        self.flush().map_err(VolumeError::file("sync", names::DISK))?;
+        let mut manifest = lock(&self.manifest);
+        let mut log = lock(&self.log);
+        let remaining = log.files.get(plan.files).filter(|file| !file.is_merged);
+        let changed = Manifest {
+            base,
+            folded: if plan.has_new_base { Some(live) } else { manifest.get().folded },
+            base_file: if plan.has_new_base { live } else { manifest.get().base_file },
+            merged: merged.as_ref().map(|(number, _)| *number),
+            log_file: remaining.map_or(log.tip.id.seq + 1, |file| first_number(file)),
+            ..manifest.get().clone()
+        };
+        let former = manifest.change(&self.storage, changed)?;
+        let gone: Vec<String> = log.files.drain(..plan.files).map(|file| file.file.name.clone()).collect();
+        if let Some((_, file)) = merged {
+            log.files.insert(0, file);
+        }
+        drop(log);
+        if plan.has_new_base {
+            lock(&self.base).bytes_before = base_bytes;
+        }
+        drop(manifest);
+        let bases = if plan.has_new_base { former.base_file..live } else { 0..0 };
+        let folded = former.folded.filter(|_| plan.has_new_base).map(names::folded_file);
+        // What is not removed now is when the volume is opened.
+        for name in gone.into_iter().chain(folded).chain(bases.map(names::base_file)) {
+            let _ = self.storage.remove(&name);
+        }
+        Ok(())
+    }
+
+    /// Writes what the touched blocks held at the new base; how many bytes that took.
+    fn write_base(
+        &self,
+        seq: u64,
+        number: u64,
+        stays: &BlockSet,
+        pace: Pace<'_>,
+    ) -> Result<u64, VolumeError> {
+        let id = self.point_at(seq)?.id;
+        let mut file = new_folded_file(&self.storage, number)?;
+        let mut from = 0;
+        while let Some(window) = window_from(stays, from) {
+            from = window.end;
+            let view = History::open_alone(self.storage.clone())?.view_within(seq, window.clone())?;
+            let mut writer = SegmentWriter::new(Arc::clone(&file.file), file.end);
+            for run in stays.runs_in(&window).iter().flat_map(split) {
+                // What the disk had not yet is zeroes.
+                let mut content = vec![0; bytes(&run)];
+                view.read_at(run.start * crate::block::BLOCK_BYTES, &mut content)?;
+                pace(content.len() as u64);
+                writer.push(pack(run.start, &content, Packing::WherePays))?;
+                if writer.table_bytes() > TABLE_BYTES {
+                    self.finish_base(&mut file, id, writer)?;
+                    writer = SegmentWriter::new(Arc::clone(&file.file), file.end);
+                }
+            }
+            if !writer.is_empty() {
+                self.finish_base(&mut file, id, writer)?;
+            }
+        }
+        self.storage.sync_folder(names::BASE).map_err(VolumeError::file("sync", names::BASE))?;
+        Ok(file.end)
+    }
+
+    fn point_at(&self, seq: u64) -> Result<Point, VolumeError> {
+        let history = History::open_alone(self.storage.clone())?;
+        let located = history.locate(seq)?;
+        Ok(located.map_or(history.manifest().base, |located| super::open::point(&located)))
+    }
+
+    fn next_merged(&self) -> u64 {
+        lock(&self.manifest).get().merged.map_or(0, |number| number + 1)
+    }
+
+    /// Puts the segments between two points into one each.
+    fn write_merged(
+        &self,
+        plan: &Plan,
+        base: Point,
+        pace: Pace<'_>,
+    ) -> Result<Option<(u64, LogFile<S::File>)>, VolumeError> {
+        let points: Vec<u64> = plan.points.iter().copied().filter(|seq| *seq > base.id.seq).collect();
+        if points.is_empty() {
+            return Ok(None);
+        }
+        let number = self.next_merged();
+        let name = names::merged_file(number);
+        let file = self.storage.create(&name).map_err(VolumeError::file("make", &name))?;
+        let file = Arc::new(ChainFile { name, file });
+        let (mut end, mut parent, mut first) = (0, base, None);
+        for point in points {
+            let located = self.merge(&file, end, parent, point, pace)?;
+            end = located.offset + located.header.bytes();
+            parent = super::open::point(&located);
+            first.get_or_insert(parent);
+        }
+        self.storage.sync_folder(names::LOG).map_err(VolumeError::file("sync", names::LOG))?;
+        let first = first.unwrap_or(parent);
+        let merged = LogFile {
+            file,
+            bytes: end,
+            first,
+            last: plan.end,
+            is_merged: true,
+            is_closed: true,
+            is_spoiled: false,
+        };
+        Ok(Some((number, merged)))
+    }
+
+    fn merge(
+        &self,
+        file: &Arc<ChainFile<S::File>>,
+        start: u64,
+        parent: Point,
+        seq: u64,
+        pace: Pace<'_>,
+    ) -> Result<Located, VolumeError> {
+        let history = History::open_alone(self.storage.clone())?;
+        let blocks = history.changed_between(parent.id.seq, seq)?;
+        let mut writer = SegmentWriter::new(Arc::clone(file), start);
+        let mut from = 0;
+        while let Some(window) = window_from(&blocks, from) {
+            from = window.end;
+            history.changes(parent.id.seq, seq, window)?.each(|blocks, content| {
+                let Some(content) = content else { return writer.push(vec![zeroes(&blocks)]) };
+                pace(content.len() as u64);
+                writer.push(pack(blocks.start, content, Packing::WherePays))
+            })?;
+        }
+        let missing = VolumeError::NoCheckpoint { seq, first: parent.id.seq, last: seq };
+        let located = history.locate(seq)?.ok_or(missing)?;
+        let companions = history.companions(seq)?;
+        let header = Header {
+            parent: parent.id,
+            parent_hash: parent.hash,
+            marks: Marks { is_merged: true, ..located.header.marks },
+            stands_for: located.identity,
+            ..located.header
+        };
+        writer.finish(header, &companions)
+    }
+}
+
+fn first_number<F: StoredFile>(file: &LogFile<F>) -> u64 {
+    let name = file.file.name.rsplit('/').next().unwrap_or_default().to_owned();
+    names::log_numbers(&[name]).first().copied().unwrap_or(file.first.id.seq)
+}
+
+/// The next window of a set's blocks, from a block on.
+fn window_from(set: &BlockSet, from: u64) -> Option<Range<u64>> {
+    let start = set.run_from(from, 1)?.start;
+    Some(start..start.saturating_add(WINDOW_BLOCKS))
+}
+
+fn split(run: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
+    let (mut from, end) = (run.start, run.end);
+    std::iter::from_fn(move || {
+        let part = from..end.min(from + u64::from(EXTENT_BLOCKS_MAX));
+        from = part.end;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
+fn bytes(blocks: &Range<u64>) -> usize {
+    usize::try_from((blocks.end - blocks.start) * crate::block::BLOCK_BYTES).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,305 @@
+//! Opening a volume: what a crash left half-written is told from what is damaged, and what is in doubt becomes dirty.
+
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Condvar, Mutex};
+
+use super::{BaseFile, Figures, Log, LogFile, Tracked, Volume};
+use crate::block::{BLOCK_BYTES, BlockSet};
+use crate::chain::{ChainFile, End, Located};
+use crate::error::VolumeError;
+use crate::intents::{Intents, Known};
+use crate::manifest::{Keeper, Manifest, Point};
+use crate::names;
+use crate::segment::{Damage, Kind, SegmentHash, VolumeUuid};
+use crate::storage::{Storage, StoredFile};
+use crate::tracker::Tracker;
+
+impl<S: Storage> Volume<S> {
+    /// Opens the volume in a folder. Who calls sees to it that nobody else has it open.
+    ///
+    /// # Errors
+    /// It has no disk or no description, or one of its files is damaged or cannot be used.
+    pub fn open(storage: S) -> Result<Self, VolumeError> {
+        let manifest = Manifest::load(&storage)?.ok_or_else(|| VolumeError::Manifest {
+            name: names::MANIFEST,
+            problem: "it is missing".to_owned(),
+        })?;
+        let failed = |operation| VolumeError::file(operation, names::DISK);
+        let disk = storage.open(names::DISK).map_err(failed("open"))?;
+        let disk = disk.ok_or(VolumeError::NoDisk { name: names::DISK })?;
+        let has = disk.bytes().map_err(failed("read"))?;
+        let bytes = has.next_multiple_of(BLOCK_BYTES);
+        if bytes != has {
+            disk.resize(bytes).map_err(failed("enlarge"))?;
+        }
+        let intents = Intents::open(&storage)?;
+        let known = intents.known()?;
+        let (base, touched) = open_base(&storage, &manifest, known)?;
+        let log = open_log(&storage, &manifest, known)?;
+        // The name of a file that is gone on with may not be durable yet.
+        for folder in [names::BASE, names::LOG] {
+            storage.sync_folder(folder).map_err(VolumeError::file("sync", folder))?;
+        }
+        let machine = Tracker::new(touched, intents.marked()?);
+        let is_recovering = machine.is_dirty();
+        Ok(Self {
+            storage,
+            uuid: manifest.uuid,
+            disk,
+            bytes: AtomicU64::new(bytes),
+            changing: Mutex::new(()),
+            manifest: Mutex::new(Keeper::new(manifest)),
+            log: Mutex::new(log),
+            base: Mutex::new(base),
+            intents: Mutex::new(intents),
+            segment: Mutex::new(None),
+            tracker: Mutex::new(Tracked { machine, waiting: 0 }),
+            changed: Condvar::new(),
+            has_failed: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
+            cut_has_failed: AtomicBool::new(false),
+            is_recovering: AtomicBool::new(is_recovering),
+            figures: Figures::default(),
+        })
+    }
+
+    /// Makes a volume of a disk that has no history yet, or has it already.
+    ///
+    /// # Errors
+    /// As [`Volume::open`].
+    pub fn open_or_begin(storage: S, uuid: VolumeUuid, now_ns: i64) -> Result<Self, VolumeError> {
+        if Manifest::load(&storage)?.is_none() {
+            Manifest::new(uuid, now_ns).save(&storage)?;
+        }
+        Self::open(storage)
+    }
+}
+
+fn open_file<S: Storage>(storage: &S, name: String) -> Result<ChainFile<S::File>, VolumeError> {
+    let file = storage.open(&name).map_err(VolumeError::file("open", &name))?;
+    let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
+    let file = file.ok_or_else(|| VolumeError::file("open", &name)(missing()))?;
+    Ok(ChainFile { name, file })
+}
+
+/// What is left of a fold that a crash came upon, or of one that deleted nothing any more.
+fn remove_leftovers<S: Storage>(storage: &S, names: impl Iterator<Item = String>) -> Result<(), VolumeError> {
+    for name in names {
+        storage.remove(&name).map_err(VolumeError::file("remove", &name))?;
+    }
+    Ok(())
+}
+
+fn open_base<S: Storage>(
+    storage: &S,
+    manifest: &Manifest,
+    known: Known,
+) -> Result<(BaseFile<S::File>, BlockSet), VolumeError> {
+    let listed = storage.list(names::BASE).map_err(VolumeError::file("list", names::BASE))?;
+    let (old, numbers): (Vec<u64>, Vec<u64>) =
+        names::base_numbers(&listed).into_iter().partition(|number| *number < manifest.base_file);
+    let folded = names::folded_numbers(&listed).into_iter().filter(|number| Some(*number) != manifest.folded);
+    let leftovers = old.into_iter().map(names::base_file).chain(folded.map(names::folded_file));
+    remove_leftovers(storage, leftovers)?;
+    let mut touched = BlockSet::new();
+    let mut last = None;
+    let mut bytes_before = 0;
+    if let Some(number) = manifest.folded {
+        let file = open_file(storage, names::folded_file(number))?;
+        // It was whole before the manifest spoke of it.
+        let certain = Known { base_file: u64::MAX, ..known };
+        bytes_before = scan_base(file, number, certain, &mut touched)?.end;
+    }
+    for number in numbers {
+        if let Some(BaseFile { end, .. }) = last.take() {
+            bytes_before += end;
+        }
+        let file = open_file(storage, names::base_file(number))?;
+        let base = scan_base(file, number, known, &mut touched)?;
+        last = Some(BaseFile { bytes_before, ..base });
+    }
+    let base = match last {
+        Some(base) => base,
+        None => new_base_file(storage, manifest.base_file)?,
+    };
+    Ok((base, touched))
+}
+
+/// A new file of base blocks.
+pub(super) fn new_base_file<S: Storage>(storage: &S, number: u64) -> Result<BaseFile<S::File>, VolumeError> {
+    begin_base(storage, number, names::base_file(number))
+}
+
+/// A new file for a fold.
+pub(super) fn new_folded_file<S: Storage>(
+    storage: &S,
+    number: u64,
+) -> Result<BaseFile<S::File>, VolumeError> {
+    begin_base(storage, number, names::folded_file(number))
+}
+
+fn begin_base<S: Storage>(storage: &S, number: u64, name: String) -> Result<BaseFile<S::File>, VolumeError> {
+    let file = storage.create(&name).map_err(VolumeError::file("make", &name))?;
+    storage.sync_folder(names::BASE).map_err(VolumeError::file("sync", names::BASE))?;
+    let file = Arc::new(ChainFile { name, file });
+    Ok(BaseFile { number, file, end: 0, segments: 0, previous: SegmentHash::default(), bytes_before: 0 })
+}
+
+fn scan_base<F: StoredFile>(
+    file: ChainFile<F>,
+    number: u64,
+    known: Known,
+    touched: &mut BlockSet,
+) -> Result<BaseFile<F>, VolumeError> {
+    let mut found = Vec::new();
+    let end = file.walk(0, Some(SegmentHash::default()), |located| {
+        found.push(located);
+        true
+    })?;
+    let known_segments = match number.cmp(&known.base_file) {
+        std::cmp::Ordering::Less => u64::MAX,
+        std::cmp::Ordering::Equal => known.base_segments,
+        std::cmp::Ordering::Greater => 0,
+    };
+    let (mut offset, mut previous, mut segments) = (0, SegmentHash::default(), 0);
+    let mut broken = match end {
+        End::Whole { .. } => None,
+        End::Broken { damage, .. } => Some(damage),
+    };
+    for located in found {
+        let is_certain = segments < known_segments;
+        let table = match file.table(&located) {
+            Ok(table) if located.header.kind == Kind::Base => table,
+            Ok(_) => return Err(file.damaged(located.offset, Damage::Chain)),
+            Err(VolumeError::Damaged { source, .. }) if !is_certain => {
+                broken = Some(source);
+                break;
+            }
+            Err(error) => return Err(error),
+        };
+        if !is_certain && let Err(VolumeError::Damaged { source, .. }) = file.verify(&located) {
+            broken = Some(source);
+            break;
+        }
+        table.extents.iter().for_each(|extent| touched.insert(extent.blocks()));
+        offset = located.offset + located.header.bytes();
+        (previous, segments) = (located.identity, segments + 1);
+    }
+    if let Some(damage) = broken {
+        if segments < known_segments {
+            return Err(file.damaged(offset, damage));
+        }
+        truncate(&file, offset)?;
+    }
+    // What is believed now may have been written by somebody who was told that it is not durable.
+    file.file.sync().map_err(VolumeError::file("sync", &file.name))?;
+    Ok(BaseFile { number, file: Arc::new(file), end: offset, segments, previous, bytes_before: 0 })
+}
+
+/// Takes away what a power cut left of a segment that was being written.
+fn truncate<F: StoredFile>(file: &ChainFile<F>, end: u64) -> Result<(), VolumeError> {
+    file.file.resize(end).map_err(VolumeError::file("cut", &file.name))?;
+    file.file.sync().map_err(VolumeError::file("sync", &file.name))
+}
+
+fn open_log<S: Storage>(storage: &S, manifest: &Manifest, known: Known) -> Result<Log<S::File>, VolumeError> {
+    let listed = storage.list(names::LOG).map_err(VolumeError::file("list", names::LOG))?;
+    let (old, numbers): (Vec<u64>, Vec<u64>) =
+        names::log_numbers(&listed).into_iter().partition(|number| *number < manifest.log_file);
+    let merged = names::merged_numbers(&listed).into_iter().filter(|number| Some(*number) != manifest.merged);
+    let leftovers = old.into_iter().map(names::log_file).chain(merged.map(names::merged_file));
+    remove_leftovers(storage, leftovers)?;
+    let mut log = Log { files: Vec::new(), tip: manifest.base };
+    let files = manifest.merged.map(|number| (names::merged_file(number), true));
+    let files: Vec<_> =
+        files.into_iter().chain(numbers.into_iter().map(|number| (names::log_file(number), false))).collect();
+    let count = files.len();
+    for (position, (name, is_merged)) in files.into_iter().enumerate() {
+        let file = open_file(storage, name)?;
+        let (file, is_empty) = scan_log(file, is_merged, &mut log.tip, known, position + 1 == count)?;
+        if is_empty {
+            // Made for a segment that was never finished.
+            storage.remove(&file.file.name).map_err(VolumeError::file("remove", &file.file.name))?;
+        } else {
+            log.files.push(file);
+        }
+    }
+    if log.tip.id.seq < known.seq {
+        let name = log.files.last().map_or(names::LOG.to_owned(), |file| file.file.name.clone());
+        let offset = log.files.last().map_or(0, |file| file.bytes);
+        return Err(VolumeError::Damaged { name, offset, source: Damage::Chain });
+    }
+    Ok(log)
+}
+
+fn scan_log<F: StoredFile>(
+    file: ChainFile<F>,
+    is_merged: bool,
+    tip: &mut Point,
+    known: Known,
+    is_last: bool,
+) -> Result<(LogFile<F>, bool), VolumeError> {
+    let mut found: Vec<Located> = Vec::new();
+    let mut first = None;
+    let end = file.walk(0, Some(tip.hash), |located| {
+        first.get_or_insert(point(&located));
+        // Only those that a power cut may have torn are looked at again.
+        if located.header.id.seq <= known.seq {
+            found.clear();
+        }
+        found.push(located);
+        true
+    })?;
+    let (mut bytes, mut broken) = match end {
+        End::Whole { bytes } => (bytes, None),
+        End::Broken { offset, damage } => (offset, Some((offset, damage))),
+    };
+    let mut last = None;
+    for located in &found {
+        if located.header.id.seq > known.seq {
+            match file.verify(located) {
+                Ok(()) => {}
+                Err(VolumeError::Damaged { source, .. }) => {
+                    broken = Some((located.offset, source));
+                    bytes = located.offset;
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        last = Some(point(located));
+    }
+    let reached = last.map_or(tip.id.seq, |last| last.id.seq);
+    if let Some((offset, damage)) = broken {
+        // A file that begins with a segment of another history, or one before the end that is known to be durable.
+        let is_foreign = offset == 0 && damage == Damage::Chain;
+        if is_foreign || (reached < known.seq && is_last) {
+            return Err(file.damaged(offset, damage));
+        }
+        truncate(&file, bytes)?;
+    }
+    if is_last {
+        // As in the base: it is believed from now on.
+        file.file.sync().map_err(VolumeError::file("sync", &file.name))?;
+    }
+    let is_empty = last.is_none();
+    *tip = last.unwrap_or(*tip);
+    let first = first.unwrap_or(*tip);
+    Ok((
+        LogFile {
+            file: Arc::new(file),
+            bytes,
+            first,
+            last: *tip,
+            is_merged,
+            is_closed: is_merged,
+            is_spoiled: false,
+        },
+        is_empty,
+    ))
+}
+
+/// The place of a segment in the history.
+pub(super) fn point(located: &Located) -> Point {
+    Point { id: located.header.id, hash: located.identity, time_ns: located.header.time_ns }
+}
