@@ -28,6 +28,12 @@ const ROOT_OPTIONS: &str = "mode=0755,size=256k,nr_inodes=512";
 /// What a jailed process may be and see.
 #[derive(Debug, Clone)]
 pub struct Jail {
+    /// With whom it ends.
+    pub tie: Tie,
+    /// Host folders shown inside under another path, in which it may write what its user may.
+    pub writable: Vec<(PathBuf, PathBuf)>,
+    /// How many files it may have open.
+    pub open_files_max: u64,
     /// User ID, also used as group ID; it has no other groups. Never 0.
     pub uid: u32,
     /// An empty folder on the host, where the private root is mounted, invisibly to the host.
@@ -44,6 +50,33 @@ pub struct Jail {
     /// Largest file that can be written, in bytes: the largest disk, so that a VMM that was taken over cannot grow a
     /// disk file and fill the host.
     pub file_bytes_max: u64,
+}
+
+/// With whom a jailed process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tie {
+    /// With the thread that started it.
+    WithThread,
+    /// With nobody: it is to be found again, and told to end.
+    Alone,
+}
+
+impl Default for Jail {
+    /// Nothing is shown, and the user is nobody that may be used.
+    fn default() -> Self {
+        Self {
+            tie: Tie::WithThread,
+            writable: Vec::new(),
+            open_files_max: OPEN_FILES_MAX,
+            uid: 0,
+            root: PathBuf::new(),
+            read_only: Vec::new(),
+            files: Vec::new(),
+            devices: Vec::new(),
+            cgroups: Vec::new(),
+            file_bytes_max: 0,
+        }
+    }
 }
 
 /// What runs in a jail.
@@ -140,6 +173,10 @@ pub(crate) enum Step {
     MakeNode { path: CString, device: u64, uid: u32 },
     /// Show a host path, then take the right to write away.
     BindReadOnly { source: CString, target: CString },
+    /// Show a host folder, in which may be written but from which nothing is run.
+    BindWritable { source: CString, target: CString },
+    /// Leave the terminal and its session.
+    LeaveSession,
     /// Make the private root the root, and drop the host's.
     EnterRoot { root: CString },
     /// Make the private root read-only.
@@ -169,7 +206,10 @@ impl Step {
                 format!("make {} in the jail", text(path))
             }
             Step::MakeNode { path, .. } => format!("make device {} in the jail", text(path)),
-            Step::BindReadOnly { source, .. } => format!("show {} in the jail", text(source)),
+            Step::BindReadOnly { source, .. } | Step::BindWritable { source, .. } => {
+                format!("show {} in the jail", text(source))
+            }
+            Step::LeaveSession => "leave the session".to_owned(),
             Step::EnterRoot { root } => format!("enter the jail's root {}", text(root)),
             Step::SealRoot => "make the jail's root read-only".to_owned(),
             Step::Limit { .. } => "set resource limits".to_owned(),
@@ -213,13 +253,16 @@ fn plan(jail: &Jail) -> Result<Vec<Step>, String> {
     for device in &jail.devices {
         tree.node(device, jail.uid)?;
     }
+    for (path, inside) in &jail.writable {
+        tree.folder(path, inside)?;
+    }
     let mut steps = tree.steps;
     steps.push(Step::EnterRoot { root: c_path(&jail.root)? });
     steps.push(Step::SealRoot);
     for (resource, value) in [
         (Resource::Core, 0),
         (Resource::Memlock, 0),
-        (Resource::Nofile, OPEN_FILES_MAX),
+        (Resource::Nofile, jail.open_files_max),
         (Resource::Fsize, jail.file_bytes_max),
     ] {
         steps.push(Step::Limit { resource, value });
@@ -228,7 +271,10 @@ fn plan(jail: &Jail) -> Result<Vec<Step>, String> {
     steps.push(Step::TakeIdentity { uid: jail.uid });
     steps.push(Step::NoNewPrivileges);
     // After the identity, since a change of it clears the death signal.
-    steps.push(Step::DieWithParent);
+    steps.push(match jail.tie {
+        Tie::WithThread => Step::DieWithParent,
+        Tie::Alone => Step::LeaveSession,
+    });
     steps.push(Step::Descriptors);
     Ok(steps)
 }
@@ -269,6 +315,15 @@ impl Tree<'_> {
         self.folders_above(inside)?;
         self.steps.push(Step::MakeFile { path: target.clone() });
         self.steps.push(Step::BindReadOnly { source: c_path(path)?, target });
+        Ok(())
+    }
+
+    fn folder(&mut self, path: &Path, inside: &Path) -> Result<(), String> {
+        let target = c_path(&self.inside(inside)?)?;
+        self.folders_above(inside)?;
+        self.steps.push(Step::MakeFolder { path: target.clone() });
+        self.made.push(inside.to_owned());
+        self.steps.push(Step::BindWritable { source: c_path(path)?, target });
         Ok(())
     }
 
@@ -322,11 +377,9 @@ mod tests {
         Jail {
             uid: 2_000_000_001,
             root: PathBuf::from("/run/lith/jail"),
-            read_only: Vec::new(),
-            files: Vec::new(),
             devices: vec![PathBuf::from("/dev/null")],
-            cgroups: Vec::new(),
             file_bytes_max: 1 << 20,
+            ..Jail::default()
         }
     }
 
@@ -339,6 +392,15 @@ mod tests {
         assert!(position(|step| matches!(step, Step::SealRoot)) < identity);
         assert!(position(|step| matches!(step, Step::DieWithParent)) > identity);
         assert!(position(|step| matches!(step, Step::NoNewPrivileges)) > identity);
+    }
+
+    #[test]
+    fn one_that_is_alone_outlives_who_started_it() {
+        let writable = vec![(PathBuf::from("/srv/a"), PathBuf::from("/volumes/0"))];
+        let steps = plan(&Jail { tie: Tie::Alone, writable, ..jail() }).unwrap();
+        assert!(!steps.contains(&Step::DieWithParent));
+        let shown = steps.iter().position(|step| matches!(step, Step::BindWritable { .. })).unwrap();
+        assert!(shown < steps.iter().position(|step| *step == Step::SealRoot).unwrap());
     }
 
     #[test]

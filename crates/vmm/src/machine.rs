@@ -43,12 +43,28 @@ impl fmt::Display for Accelerator {
 /// A block device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drive {
-    /// The raw image file. It is opened here, as root, and handed over open: the VMM's user needs no right to it.
-    pub path: PathBuf,
-    /// Whether the guest may write.
-    pub read_only: bool,
+    /// What is behind it.
+    pub source: DriveSource,
     /// By this the guest finds it; at most 20 bytes (the limit of virtio-blk).
     pub serial: String,
+}
+
+/// What is behind a block device.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DriveSource {
+    /// A raw image. It is opened here, as root, and handed over open: the VMM's user needs no right to it.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Whether the guest may not write.
+        is_read_only: bool,
+    },
+    /// A process that serves a disk over vhost-user, and says itself what its serial is.
+    Served {
+        /// The socket on which it listens.
+        socket: PathBuf,
+    },
 }
 
 /// A microVM to start.
@@ -163,7 +179,7 @@ pub enum MachineError {
     /// A disk cannot be opened.
     #[error("cannot open disk {}", path.display())]
     Drive {
-        /// The image file.
+        /// The image file or the socket.
         path: PathBuf,
         /// What the system said.
         #[source]

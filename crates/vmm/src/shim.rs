@@ -17,7 +17,7 @@ mod sys;
 
 use crate::kernel::BootFiles;
 use crate::log::Rotation;
-use crate::machine::{Accelerator, Drive, MachineSpec, UID_BASE, Vmm};
+use crate::machine::{Accelerator, Drive, DriveSource, MachineSpec, UID_BASE, Vmm};
 use lith_guest::messages::BootConfig;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -67,6 +67,10 @@ pub struct ShimConfig {
     /// Further disks, which the guest's settings name by their serials: ext4, and EROFS for what one starts with.
     #[serde(default)]
     pub volumes: Vec<VolumeDisk>,
+    /// The socket of the process that serves these disks. When it ends the machine does, for a guest that waits for its disk
+    /// waits for ever.
+    #[serde(default)]
+    pub disks_socket: Option<PathBuf>,
     /// What the guest is told. Its time and its seed are filled in by the supervisor, at the last moment.
     pub boot: BootConfig,
     /// Name of the TAP device that is handed over open, when the guest has a network.
@@ -82,14 +86,11 @@ pub struct ShimConfig {
 /// A volume of a task, or what it starts with: a disk beside its root.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct VolumeDisk {
-    /// The disk.
-    pub path: PathBuf,
+    /// What is behind it. A volume that the task may only read is written all the same: its journal is replayed, and its
+    /// first content is copied there.
+    pub source: DriveSource,
     /// By this the guest finds it.
     pub serial: String,
-    /// Whether the guest cannot write to it. A volume that the task may only read is written all the same: its journal is
-    /// replayed, and its first content is copied there.
-    #[serde(default)]
-    pub is_read_only: bool,
 }
 
 /// Why a supervisor could not do its work. How the task ended is no error: see [`ExitRecord`].
@@ -168,11 +169,12 @@ impl ShimConfig {
     }
 
     fn machine(&self, jail_root: &Path, cgroups: Vec<PathBuf>) -> MachineSpec {
-        let drive = |path: &Path, read_only, serial: &str| Drive {
-            path: path.to_owned(),
-            read_only,
+        let drive = |path: &Path, is_read_only, serial: &str| Drive {
+            source: DriveSource::File { path: path.to_owned(), is_read_only },
             serial: serial.to_owned(),
         };
+        let volume =
+            |volume: &VolumeDisk| Drive { source: volume.source.clone(), serial: volume.serial.clone() };
         MachineSpec {
             name: format!("lith-{}", self.name),
             vcpus: self.vcpus,
@@ -187,7 +189,7 @@ impl ShimConfig {
                 drive(&self.scratch, false, &self.boot.scratch_serial),
             ]
             .into_iter()
-            .chain(self.volumes.iter().map(|volume| drive(&volume.path, volume.is_read_only, &volume.serial)))
+            .chain(self.volumes.iter().map(volume))
             .collect(),
             mac: self.boot.network.as_ref().map(|network| network.mac.0),
             accelerator: self.accelerator,

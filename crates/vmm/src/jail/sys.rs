@@ -23,12 +23,13 @@ const STEP_EXEC: u32 = u32::MAX;
 const NAMESPACES: libc::c_int =
     libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWPID;
 
-/// A jailed process. It dies with the thread that started it; dropping this kills and reaps it.
+/// A jailed process. Dropping this kills and reaps it, unless it is tied to nobody.
 #[derive(Debug)]
 pub struct Process {
     pid: Pid,
     pidfd: OwnedFd,
     status: Option<ExitStatus>,
+    is_alone: bool,
 }
 
 impl Process {
@@ -87,6 +88,10 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if self.is_alone {
+            // Whoever started it ends, and it goes on; one that has ended is reaped with its parent.
+            return;
+        }
         self.kill();
         // Reaping a killed child cannot fail in a way that leaves something to do.
         let _ = self.wait();
@@ -134,11 +139,13 @@ pub(super) fn spawn(steps: &[Step], program: Program) -> Result<Process, JailErr
     // The child cannot have been reaped by anybody else, so this descriptor is of that very process.
     let pidfd =
         rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(|error| clone_error(error.into()))?;
-    let process = Process { pid, pidfd, status: None };
+    // Until it runs, a failure takes it along.
+    let mut process = Process { pid, pidfd, status: None, is_alone: false };
     drop(status_write);
     read_report(status_read, steps, &program)?;
     // Open until the child has tied itself to this process: its end is how the child learns that it came too late.
     drop((parent_read, parent_write));
+    process.is_alone = steps.contains(&Step::LeaveSession);
     Ok(process)
 }
 
@@ -241,6 +248,12 @@ fn perform(step: &Step, prepared: &mut Prepared) -> Result<(), Errno> {
             let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
             rustix::mount::mount_remount(target.as_c_str(), flags, c"")
         }
+        Step::BindWritable { source, target } => {
+            rustix::mount::mount_bind(source.as_c_str(), target.as_c_str())?;
+            let flags = MountFlags::BIND | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+            rustix::mount::mount_remount(target.as_c_str(), flags, c"")
+        }
+        Step::LeaveSession => rustix::process::setsid().map(drop),
         Step::EnterRoot { root } => enter_root(root),
         Step::SealRoot => {
             let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NOEXEC;

@@ -2,13 +2,14 @@
 //! that QEMU understands. Disks, network and channels are handed over as open descriptors, so the jail holds nothing
 //! of the task but them.
 
-use super::{Accelerator, Driver, Machine, MachineError, MachineSpec, Tap};
+use super::{Accelerator, Drive, DriveSource, Driver, Machine, MachineError, MachineSpec, Tap};
 use crate::jail::{self, Jail, Program};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -114,16 +115,13 @@ impl Driver for Qemu {
         let mut descriptors = vec![vmm_channel];
         let mut file_bytes_max = 0;
         for drive in &spec.drives {
-            let drive_error = |source| MachineError::Drive { path: drive.path.clone(), source };
-            let file = OpenOptions::new()
-                .read(true)
-                .write(!drive.read_only)
-                .open(&drive.path)
-                .map_err(drive_error)?;
-            if !drive.read_only {
-                file_bytes_max = file_bytes_max.max(size(&file).map_err(drive_error)?);
-            }
-            descriptors.push(file.into());
+            let (descriptor, bytes) = open(&drive.source)?;
+            file_bytes_max = file_bytes_max.max(bytes);
+            descriptors.push(descriptor);
+        }
+        if has_shared_memory(spec) {
+            // The guest's memory is a file then, though in no file system.
+            file_bytes_max = file_bytes_max.max(u64::from(spec.memory_mib) << 20);
         }
         if tap.is_some() != spec.mac.is_some() {
             let problem = "a TAP device and a hardware address belong together".to_owned();
@@ -165,18 +163,36 @@ impl Qemu {
             devices,
             cgroups: spec.cgroups.clone(),
             file_bytes_max,
+            ..Jail::default()
         }
     }
 }
 
-fn size(file: &File) -> io::Result<u64> {
-    Ok(file.metadata()?.len())
+/// Opens what is behind a drive; with it the largest file that may be written for it.
+fn open(source: &DriveSource) -> Result<(OwnedFd, u64), MachineError> {
+    match source {
+        DriveSource::File { path, is_read_only } => {
+            let failed = |source| MachineError::Drive { path: path.clone(), source };
+            let file = OpenOptions::new().read(true).write(!is_read_only).open(path).map_err(failed)?;
+            let bytes = if *is_read_only { 0 } else { file.metadata().map_err(failed)?.len() };
+            Ok((file.into(), bytes))
+        }
+        DriveSource::Served { socket } => {
+            let failed = |source| MachineError::Drive { path: socket.clone(), source };
+            let stream = UnixStream::connect(socket).map_err(failed)?;
+            Ok((stream.into(), 0))
+        }
+    }
+}
+
+/// Whether another process reads and writes the guest's memory: one that serves a disk.
+fn has_shared_memory(spec: &MachineSpec) -> bool {
+    spec.drives.iter().any(|drive| matches!(drive.source, DriveSource::Served { .. }))
 }
 
 /// The command line. Descriptors are numbered as they are pushed in [`Driver::start`]: channel, drives, TAP.
 fn arguments(spec: &MachineSpec) -> Result<Vec<String>, String> {
-    let name_is_plain = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
-    if spec.name.is_empty() || !spec.name.chars().all(name_is_plain) {
+    if spec.name.is_empty() || !spec.name.chars().all(is_plain) {
         return Err(format!("{:?} is no name", spec.name));
     }
     let mut list = Vec::new();
@@ -187,7 +203,11 @@ fn arguments(spec: &MachineSpec) -> Result<Vec<String>, String> {
     }
     add("-display", "none".to_owned());
     add("-sandbox", SANDBOX.to_owned());
-    add("-M", machine_type().to_owned());
+    let memory = if has_shared_memory(spec) { ",memory-backend=memory" } else { "" };
+    add("-M", format!("{}{memory}", machine_type()));
+    if has_shared_memory(spec) {
+        add("-object", format!("memory-backend-memfd,id=memory,share=on,size={}M", spec.memory_mib));
+    }
     match spec.accelerator {
         Accelerator::Kvm => {
             add("-accel", "kvm".to_owned());
@@ -213,19 +233,7 @@ fn arguments(spec: &MachineSpec) -> Result<Vec<String>, String> {
     add("-device", "virtserialport,chardev=lith,name=lith".to_owned());
     for (position, drive) in spec.drives.iter().enumerate() {
         descriptor += 1;
-        if drive.serial.is_empty()
-            || drive.serial.len() > SERIAL_BYTES_MAX
-            || !drive.serial.chars().all(name_is_plain)
-        {
-            return Err(format!("{:?} is no serial of a disk", drive.serial));
-        }
-        add("-add-fd", format!("fd={descriptor},set={descriptor}"));
-        let access = if drive.read_only { "read-only=on" } else { "read-only=off,discard=unmap" };
-        add(
-            "-blockdev",
-            format!("driver=file,node-name=disk{position},filename=/dev/fdset/{descriptor},{access}"),
-        );
-        add("-device", format!("virtio-blk-device,drive=disk{position},serial={}", drive.serial));
+        drive_options(&mut add, drive, (position, descriptor), spec.vcpus)?;
     }
     if let Some(mac) = spec.mac {
         descriptor += 1;
@@ -238,6 +246,39 @@ fn arguments(spec: &MachineSpec) -> Result<Vec<String>, String> {
     add("-device", "virtio-rng-device,rng=entropy".to_owned());
     list.retain(|argument| !argument.is_empty());
     Ok(list)
+}
+
+/// The words for one drive.
+fn drive_options(
+    add: &mut impl FnMut(&str, String),
+    Drive { source, serial }: &Drive,
+    (position, descriptor): (usize, usize),
+    vcpus: u8,
+) -> Result<(), String> {
+    if serial.is_empty() || serial.len() > SERIAL_BYTES_MAX || !serial.chars().all(is_plain) {
+        return Err(format!("{serial:?} is no serial of a disk"));
+    }
+    match source {
+        DriveSource::File { is_read_only, .. } => {
+            add("-add-fd", format!("fd={descriptor},set={descriptor}"));
+            let access = if *is_read_only { "read-only=on" } else { "read-only=off,discard=unmap" };
+            let file = format!("driver=file,node-name=disk{position},filename=/dev/fdset/{descriptor}");
+            add("-blockdev", format!("{file},{access}"));
+            // A full host is an error of the guest's: by itself QEMU stops the machine, and nobody would start it again.
+            let errors = "werror=report,rerror=report";
+            add("-device", format!("virtio-blk-device,drive=disk{position},serial={serial},{errors}"));
+        }
+        DriveSource::Served { .. } => {
+            add("-chardev", format!("socket,id=disk{position},fd={descriptor}"));
+            add("-device", format!("vhost-user-blk,chardev=disk{position},num-queues={vcpus}"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a character means nothing in the syntax of options.
+fn is_plain(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "-_.".contains(character)
 }
 
 /// What else an emulated machine's kernel is told.
@@ -284,12 +325,13 @@ fn mac_text(mac: [u8; 6]) -> String {
 mod tests {
     use super::*;
     use crate::kernel::BootFiles;
-    use crate::machine::Drive;
 
     fn spec() -> MachineSpec {
         let boot = BootFiles { version: "6.1".into(), kernel: "/k".into(), initramfs: "/i".into() };
-        let drive =
-            |serial: &str, read_only| Drive { path: "/d".into(), read_only, serial: serial.to_owned() };
+        let drive = |serial: &str, is_read_only| Drive {
+            source: DriveSource::File { path: "/d".into(), is_read_only },
+            serial: serial.to_owned(),
+        };
         MachineSpec {
             name: "web".into(),
             vcpus: 1,
@@ -349,9 +391,31 @@ mod tests {
     }
 
     #[test]
+    fn a_served_disk_shares_the_memory() {
+        check(&spec(), &["werror=report"], &["memory-backend"]);
+        let mut served = spec();
+        let source = DriveSource::Served { socket: "/run/disk.sock".into() };
+        served.drives.push(Drive { source, serial: "volume-0".to_owned() });
+        check(
+            &served,
+            &[
+                "memory-backend=memory",
+                "memory-backend-memfd,id=memory,share=on,size=128M",
+                "socket,id=disk2,fd=6",
+                "vhost-user-blk,chardev=disk2,num-queues=1",
+                "tap,id=net,fd=7",
+            ],
+            &["/run/disk.sock"],
+        );
+    }
+
+    #[test]
     fn nothing_slips_into_the_option_syntax() {
         let bad = |serial: &str| MachineSpec {
-            drives: vec![Drive { path: "/d".into(), read_only: true, serial: serial.to_owned() }],
+            drives: vec![Drive {
+                source: DriveSource::File { path: "/d".into(), is_read_only: true },
+                serial: serial.to_owned(),
+            }],
             ..spec()
         };
         assert!(arguments(&bad("a,b=c")).is_err());

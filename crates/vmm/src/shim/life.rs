@@ -84,6 +84,8 @@ pub(super) enum Event {
     Guest(GuestMessage),
     /// The channel cannot be used any more; the sentence says why.
     ChannelBroken(String),
+    /// The process that serves its disks has ended.
+    DisksGone,
     /// The VMM has ended; the sentence says what is known.
     VmmEnded(String),
     /// Somebody asked to stop.
@@ -183,6 +185,12 @@ impl Life {
             Event::Guest(message) => self.guest(message, now),
             Event::ChannelBroken(why) => {
                 self.end(Ending::VmmDied { message: why });
+                self.kill()
+            }
+            Event::DisksGone => {
+                self.end(Ending::VmmDied {
+                    message: "the process that serves its volumes has ended".to_owned(),
+                });
                 self.kill()
             }
             Event::VmmEnded(why) => self.vmm_ended(why),

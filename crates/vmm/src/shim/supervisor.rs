@@ -25,7 +25,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -62,10 +62,13 @@ pub(super) fn run(config: ShimConfig, inherited: Inherited) -> Result<ExitRecord
     std::fs::create_dir_all(&jail_root).map_err(ShimError::file("make", &jail_root))?;
     let log = Writer::open(&config.task_dir, config.log).map_err(log_error)?;
     let mut cgroup = None;
-    let outcome = match start(&config, &jail_root, &mut cgroup, tap) {
-        Ok(machine) => {
+    let started =
+        lifeline(&config).and_then(|lifeline| Ok((lifeline, start(&config, &jail_root, &mut cgroup, tap)?)));
+    let outcome = match started {
+        Ok((lifeline, machine)) => {
             let mut supervisor =
                 Supervisor::new(&config, machine, listener, terminations, log, cgroup.clone());
+            supervisor.lifeline = lifeline;
             supervisor.run()
         }
         Err(error) => {
@@ -81,6 +84,14 @@ pub(super) fn run(config: ShimConfig, inherited: Inherited) -> Result<ExitRecord
     let _ = std::fs::remove_file(config.socket());
     let _ = std::fs::remove_dir(&jail_root);
     outcome
+}
+
+/// A connection to the process that serves the task's disks, which ends with it.
+fn lifeline(config: &ShimConfig) -> Result<Option<UnixStream>, MachineError> {
+    let connect = |path: &std::path::PathBuf| {
+        UnixStream::connect(path).map_err(|source| MachineError::Drive { path: path.clone(), source })
+    };
+    config.disks_socket.as_ref().map(connect).transpose()
 }
 
 fn start(
@@ -132,6 +143,8 @@ struct Supervisor<'a> {
     listener: UnixListener,
     /// Readable when the host asks this process to end.
     terminations: OwnedFd,
+    /// Closes when the process that serves its disks is gone.
+    lifeline: Option<UnixStream>,
     connections: BTreeMap<u64, Connection>,
     next_connection: u64,
     /// Who waits for figures, in the order of asking.
@@ -152,6 +165,7 @@ struct Ready {
     complaints: bool,
     listener: bool,
     terminations: bool,
+    disks_gone: bool,
     /// Each with whether its other end has closed.
     connections: Vec<(u64, bool)>,
 }
@@ -179,6 +193,7 @@ impl<'a> Supervisor<'a> {
             log,
             listener,
             terminations,
+            lifeline: None,
             connections: BTreeMap::new(),
             next_connection: 0,
             stats_waiting: VecDeque::new(),
@@ -227,6 +242,11 @@ impl<'a> Supervisor<'a> {
             let _ = rustix::io::read(&self.terminations, &mut *self.buffer);
             self.apply(Event::HostStops { grace: Duration::from_millis(self.config.stop_grace_ms) });
         }
+        if ready.disks_gone {
+            // It never says anything on this connection.
+            self.lifeline = None;
+            self.apply(Event::DisksGone);
+        }
         for (id, is_hung_up) in &ready.connections {
             self.serve(*id, *is_hung_up);
         }
@@ -267,6 +287,7 @@ impl<'a> Supervisor<'a> {
         }
         add(silent, self.connections.len() < CONNECTIONS_MAX, false);
         add(self.terminations.as_fd(), true, false);
+        add(self.lifeline.as_ref().map_or(silent, |one| one.as_fd()), self.lifeline.is_some(), false);
         for connection in self.connections.values() {
             let input = connection.wants_input() && !self.link.is_congested();
             add(connection.fd(), input, connection.has_output());
@@ -284,10 +305,11 @@ impl<'a> Supervisor<'a> {
             complaints: is_ready(3) && self.complaints.is_some(),
             listener: is_ready(4),
             terminations: is_ready(5),
+            disks_gone: is_ready(6) && self.lifeline.is_some(),
             connections: self
                 .connections
                 .keys()
-                .zip(&fds[6..])
+                .zip(&fds[7..])
                 .filter(|(_, fd)| !fd.revents().is_empty())
                 .map(|(id, fd)| (*id, fd.revents().intersects(PollFlags::HUP | PollFlags::ERR)))
                 .collect(),

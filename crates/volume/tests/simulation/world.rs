@@ -37,8 +37,8 @@ pub(crate) struct World {
     since: BTreeMap<u64, Vec<u64>>,
     /// What the disk held at each checkpoint that was told to be durable.
     checkpoints: BTreeMap<u64, State>,
-    /// And at those that may have become so.
-    doubtful: BTreeMap<u64, State>,
+    /// And at those that may have become so: more than one, when it was tried more than once.
+    doubtful: BTreeMap<u64, Vec<State>>,
     snapshots: BTreeMap<String, u64>,
     /// A restore that was begun: its target.
     restoring: Option<(u64, State)>,
@@ -216,7 +216,7 @@ impl World {
         let seq = cut.id().seq;
         let state = self.state.clone();
         self.say(|| format!("cut {seq}"));
-        self.doubtful.insert(seq, state.clone());
+        self.doubtful.entry(seq).or_default().push(state.clone());
         loop {
             // The guest goes on while it is copied.
             match self.random.below(24) {
@@ -295,7 +295,9 @@ impl World {
         let is_dirty = volume.status().dirty_blocks > 0;
         let mut outcomes = vec![wanted.clone()];
         outcomes.splice(..0, is_dirty.then(|| self.state.clone()));
-        self.doubtful.extend((before + 1..).zip(outcomes));
+        for (seq, state) in (before + 1..).zip(outcomes) {
+            self.doubtful.entry(seq).or_default().push(state);
+        }
         self.restoring = Some((target, wanted.clone()));
         if self.random.one_in(2) {
             self.disk.fail_after(self.random.below(120) as u32, Fault::Io);
@@ -393,9 +395,11 @@ impl World {
         // What was told to be durable is there; what was not, may be, and is what it should be then.
         let newest = self.checkpoints.keys().next_back().copied().unwrap_or(0);
         assert!(tip >= newest, "checkpoint {newest} is lost: the newest is {tip}");
-        for (seq, state) in std::mem::take(&mut self.doubtful) {
-            if seq <= tip {
-                self.checkpoints.entry(seq).or_insert(state);
+        for (seq, states) in std::mem::take(&mut self.doubtful) {
+            if seq <= tip && !self.checkpoints.contains_key(&seq) {
+                let found = self.read(seq).unwrap();
+                assert!(states.contains(&found), "checkpoint {seq} never was: {found:?}");
+                self.checkpoints.insert(seq, found);
             }
         }
         if let Some((target, wanted)) = self.restoring.take() {
@@ -448,10 +452,7 @@ impl World {
             assert!(readable.contains(seq), "snapshot {name} of checkpoint {seq} cannot be read");
         }
         for seq in readable {
-            let view = History::open(self.disk.clone()).unwrap().view(seq).unwrap();
-            let mut content = vec![0; (BLOCKS * 4096) as usize];
-            view.read_at(0, &mut content).unwrap();
-            let found = numbers(&content);
+            let found = self.read(seq).unwrap();
             let wanted = &self.checkpoints[&seq];
             let different = (0..SECTORS as usize).find(|index| found[*index] != wanted[*index]);
             if let Some(index) = different {
@@ -461,6 +462,13 @@ impl World {
                 );
             }
         }
+    }
+
+    fn read(&self, seq: u64) -> Result<State, VolumeError> {
+        let view = History::open(self.disk.clone())?.view(seq)?;
+        let mut content = vec![0; (BLOCKS * 4096) as usize];
+        view.read_at(0, &mut content)?;
+        Ok(numbers(&content))
     }
 
     /// A changed byte in the history is found and named.
@@ -474,13 +482,7 @@ impl World {
         self.disk.damage(&name, self.random.below(size as u64) as usize);
         let tip = self.volume().status().tip.id.seq;
         for seq in self.readable(self.volume().status().base.id.seq) {
-            let read = || -> Result<State, VolumeError> {
-                let view = History::open(self.disk.clone())?.view(seq)?;
-                let mut content = vec![0; (BLOCKS * 4096) as usize];
-                view.read_at(0, &mut content)?;
-                Ok(numbers(&content))
-            };
-            match read() {
+            match self.read(seq) {
                 Ok(found) => {
                     assert_eq!(found, self.checkpoints[&seq], "damage was not found: {seq} of {tip}")
                 }
