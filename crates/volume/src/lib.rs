@@ -3,4 +3,5 @@
 //! It must not know why a volume is written: it is told a folder and a size.
 
 pub mod disk;
+pub mod inspect;
 pub mod pieces;
