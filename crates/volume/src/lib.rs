@@ -7,6 +7,7 @@ pub mod chain;
 pub mod disk;
 pub mod error;
 pub mod history;
+pub mod inspect;
 pub mod intents;
 pub mod manifest;
 pub mod names;
