@@ -103,13 +103,15 @@ impl Disk for FileDisk {
 mod tests {
     use super::*;
 
+    type Way = fn(&FileDisk, Range<u64>) -> io::Result<()>;
+
     #[test]
     fn zeroes_are_what_is_read_whichever_way_they_were_written() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(1 << 20).unwrap();
         let disk = FileDisk::new(file).unwrap();
         let ones = vec![1; 4096 * 4];
-        let ways: [fn(&FileDisk, Range<u64>) -> io::Result<()>; 4] = [
+        let ways: [Way; 4] = [
             |disk, range| disk.discard(range),
             |disk, range| disk.write_zeroes(range, true),
             |disk, range| disk.write_zeroes(range, false),

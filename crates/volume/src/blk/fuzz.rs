@@ -19,12 +19,12 @@ impl GuestBytes for Memory<'_> {
     }
 }
 
-/// Reads a chain out of any bytes.
+/// Reads a chain out of any bytes; returns whether a request came out.
 ///
 /// # Panics
 /// A request came out that must not.
-pub fn descriptors(input: &[u8]) {
-    let Some((parameters, memory)) = input.split_at_checked(PARAMETERS_BYTES) else { return };
+pub fn descriptors(input: &[u8]) -> bool {
+    let Some((parameters, memory)) = input.split_at_checked(PARAMETERS_BYTES) else { return false };
     let number = |range: Range<usize>| {
         parameters[range].iter().rev().fold(0_u32, |number, byte| number << 8 | u32::from(*byte))
     };
@@ -35,11 +35,12 @@ pub fn descriptors(input: &[u8]) {
     let memory = Memory(memory);
     let mut chain = Vec::new();
     if walk(&memory, table, head, &mut chain).is_none() {
-        return;
+        return false;
     }
-    let Some(parsed) = parse(&chain, &memory, limits) else { return };
+    let Some(parsed) = parse(&chain, &memory, limits) else { return false };
     match parsed.request {
-        Err(_) | Ok(Request::Flush) => {}
+        Err(_) => return false,
+        Ok(Request::Flush) => {}
         Ok(Request::Read { offset, into }) => {
             let bytes = data(&into);
             assert_eq!(bytes, u64::from(parsed.answer_bytes), "a read answers what it reads");
@@ -62,6 +63,7 @@ pub fn descriptors(input: &[u8]) {
             ranges.iter().for_each(|zero| whole(&zero.range, limits));
         }
     }
+    true
 }
 
 fn data(segments: &[Segment]) -> u64 {
