@@ -24,9 +24,6 @@ mod ring;
 mod sys;
 mod worker;
 
-#[doc(hidden)]
-pub use self::fuzz::descriptors as fuzz_descriptors;
-
 use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -201,6 +198,13 @@ impl Connection {
         let _ = shared.stream.shutdown(Shutdown::Both);
         result
     }
+}
+
+/// The door for fuzzers: reads a chain of descriptors out of any bytes; returns whether a request came out.
+#[doc(hidden)]
+#[must_use]
+pub fn fuzz_descriptors(input: &[u8]) -> bool {
+    fuzz::descriptors(input)
 }
 
 /// Whether it says no more than that the other side is gone, be it within a message.

@@ -23,7 +23,7 @@ impl GuestBytes for Memory<'_> {
 ///
 /// # Panics
 /// A request came out that must not.
-pub fn descriptors(input: &[u8]) -> bool {
+pub(super) fn descriptors(input: &[u8]) -> bool {
     let Some((parameters, memory)) = input.split_at_checked(PARAMETERS_BYTES) else { return false };
     let number = |range: Range<usize>| {
         parameters[range].iter().rev().fold(0_u32, |number, byte| number << 8 | u32::from(*byte))
