@@ -2,6 +2,7 @@
 //! history from which any of them can be read and restored. Owns the format on disk and everything that reads or writes it.
 //! It must not know why a volume is written: it is told a folder and a size.
 
+pub mod blk;
 pub mod block;
 pub mod chain;
 pub mod disk;
