@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod names;
 pub mod pieces;
 pub mod segment;
+pub mod service;
 pub mod storage;
 pub mod tracker;
 pub mod volume;

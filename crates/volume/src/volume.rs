@@ -129,6 +129,8 @@ pub struct Figures {
     pub syncs: AtomicU64,
     /// Bytes of checkpoints.
     pub segment_bytes: AtomicU64,
+    /// How long a cut has held requests back at most, nanoseconds.
+    pub cut_pause_ns_max: AtomicU64,
 }
 
 /// What is known of a volume at a moment.
@@ -181,6 +183,12 @@ impl<S: Storage> Volume<S> {
             history_bytes: log_bytes + base_bytes,
             has_failed: self.has_failed.load(Ordering::Acquire),
         }
+    }
+
+    /// Whether anything was written since the last checkpoint.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        lock(&self.tracker).machine.is_dirty()
     }
 
     /// Whether blocks that take new space are refused.

@@ -111,10 +111,12 @@ mod tests {
                 let range = start..start + count;
                 if replaces {
                     map.replace(range.clone(), value);
-                    range.for_each(|block| drop(model.insert(block, value)));
+                    model.extend(range.map(|block| (block, value)));
                 } else {
                     map.fill(range.clone(), &value);
-                    range.for_each(|block| drop(model.entry(block).or_insert(value)));
+                    for block in range {
+                        model.entry(block).or_insert(value);
+                    }
                 }
             }
             model.retain(|block, _| (3..55).contains(block));

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::{Log, LogFile, Volume, lock, next_id};
 use crate::block::BLOCK_BYTES;
@@ -52,6 +53,7 @@ pub fn begin_cuts<'volume, S: Storage>(
     // One time for all: the latest that any of them allows.
     let times = points.iter().flatten().flatten().map(|(_, time_ns)| *time_ns);
     let time_ns = times.max().unwrap_or(time.now_ns);
+    let started = Instant::now();
     let mut guards: Vec<_> = volumes.iter().map(|volume| lock(&volume.tracker)).collect();
     for (tracked, point) in guards.iter_mut().zip(&mut points) {
         if let Ok(Some(_)) = point {
@@ -59,6 +61,10 @@ pub fn begin_cuts<'volume, S: Storage>(
         }
     }
     drop(guards);
+    let pause_ns = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    for volume in volumes {
+        volume.figures.cut_pause_ns_max.fetch_max(pause_ns, Ordering::Relaxed);
+    }
     let cut_at_once: Vec<Companion> = volumes
         .iter()
         .zip(&points)

@@ -1,0 +1,372 @@
+//! The process: opens the volumes, starts the threads, waits for connections and for the end.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::FlockOperation;
+
+use super::control::{self, failure};
+use super::cutter::{self, now_ns};
+use super::protocol::{Failure, Ready};
+use super::{Config, DESCRIPTOR_FIRST, Served, keeper, sys};
+use crate::blk::{Access, Device, Handle, Settings};
+use crate::disk::Disk;
+use crate::error::VolumeError;
+use crate::segment::VolumeUuid;
+use crate::storage::Folder;
+use crate::volume::Volume;
+
+/// Stack of a thread that answers questions or waits.
+const STACK_BYTES: usize = 256 << 10;
+/// Questions at a time: the daemon's, and a lifeline for each task.
+const CONNECTIONS_MAX: usize = 128;
+/// The file whose lock says that a volume is open, and whose content says by whom.
+const LOCK: &str = "lock";
+
+/// What all threads share.
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) volumes: Vec<ServedVolume>,
+    pub(super) interval: Duration,
+    pub(super) reserve_bytes: u64,
+    pub(super) window_ns: AtomicU64,
+    pub(super) history_bytes_max: AtomicU64,
+    /// Held by who makes a cut.
+    pub(super) cutting: Turn,
+    ending: Mutex<bool>,
+    ended: Condvar,
+    connections: AtomicUsize,
+    /// Written to when the main thread is to look.
+    bell: std::os::unix::net::UnixStream,
+}
+
+/// A turn that threads take one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Turn(Mutex<()>);
+
+impl Turn {
+    pub(super) fn lock(&self) -> MutexGuard<'_, ()> {
+        lock(&self.0)
+    }
+}
+
+/// A volume with its device.
+pub(super) struct ServedVolume {
+    pub(super) id: String,
+    pub(super) folder: PathBuf,
+    pub(super) volume: Arc<Volume<Folder>>,
+    device: Device,
+    handle: Mutex<Option<Handle>>,
+    is_attached: AtomicBool,
+    problem: Mutex<Option<String>>,
+    _lock: std::fs::File,
+}
+
+impl std::fmt::Debug for ServedVolume {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("ServedVolume").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl ServedVolume {
+    pub(super) fn is_attached(&self) -> bool {
+        self.is_attached.load(Ordering::Acquire)
+    }
+
+    pub(super) fn problem(&self) -> Option<String> {
+        lock(&self.problem).clone()
+    }
+
+    /// Tells the guest, if there is one. One that starts later asks by itself.
+    pub(super) fn announce_size(&self) {
+        if let Some(handle) = &*lock(&self.handle)
+            && let Err(error) = handle.announce_size()
+        {
+            tracing::warn!(volume = %self.id, error = %lith_core::chain::chain(&error), "the guest was not told of a larger disk");
+        }
+    }
+}
+
+impl Service {
+    /// Whether the end has come, within some time.
+    pub(super) fn waits_for_end(&self, wait: Duration) -> bool {
+        let ending = lock(&self.ending);
+        let (ending, _) = self
+            .ended
+            .wait_timeout_while(ending, wait, |ending| !*ending)
+            .unwrap_or_else(PoisonError::into_inner);
+        *ending
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        *lock(&self.ending)
+    }
+
+    /// Ends, after a last checkpoint, unless a guest has a volume.
+    pub(super) fn end(&self) -> Result<(), Failure> {
+        if let Some(served) = self.volumes.iter().find(|served| served.is_attached()) {
+            let message = format!("a guest has volume {}", served.id);
+            return Err(Failure { message, hint: None });
+        }
+        self.settle().map_err(|error| failure(&error))?;
+        *lock(&self.ending) = true;
+        self.ended.notify_all();
+        // The main thread looks when it hears it; if it cannot be told, it is gone.
+        let _ = (&self.bell).write_all(b"e");
+        Ok(())
+    }
+
+    /// A guest has let go of its volume. With the last one, what it left becomes a checkpoint.
+    fn has_detached(&self) {
+        if self.volumes.iter().all(|served| !served.is_attached()) {
+            for error in cutter::cut(self, true).1 {
+                self.note(&error);
+            }
+        }
+        let _ = (&self.bell).write_all(b"d");
+    }
+
+    /// A checkpoint of what the volumes hold while nobody writes.
+    fn settle(&self) -> Result<(), VolumeError> {
+        let (_, errors) = cutter::cut(self, true);
+        if let Some((_, error)) = errors.into_iter().next() {
+            return Err(error);
+        }
+        for served in &self.volumes {
+            served.volume.flush().map_err(VolumeError::file("sync", crate::names::DISK))?;
+            // What was marked in the last round goes with the second.
+            served.volume.unmark()?;
+            served.volume.unmark()?;
+        }
+        Ok(())
+    }
+
+    /// Remembers what went wrong with a volume, for its status, and tells the log when it is new.
+    pub(super) fn note(&self, (position, error): &(usize, VolumeError)) {
+        let served = &self.volumes[*position];
+        let words = lith_core::chain::chain(error);
+        let mut problem = lock(&served.problem);
+        if problem.as_deref() != Some(&words) {
+            tracing::error!(volume = %served.id, error = %words, "the history is not kept");
+        }
+        *problem = Some(words);
+    }
+}
+
+/// The whole of the process: `arguments` is the path of its configuration. To be called once, before any thread is started.
+#[must_use]
+pub fn main(arguments: &[String]) -> ExitCode {
+    let started = start(arguments);
+    let ready = match &started {
+        Ok(_) => Ready::Serves,
+        Err(failure) => Ready::Failed(failure.clone()),
+    };
+    let mut line = serde_json::to_vec(&ready).expect("it always encodes");
+    line.push(b'\n');
+    // Who started it may be gone by now, and finds it by its socket.
+    let _ = std::io::stdout().write_all(&line);
+    match started {
+        Ok(running) => running.run(),
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+struct Running {
+    service: Arc<Service>,
+    control: UnixListener,
+    devices: Vec<UnixListener>,
+    terminations: std::os::fd::OwnedFd,
+    bell: std::os::unix::net::UnixStream,
+}
+
+fn start(arguments: &[String]) -> Result<Running, Failure> {
+    let plain = |message: String| Failure { message, hint: None };
+    let [path] = arguments else { return Err(plain("it is started by lith itself".to_owned())) };
+    let terminations =
+        sys::terminations().map_err(|error| plain(format!("cannot wait for SIGTERM: {error}")))?;
+    let config =
+        std::fs::read(path).map_err(|error| plain(format!("cannot read its configuration: {error}")))?;
+    let config: Config = serde_json::from_slice(&config)
+        .map_err(|error| plain(format!("its configuration is none: {error}")))?;
+    let inherited = |number| {
+        let listener = sys::listener(number).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        });
+        listener.map_err(|error| plain(format!("descriptor {number}: {error}")))
+    };
+    let control = inherited(DESCRIPTOR_FIRST)?;
+    let devices = (1..).take(config.volumes.len()).map(|number| inherited(DESCRIPTOR_FIRST + number));
+    let devices = devices.collect::<Result<Vec<_>, _>>()?;
+    let volumes = config.volumes.iter().map(|served| open(served, &config.holder));
+    let volumes = volumes.collect::<Result<Vec<_>, _>>()?;
+    let (bell, ringer) = std::os::unix::net::UnixStream::pair().map_err(|error| plain(error.to_string()))?;
+    let service = Service {
+        volumes,
+        interval: Duration::from_millis(config.interval_ms),
+        reserve_bytes: config.reserve_bytes,
+        window_ns: AtomicU64::new(config.window_s.saturating_mul(1_000_000_000)),
+        history_bytes_max: AtomicU64::new(config.history_bytes_max),
+        cutting: Turn::default(),
+        ending: Mutex::new(false),
+        ended: Condvar::new(),
+        connections: AtomicUsize::new(0),
+        bell: ringer,
+    };
+    Ok(Running { service: Arc::new(service), control, devices, terminations, bell })
+}
+
+fn open(served: &Served, holder: &str) -> Result<ServedVolume, Failure> {
+    let lock = take(&served.folder, &served.id, holder)?;
+    let named = |error: &VolumeError| {
+        let failure = failure(error);
+        Failure { message: format!("volume {}: {}", served.id, failure.message), ..failure }
+    };
+    let mut uuid = VolumeUuid::default();
+    let bad = |_| Failure { message: format!("volume {}: bad identity", served.id), hint: None };
+    hex::decode_to_slice(&served.uuid, &mut uuid.0).map_err(bad)?;
+    let folder = Folder::new(&served.folder);
+    let volume = Volume::open_or_begin(folder, uuid, now_ns()).map_err(|error| named(&error))?;
+    // One that was cut short is ended before anybody sees the disk.
+    volume.end_restore(now_ns()).map_err(|error| named(&error))?;
+    let volume = Arc::new(volume);
+    let settings =
+        Settings { serial: served.serial.clone(), queues: served.queues, access: Access::ReadWrite };
+    let disk: Arc<dyn Disk> = Arc::<Volume<Folder>>::clone(&volume);
+    let bad = |error| Failure { message: lith_core::chain::chain(&error), hint: None };
+    Ok(ServedVolume {
+        id: served.id.clone(),
+        folder: served.folder.clone(),
+        volume,
+        device: Device::new(disk, settings).map_err(bad)?,
+        handle: Mutex::new(None),
+        is_attached: AtomicBool::new(false),
+        problem: Mutex::new(None),
+        _lock: lock,
+    })
+}
+
+/// Takes a volume for this process alone.
+fn take(folder: &Path, id: &str, holder: &str) -> Result<std::fs::File, Failure> {
+    let path = folder.join(LOCK);
+    let failed = |error: std::io::Error| Failure { message: format!("volume {id}: {error}"), hint: None };
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let by = std::fs::read_to_string(&path).unwrap_or_default();
+        let message = format!("volume {id} is being written by {}", by.trim());
+        return Err(Failure { message, hint: Some("one alloc at a time may write a volume".to_owned()) });
+    }
+    file.set_len(0).and_then(|()| file.write_all(holder.as_bytes())).map_err(failed)?;
+    Ok(file)
+}
+
+impl Running {
+    fn run(self) -> ExitCode {
+        let Self { service, control, devices, terminations, bell } = self;
+        for (name, work) in [("cutter", cutter::run as fn(&Arc<Service>)), ("keeper", keeper::run)] {
+            let service = Arc::clone(&service);
+            if spawn(name, move || work(&service)).is_err() {
+                return ExitCode::FAILURE;
+            }
+        }
+        let mut host_stops = false;
+        loop {
+            let mut fds = vec![
+                PollFd::from_borrowed_fd(terminations.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(bell.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN),
+            ];
+            fds.extend(devices.iter().map(|device| PollFd::from_borrowed_fd(device.as_fd(), PollFlags::IN)));
+            if poll(&mut fds, None).is_err() {
+                continue;
+            }
+            let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+            drop(fds);
+            let mut buffer = [0; 256];
+            if ready[0] {
+                // What is read says who sent it, which is of no interest.
+                let _ = rustix::io::read(&terminations, &mut buffer);
+                host_stops = true;
+            }
+            if ready[1] {
+                let _ = rustix::io::read(&bell, &mut buffer);
+            }
+            // Its guests stop as well when the host does, and it ends with the last of them.
+            if service.is_ending() || (host_stops && service.end().is_ok()) {
+                return ExitCode::SUCCESS;
+            }
+            if ready[2] {
+                accept_control(&service, &control);
+            }
+            for (position, _) in ready[3..].iter().enumerate().filter(|(_, is_ready)| **is_ready) {
+                accept_device(&service, position, &devices[position]);
+            }
+        }
+    }
+}
+
+fn accept_control(service: &Arc<Service>, listener: &UnixListener) {
+    let Ok((stream, _)) = listener.accept() else { return };
+    if stream.set_nonblocking(false).is_err()
+        || service.connections.fetch_add(1, Ordering::AcqRel) >= CONNECTIONS_MAX
+    {
+        service.connections.fetch_sub(1, Ordering::AcqRel);
+        return;
+    }
+    let shared = Arc::clone(service);
+    let answering = spawn("control", move || {
+        control::serve(&shared, stream);
+        shared.connections.fetch_sub(1, Ordering::AcqRel);
+    });
+    if answering.is_err() {
+        service.connections.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Takes a guest's VMM, unless there is one already: two that write to one disk destroy it.
+fn accept_device(service: &Arc<Service>, position: usize, listener: &UnixListener) {
+    let Ok((stream, _)) = listener.accept() else { return };
+    let served = &service.volumes[position];
+    if stream.set_nonblocking(false).is_err() || served.is_attached.swap(true, Ordering::AcqRel) {
+        tracing::error!(volume = %served.id, "a second guest for the volume is refused");
+        return;
+    }
+    let shared = Arc::clone(service);
+    let serving = spawn("device", move || {
+        let served = &shared.volumes[position];
+        match served.device.connect(stream) {
+            Ok(connection) => {
+                *lock(&served.handle) = Some(connection.handle());
+                if let Err(error) = connection.serve() {
+                    tracing::warn!(volume = %served.id, error = %lith_core::chain::chain(&error), "a guest was cut off");
+                }
+                *lock(&served.handle) = None;
+            }
+            Err(error) => {
+                tracing::error!(volume = %served.id, error = %lith_core::chain::chain(&error), "a guest was refused");
+            }
+        }
+        served.is_attached.store(false, Ordering::Release);
+        shared.has_detached();
+    });
+    if serving.is_err() {
+        served.is_attached.store(false, Ordering::Release);
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(work).map(drop)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
