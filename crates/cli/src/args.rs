@@ -73,6 +73,16 @@ pub struct UpArgs {
     /// Guest kernel: the folder of an unpacked kernel package, with its modules. Found by itself when not given.
     #[arg(long, env = "LITH_KERNEL", hide_env_values = true, value_name = "FOLDER")]
     pub kernel: Option<PathBuf>,
+    /// A folder for volumes, such as a mounted disk, with a name for it. May be given several times: new volumes go to the
+    /// first one, unless their job names another. `default`, in the data folder, is there always.
+    #[arg(
+        long = "pool",
+        env = "LITH_POOLS",
+        hide_env_values = true,
+        value_name = "NAME=FOLDER",
+        value_delimiter = ','
+    )]
+    pub pools: Vec<String>,
     /// Follow the database though it is new or an older copy: tasks that it does not declare are removed with their
     /// disks.
     #[arg(long)]

@@ -22,6 +22,7 @@ mod order;
 mod ports;
 mod ready;
 mod round;
+pub(crate) mod serving;
 mod settings;
 pub mod state;
 mod supervise;
@@ -29,12 +30,12 @@ mod wake;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lith_api::agent::{Desired, Observed};
 use lith_core::job::STOP_GRACE_DEFAULT;
-use lith_core::name::{NodeName, TaskId, VolumeId};
+use lith_core::name::{JobName, NodeName, TaskId, VolumeId};
 use lith_core::slot::Slot;
 use lith_core::task::Exit;
 use lith_net::{GuestNetwork, Network, NetworkError, NetworkState};
@@ -48,6 +49,7 @@ use drain::Patience;
 use machine::Machines;
 use network::NetworkWatch;
 use ports::Ports;
+use serving::Serving;
 use state::{Records, StateError};
 use supervise::Supervisors;
 pub use wake::Waker;
@@ -77,6 +79,33 @@ pub struct AgentConfig {
 pub struct AgentHandle {
     layout: Layout,
     slots: watch::Receiver<Arc<BTreeMap<TaskId, Slot>>>,
+    holds: Holds,
+    waker: Waker,
+}
+
+/// Instances of jobs whose tasks with volumes do not run for now.
+type Holds = Arc<Mutex<BTreeMap<(JobName, u32), usize>>>;
+
+/// Keeps the tasks that have volumes of one instance of a job from running, while it lives.
+#[derive(Debug)]
+pub struct Hold {
+    instance: (JobName, u32),
+    holds: Holds,
+    waker: Waker,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = holds.get_mut(&self.instance) {
+            *count -= 1;
+            if *count == 0 {
+                holds.remove(&self.instance);
+            }
+        }
+        drop(holds);
+        self.waker.wake();
+    }
 }
 
 impl AgentHandle {
@@ -90,6 +119,21 @@ impl AgentHandle {
     #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// Stops the tasks that have volumes of an instance of a job, and keeps them so.
+    #[must_use]
+    pub fn hold(&self, job: &JobName, index: u32) -> Hold {
+        let instance = (job.clone(), index);
+        *self.holds.lock().unwrap_or_else(PoisonError::into_inner).entry(instance.clone()).or_default() += 1;
+        self.waker.wake();
+        Hold { instance, holds: Arc::clone(&self.holds), waker: self.waker.clone() }
+    }
+
+    /// Who speaks with the process that serves a volume, if one does.
+    #[must_use]
+    pub fn disks(&self, volume: &VolumeId) -> Option<lith_volume::service::Client> {
+        serving::control_of(&self.layout, volume).map(|socket| lith_volume::service::Client::new(&socket))
     }
 
     /// A task that may still have the disk of a volume open: one of the same job and instance, wanted or not.
@@ -119,6 +163,7 @@ pub struct Agent {
     records: Records,
     machines: Machines,
     supervisors: Supervisors,
+    serving: Serving,
     ports: Ports,
     network: Network,
     in_force: Option<NetworkState>,
@@ -133,6 +178,7 @@ pub struct Agent {
     living: Vec<TaskId>,
     /// Starts that did not even begin, until their history is written.
     failed: BTreeMap<TaskId, Exit>,
+    holds: Holds,
     is_draining: bool,
     runtime: tokio::runtime::Handle,
     wake: wake::Wake,
@@ -168,7 +214,14 @@ impl Agent {
         let (observed, observed_receiver) = watch::channel(Arc::default());
         let slots = records.tasks.iter().map(|(id, record)| (id.clone(), record.slot)).collect();
         let (slots, slots_receiver) = watch::channel(Arc::new(slots));
-        let handle = AgentHandle { layout: config.layout.clone(), slots: slots_receiver };
+        let holds = Holds::default();
+        let handle = AgentHandle {
+            layout: config.layout.clone(),
+            slots: slots_receiver,
+            holds: Arc::clone(&holds),
+            waker: waker.clone(),
+        };
+        let serving = Serving::new(config.layout.clone(), waker.clone());
         let supervisors = Supervisors::new(config.layout.clone(), waker.clone(), runtime.clone());
         // A machine keeps its address: another range is for when none runs.
         let in_use = records.tasks.keys().find_map(|id| supervisors.network_in_use(id));
@@ -182,6 +235,7 @@ impl Agent {
         let agent = Self {
             images: images.waking(waker.clone()),
             supervisors,
+            serving,
             machines: Machines::new(config.layout.clone(), config.kernels.clone()),
             network: Network::new(config.layout.network(), &config.layout.data.to_string_lossy()),
             config,
@@ -198,6 +252,7 @@ impl Agent {
             network_error: None,
             living: vec![],
             failed: BTreeMap::new(),
+            holds,
             is_draining: false,
             runtime,
             wake,
@@ -254,6 +309,6 @@ impl Agent {
 
     /// Whether no task has a supervisor, as far as the last round saw.
     fn is_empty(&self) -> bool {
-        self.in_force.as_ref().is_some_and(|state| state.guests.is_empty())
+        self.in_force.as_ref().is_some_and(|state| state.guests.is_empty()) && self.serving.is_empty()
     }
 }

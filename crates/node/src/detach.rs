@@ -51,6 +51,9 @@ pub fn up(args: &UpArgs) -> Result<(), Failure> {
     for (flag, value) in options.into_iter().filter_map(|(flag, value)| Some((flag, value.as_ref()?))) {
         command.arg(flag).arg(value);
     }
+    for pool in &args.pools {
+        command.arg("--pool").arg(pool);
+    }
     if args.trust_database {
         command.arg("--trust-database");
     }

@@ -7,25 +7,43 @@
 //! data/images/                the image store
 //! data/kernel/                an unpacked kernel package, if the host's own kernel is not to be used
 //! data/boot/                  kernels and initramfs made from them
-//! data/volumes/ID/disk.img     a volume: it stays when its tasks and its job go
-//! data/volumes/ID/content.erofs  what it starts with, until it has it
-//! data/volumes/incoming/      the same on its way from a person
+//! POOL/.lith-pool             which pool this is, so that an empty mount point is not taken for it
+//! POOL/ID/disk.img            a volume: it stays when its tasks and its job go; see `lith_volume::names` for the rest
+//! POOL/ID/content.erofs       what it starts with, until it has it
+//! POOL/removed/ID.TIME/       a volume that was removed, for a while
+//! data/volumes/               the pool `default`, unless others are named
+//! data/volumes/incoming/      what volumes start with, on its way from a person
+//! data/node/pools.json        the identities of the pools
 //! data/node/name              the node's name, from its first start on
 //! data/node/desired.json      what the server last said this node should have
 //! data/node/tasks.json        what the agent remembers of each task
+//! data/node/restore.json      a restore of volumes that has not ended
 //! data/node/network.json      the host's settings from before
 //! data/node/tasks/ID/         a task: its scratch disk, log, and the report of its last boot
 //! run/lith.sock               the API
 //! run/tasks/SLOT/             a running task: its supervisor's socket
+//! run/disks/NUMBER/           a process that serves the volumes of an alloc: its sockets
 //! ```
 
 use std::path::{Path, PathBuf};
 
-use lith_core::name::{TaskId, VolumeId};
+use lith_core::name::{PoolName, TaskId, VolumeId};
 use lith_core::slot::Slot;
 
 /// Enough of a path to tell folders apart, and short enough for a name.
 const INSTANCE_CHARS_MAX: usize = 40;
+
+/// The name of the pool in the data folder.
+const POOL_DEFAULT: &str = "default";
+
+/// A folder for volumes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolPath {
+    /// What it is called.
+    pub name: PoolName,
+    /// Where it is.
+    pub path: PathBuf,
+}
 
 /// The paths of one daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,13 +52,48 @@ pub struct Layout {
     pub data: PathBuf,
     /// Does not.
     pub run: PathBuf,
+    /// Where volumes lie; new ones in the first, unless they name another.
+    pools: Vec<PoolPath>,
 }
 
 impl Layout {
     /// The layout below two folders.
     #[must_use]
     pub fn new(data: &Path, run: &Path) -> Self {
-        Self { data: data.to_owned(), run: run.to_owned() }
+        let name = POOL_DEFAULT.parse().expect("it is a name");
+        let pools = vec![PoolPath { name, path: data.join("volumes") }];
+        Self { data: data.to_owned(), run: run.to_owned(), pools }
+    }
+
+    /// The same with further pools. If there are any, the first of them is where new volumes go.
+    #[must_use]
+    pub fn with_pools(mut self, pools: Vec<PoolPath>) -> Self {
+        let taken = |pool: &PoolPath| pools.iter().any(|one| one.name == pool.name);
+        self.pools.retain(|pool| !taken(pool));
+        self.pools.splice(0..0, pools);
+        self
+    }
+
+    /// All pools, the one for new volumes first.
+    #[must_use]
+    pub fn pools(&self) -> &[PoolPath] {
+        &self.pools
+    }
+
+    /// The pool of a name, or the one for new volumes.
+    #[must_use]
+    pub fn pool(&self, name: Option<&PoolName>) -> Option<&PoolPath> {
+        match name {
+            Some(name) => self.pools.iter().find(|pool| pool.name == *name),
+            None => self.pools.first(),
+        }
+    }
+
+    /// The pool in which a volume lies.
+    #[must_use]
+    pub fn pool_of(&self, id: &VolumeId) -> Option<&PoolPath> {
+        // A folder that cannot be looked at is there: it must not be made anew elsewhere.
+        self.pools.iter().find(|pool| pool.path.join(id.to_string()).try_exists().unwrap_or(true))
     }
 
     /// Held by the daemon, so that there is one.
@@ -91,16 +144,35 @@ impl Layout {
         self.data.join("boot")
     }
 
-    /// The disks of volumes.
+    /// Where new volumes go.
     #[must_use]
     pub fn volumes(&self) -> PathBuf {
-        self.data.join("volumes")
+        self.pools.first().map_or_else(|| self.data.join("volumes"), |pool| pool.path.clone())
     }
 
-    /// The folder of a volume.
+    /// The folder of a volume; of one that is not there, where it goes if it names no pool.
     #[must_use]
     pub fn volume(&self, id: &VolumeId) -> PathBuf {
-        self.volumes().join(id.to_string())
+        let pool = self.pool_of(id).map_or_else(|| self.volumes(), |pool| pool.path.clone());
+        pool.join(id.to_string())
+    }
+
+    /// The identities of the pools.
+    #[must_use]
+    pub fn pool_identities(&self) -> PathBuf {
+        self.node().join("pools.json")
+    }
+
+    /// A restore that must be carried to its end.
+    #[must_use]
+    pub fn restore(&self) -> PathBuf {
+        self.node().join("restore.json")
+    }
+
+    /// Where processes that serve volumes have their folders.
+    #[must_use]
+    pub fn serving_all(&self) -> PathBuf {
+        self.run.join("disks")
     }
 
     /// Its disk.

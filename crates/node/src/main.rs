@@ -8,7 +8,7 @@ use lith_api::error::{Code, Failure};
 use lith_cli::{DoctorArgs, DownArgs, Format, Invocation, Manner, Spinner};
 use lith_node::doctor::Doctor;
 use lith_node::layout::Layout;
-use lith_node::{detach, down, shim, up};
+use lith_node::{detach, disks, down, look, shim, up};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
@@ -17,6 +17,19 @@ fn main() -> ExitCode {
         set_umask();
         let words = arguments.map(|word| word.to_string_lossy().into_owned());
         return lith_vmm::shim::main(&words.collect::<Vec<_>>());
+    }
+    let mut arguments = std::env::args_os();
+    if arguments.nth(1).is_some_and(|first| first == disks::SUBCOMMAND) {
+        set_umask();
+        let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false);
+        log.with_max_level(tracing_subscriber::filter::LevelFilter::INFO).init();
+        let words = arguments.map(|word| word.to_string_lossy().into_owned());
+        return lith_volume::service::main(&words.collect::<Vec<_>>());
+    }
+    let mut arguments = std::env::args_os();
+    if arguments.nth(1).is_some_and(|first| first == look::SUBCOMMAND) {
+        let words = arguments.map(|word| word.to_string_lossy().into_owned());
+        return look::main(&words.collect::<Vec<_>>());
     }
     let invocation = lith_cli::parse();
     if !matches!(&invocation, Invocation::Up(args) if !args.detach) {

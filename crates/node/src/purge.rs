@@ -55,7 +55,7 @@ pub fn data_folder(layout: &Layout, lock: Lock) -> Result<Vec<PathBuf>, Failure>
         layout.boot(),
         layout.log(),
         layout.log_old(),
-        layout.volumes(),
+        layout.data.join("volumes"),
         layout.node(),
         layout.lock(),
     ];

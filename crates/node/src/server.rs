@@ -5,6 +5,7 @@
 
 mod desired;
 pub(crate) mod events;
+pub(crate) mod history;
 mod status;
 pub(crate) mod volumes;
 pub(crate) mod warnings;

@@ -27,7 +27,7 @@ use crate::images::Images;
 use crate::layout::Layout;
 use crate::lock::Lock;
 use crate::server::Server;
-use crate::{down, purge, volumes};
+use crate::{clock, down, pools, purge, server, volumes};
 use lith_core::chain::chain;
 
 /// Threads that serve requests. Nothing in them computes: two are enough for one slow answer not to hold up others.
@@ -38,6 +38,8 @@ const BLOCKING_THREADS_MAX: usize = 64;
 const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// What is logged when nobody says.
 const LOG_DEFAULT: &str = "info";
+/// Between two looks for removed volumes whose time is over.
+const REMOVED_INTERVAL: Duration = Duration::from_secs(3600);
 /// How long clients may take to read the last word of a daemon that was asked to end.
 const GOODBYE_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -48,7 +50,7 @@ const GOODBYE_DEADLINE: Duration = Duration::from_secs(1);
 pub fn up(args: &UpArgs) -> Result<(), Failure> {
     require_root()?;
     let filter = log_filter(args.log.as_deref())?;
-    let layout = prepare(&args.data_dir, &args.run_dir)?;
+    let layout = prepare(&args.data_dir, &args.run_dir)?.with_pools(pools::parse(&args.pools)?);
     let lock = Lock::take(&layout.lock())?;
     let alone = Alone::take()?;
     start_log(filter);
@@ -196,6 +198,20 @@ fn start_log(filter: EnvFilter) {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(is_terminal).init();
 }
 
+/// Deletes volumes whose time after their removal is over.
+async fn sweep_removed(layout: Layout) {
+    let mut interval = tokio::time::interval(REMOVED_INTERVAL);
+    loop {
+        interval.tick().await;
+        let layout = layout.clone();
+        let swept =
+            tokio::task::spawn_blocking(move || volumes::sweep_removed(&layout, clock::now().0)).await;
+        if let Ok(Err(error)) = swept {
+            tracing::warn!(%error, "removed volumes cannot be deleted");
+        }
+    }
+}
+
 async fn serve(config: AgentConfig) -> Result<Ended, Failure> {
     let layout = config.layout.clone();
     let images =
@@ -207,6 +223,8 @@ async fn serve(config: AgentConfig) -> Result<Ended, Failure> {
     let trusts_database = config.trusts_database;
     let (agent, ends) = Agent::new(config, images.clone(), runtime).map_err(|error| damaged(&error))?;
     let Ends { desired, observed, handle, waker } = ends;
+    let _held = server::history::end_restore(&handle);
+    tokio::spawn(sweep_removed(layout.clone()));
     // The agent first, from its own disk: what should run runs, whatever becomes of the server.
     let mut agent_ended = start_agent(agent)?;
     let server = start_server(&layout, node.clone(), desired, observed.clone(), &waker, trusts_database);
@@ -378,6 +396,7 @@ pub fn defaults(data_dir: &Path, run_dir: &Path, kernel: Option<&Path>) -> UpArg
         node: None,
         guest_network: GuestNetwork::default().base(),
         kernel: kernel.map(Path::to_owned),
+        pools: vec![],
         trust_database: false,
         detach: false,
         manner: lith_cli::Manner::default(),

@@ -4,13 +4,21 @@
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use lith_core::name::VolumeId;
+use lith_core::name::{PoolName, VolumeId};
 use lith_image::{Limits, UnpackError, folder_from_archive};
 use lith_vmm::durable;
+use lith_volume::names;
 
-use crate::layout::Layout;
+use crate::layout::{Layout, PoolPath};
+
+/// What a volume starts with, in its folder.
+const CONTENT: &str = "content.erofs";
+/// Where removed ones are kept, in their pool.
+const REMOVED: &str = "removed";
+/// How long: a week, in which a mistake is noticed.
+pub(crate) const GRACE_MS: u64 = 7 * 24 * 3600 * 1000;
 
 /// The unit in which a file's blocks are counted (stat(2)), whatever the file system's own is.
 const BLOCK_BYTES: u64 = 512;
@@ -26,34 +34,52 @@ pub(crate) struct Found {
     pub(crate) content_bytes: Option<u64>,
     /// What it takes, bytes.
     pub(crate) used_bytes: u64,
+    /// The pool in which it lies.
+    pub(crate) pool: PoolName,
+    /// Its folder.
+    pub(crate) folder: PathBuf,
 }
 
-/// Every volume, in order.
+/// Every volume of every pool, in order. A pool that is not there has none.
 pub(crate) fn list(layout: &Layout) -> io::Result<Vec<Found>> {
-    let entries = match fs::read_dir(layout.volumes()) {
+    let mut found = Vec::new();
+    for pool in layout.pools() {
+        list_pool(pool, &mut found)?;
+    }
+    found.sort_by(|a, b| a.id.cmp(&b.id));
+    // Of two with one name, which only a person can make, the one that is used.
+    found.dedup_by(|a, b| a.id == b.id);
+    Ok(found)
+}
+
+fn list_pool(pool: &PoolPath, found: &mut Vec<Found>) -> io::Result<()> {
+    let entries = match fs::read_dir(&pool.path) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    let mut found = Vec::new();
     for entry in entries {
-        let name = entry?.file_name();
+        let entry = entry?;
         // What is named otherwise is not lith's.
-        let Some(id) = name.to_str().and_then(|name| name.parse::<VolumeId>().ok()) else { continue };
-        let disk = look(&layout.volume_disk(&id))?;
-        let content = look(&layout.volume_content(&id))?;
-        // Neither: it is being made or deleted.
-        if disk.is_some() || content.is_some() {
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<VolumeId>().ok()) else {
+            continue;
+        };
+        let folder = entry.path();
+        let disk = look(&folder.join(names::DISK))?;
+        let content = look(&folder.join(CONTENT))?;
+        let is_begun = is_there(&folder.join(names::MANIFEST));
+        // None of them: it is being made or deleted.
+        if disk.is_some() || content.is_some() || is_begun {
             let used = |file: &Option<fs::Metadata>| {
                 file.as_ref().map_or(0, |file| file.blocks().saturating_mul(BLOCK_BYTES))
             };
             let used_bytes = used(&disk).saturating_add(used(&content));
             let [size_bytes, content_bytes] = [disk, content].map(|file| file.map(|file| file.len()));
-            found.push(Found { id, size_bytes, content_bytes, used_bytes });
+            let pool = pool.name.clone();
+            found.push(Found { id, size_bytes, content_bytes, used_bytes, pool, folder });
         }
     }
-    found.sort_by(|a, b| a.id.cmp(&b.id));
-    Ok(found)
+    Ok(())
 }
 
 fn look(path: &Path) -> io::Result<Option<fs::Metadata>> {
@@ -130,21 +156,92 @@ pub(crate) fn forget_content(layout: &Layout, id: &VolumeId) {
     }
 }
 
-/// Deletes a volume; whether there was one.
-pub(crate) fn delete(layout: &Layout, id: &VolumeId) -> io::Result<bool> {
-    let mut was_there = false;
-    // The disk last: what is left of a volume after a crash can be deleted again.
-    for path in [layout.volume_content(id), layout.volume_disk(id)] {
-        match fs::remove_file(path) {
-            Ok(()) => was_there = true,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+/// Takes a volume away; it is kept for a while.
+pub(crate) fn remove(found: &Found, now_ms: u64) -> io::Result<Removed> {
+    let pool = found.folder.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let kept = pool.join(REMOVED);
+    fs::create_dir_all(&kept)?;
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o700))?;
+    let folder = kept.join(format!("{}.{now_ms}", found.id));
+    fs::rename(&found.folder, &folder)?;
+    durable::sync_folder(&kept).and_then(|()| durable::sync_folder(pool))?;
+    let used_bytes = taken(&folder);
+    Ok(Removed { id: found.id.clone(), removed_ms: now_ms, used_bytes, pool: found.pool.clone(), folder })
+}
+
+/// A volume that was removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Removed {
+    /// Which.
+    pub(crate) id: VolumeId,
+    /// When, milliseconds since 1970 UTC.
+    pub(crate) removed_ms: u64,
+    /// What it takes, bytes.
+    pub(crate) used_bytes: u64,
+    /// The pool in which it lies.
+    pub(crate) pool: PoolName,
+    /// Its folder.
+    pub(crate) folder: PathBuf,
+}
+
+/// Those that were removed and are still there, in order.
+pub(crate) fn removed(layout: &Layout) -> io::Result<Vec<Removed>> {
+    let mut list = Vec::new();
+    for pool in layout.pools() {
+        let entries = match fs::read_dir(pool.path.join(REMOVED)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name();
+            let parsed = name.to_str().and_then(|name| {
+                let (id, time) = name.rsplit_once('.')?;
+                Some((id.parse::<VolumeId>().ok()?, time.parse::<u64>().ok()?))
+            });
+            let Some((id, removed_ms)) = parsed else { continue };
+            let folder = entry.path();
+            let used_bytes = taken(&folder);
+            list.push(Removed { id, removed_ms, used_bytes, pool: pool.name.clone(), folder });
         }
     }
-    match fs::remove_dir_all(layout.volume(id)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(was_there),
+    list.sort_by(|a, b| (&a.id, a.removed_ms).cmp(&(&b.id, b.removed_ms)));
+    Ok(list)
+}
+
+/// Deletes those whose time is over.
+pub(crate) fn sweep_removed(layout: &Layout, now_ms: u64) -> io::Result<()> {
+    for removed in removed(layout)? {
+        if removed.removed_ms.saturating_add(GRACE_MS) <= now_ms {
+            fs::remove_dir_all(&removed.folder)?;
+            tracing::info!(volume = %removed.id, "deleted a volume that was removed a while ago");
+        }
     }
+    Ok(())
+}
+
+/// Brings a removed volume back.
+pub(crate) fn bring_back(removed: &Removed) -> io::Result<()> {
+    let kept = removed.folder.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let pool = kept.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let folder = pool.join(removed.id.to_string());
+    if is_there(&folder) {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    fs::rename(&removed.folder, &folder)?;
+    durable::sync_folder(kept).and_then(|()| durable::sync_folder(pool))
+}
+
+/// What a folder's files take, bytes.
+pub(crate) fn taken(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => taken(&entry.path()),
+        Ok(found) => found.blocks().saturating_mul(BLOCK_BYTES),
+        Err(_) => 0,
+    });
+    sizes.fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]
@@ -165,10 +262,20 @@ mod tests {
         fs::create_dir(layout.volumes().join("shop.half.0")).unwrap();
         let found: Vec<String> = list(&layout).unwrap().iter().map(|found| found.id.to_string()).collect();
         assert_eq!(found, ["shop.data.0", "shop.data.1"]);
-        assert!(delete(&layout, &ids[0]).unwrap());
-        assert!(!delete(&layout, &ids[0]).unwrap());
+        let first = list(&layout).unwrap().remove(0);
+        let gone = remove(&first, 1000).unwrap();
         assert_eq!(list(&layout).unwrap()[0].id, ids[1]);
         assert!(layout.volumes().join("foreign").exists());
+        assert_eq!(removed(&layout).unwrap(), [gone.clone()]);
+        bring_back(&gone).unwrap();
+        assert_eq!(list(&layout).unwrap()[0], first);
+        let gone = remove(&first, 2000).unwrap();
+        fs::create_dir(layout.volume(&ids[0])).unwrap();
+        assert_eq!(bring_back(&gone).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        sweep_removed(&layout, 2000 + GRACE_MS - 1).unwrap();
+        assert!(gone.folder.exists());
+        sweep_removed(&layout, 2000 + GRACE_MS).unwrap();
+        assert_eq!((removed(&layout).unwrap(), gone.folder.exists()), (vec![], false));
     }
 
     #[test]
@@ -196,8 +303,5 @@ mod tests {
         forget_content(&layout, &id);
         assert_eq!(list(&layout).unwrap()[0].size_bytes, Some(4));
         assert_eq!(take_in(&layout, &id, archive.as_slice()).unwrap(), TakenIn::TooLate);
-        fs::write(layout.volume_content(&id), "").unwrap();
-        assert!(delete(&layout, &id).unwrap());
-        assert!(!layout.volume(&id).exists());
     }
 }

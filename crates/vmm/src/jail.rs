@@ -32,8 +32,12 @@ pub struct Jail {
     pub tie: Tie,
     /// Host folders shown inside under another path, in which it may write what its user may.
     pub writable: Vec<(PathBuf, PathBuf)>,
+    /// Host folders shown inside under another path, read-only.
+    pub folders: Vec<(PathBuf, PathBuf)>,
     /// How many files it may have open.
     pub open_files_max: u64,
+    /// How much memory it may map, bytes; as much as it likes when none.
+    pub memory_bytes_max: Option<u64>,
     /// User ID, also used as group ID; it has no other groups. Never 0.
     pub uid: u32,
     /// An empty folder on the host, where the private root is mounted, invisibly to the host.
@@ -67,7 +71,9 @@ impl Default for Jail {
         Self {
             tie: Tie::WithThread,
             writable: Vec::new(),
+            folders: Vec::new(),
             open_files_max: OPEN_FILES_MAX,
+            memory_bytes_max: None,
             uid: 0,
             root: PathBuf::new(),
             read_only: Vec::new(),
@@ -254,7 +260,10 @@ fn plan(jail: &Jail) -> Result<Vec<Step>, String> {
         tree.node(device, jail.uid)?;
     }
     for (path, inside) in &jail.writable {
-        tree.folder(path, inside)?;
+        tree.folder(path, inside, |source, target| Step::BindWritable { source, target })?;
+    }
+    for (path, inside) in &jail.folders {
+        tree.folder(path, inside, |source, target| Step::BindReadOnly { source, target })?;
     }
     let mut steps = tree.steps;
     steps.push(Step::EnterRoot { root: c_path(&jail.root)? });
@@ -266,6 +275,9 @@ fn plan(jail: &Jail) -> Result<Vec<Step>, String> {
         (Resource::Fsize, jail.file_bytes_max),
     ] {
         steps.push(Step::Limit { resource, value });
+    }
+    if let Some(value) = jail.memory_bytes_max {
+        steps.push(Step::Limit { resource: Resource::As, value });
     }
     steps.push(Step::DropBoundingSet);
     steps.push(Step::TakeIdentity { uid: jail.uid });
@@ -318,12 +330,17 @@ impl Tree<'_> {
         Ok(())
     }
 
-    fn folder(&mut self, path: &Path, inside: &Path) -> Result<(), String> {
+    fn folder(
+        &mut self,
+        path: &Path,
+        inside: &Path,
+        bind: impl Fn(CString, CString) -> Step,
+    ) -> Result<(), String> {
         let target = c_path(&self.inside(inside)?)?;
         self.folders_above(inside)?;
         self.steps.push(Step::MakeFolder { path: target.clone() });
         self.made.push(inside.to_owned());
-        self.steps.push(Step::BindWritable { source: c_path(path)?, target });
+        self.steps.push(bind(c_path(path)?, target));
         Ok(())
     }
 

@@ -64,6 +64,8 @@ pub enum DriveSource {
     Served {
         /// The socket on which it listens.
         socket: PathBuf,
+        /// Queues that it has; the guest uses one for each of its processors, if there are so many.
+        queues: u16,
     },
 }
 

@@ -67,10 +67,10 @@ pub struct ShimConfig {
     /// Further disks, which the guest's settings name by their serials: ext4, and EROFS for what one starts with.
     #[serde(default)]
     pub volumes: Vec<VolumeDisk>,
-    /// The socket of the process that serves these disks. When it ends the machine does, for a guest that waits for its disk
-    /// waits for ever.
+    /// The sockets of the processes that serve these disks. When one ends the machine does, for a guest that waits for its
+    /// disk waits for ever.
     #[serde(default)]
-    pub disks_socket: Option<PathBuf>,
+    pub disks_sockets: Vec<PathBuf>,
     /// What the guest is told. Its time and its seed are filled in by the supervisor, at the last moment.
     pub boot: BootConfig,
     /// Name of the TAP device that is handed over open, when the guest has a network.

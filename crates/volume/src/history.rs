@@ -9,11 +9,11 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::block::{BLOCK_BYTES, BlockSet};
-use crate::chain::{ChainFile, Located};
+use crate::chain::{ChainFile, End, Located};
 use crate::error::VolumeError;
 use crate::manifest::{Manifest, Point};
 use crate::names;
-use crate::segment::{CheckpointId, Companion, Extent, Marks, Stored};
+use crate::segment::{CheckpointId, Companion, Damage, Extent, Marks, Stored};
 use crate::storage::{Storage, StoredFile};
 use map::RangeMap;
 
@@ -180,6 +180,32 @@ impl<S: Storage> History<S> {
         let disk_blocks = disk_blocks.unwrap_or(bytes / BLOCK_BYTES);
         let inner = Inner { map, history: self, contents: Contents::default() };
         Ok(View { disk_blocks, inner: Mutex::new(inner) })
+    }
+
+    /// Verifies all that is stored. `pace` is told of bytes.
+    ///
+    /// # Errors
+    /// A file cannot be read, or is damaged: which, and where.
+    pub fn verify(mut self, pace: &dyn Fn(u64)) -> Result<(), VolumeError> {
+        // Opens the base's files, and looks at their tables.
+        self.read_base(&mut RangeMap::new(0..0))?;
+        let bases = self.bases.iter().map(|base| &base.file);
+        for file in bases.chain(&self.logs) {
+            let mut result = Ok(());
+            let end = file.walk(0, None, |located| {
+                pace(located.header.bytes());
+                result = file.verify(&located);
+                result.is_ok()
+            })?;
+            result?;
+            if let End::Broken { offset, damage } = end
+                && file.file.bytes().map_err(VolumeError::file("read", &file.name))? > offset
+                && damage != Damage::NoSegment
+            {
+                return Err(file.damaged(offset, damage));
+            }
+        }
+        Ok(())
     }
 
     /// The blocks of segments behind a checkpoint.
@@ -456,6 +482,16 @@ impl Contents {
         }
         self.kept.insert(key, (self.clock, Arc::clone(&content)));
         Ok(content)
+    }
+}
+
+impl<S: Storage> crate::inspect::source::Source for View<S> {
+    fn bytes(&self) -> u64 {
+        View::bytes(self)
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        View::read_at(self, offset, into).map_err(io::Error::from)
     }
 }
 

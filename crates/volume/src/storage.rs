@@ -166,6 +166,10 @@ const READERS: &str = "readers";
 
 impl Folder {
     fn readers(&self) -> io::Result<File> {
+        // Who only reads may not be allowed to make it, nor need to.
+        if let Ok(file) = File::open(self.path.join(READERS)) {
+            return Ok(file);
+        }
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(FILE_MODE).open(self.path.join(READERS))
     }

@@ -1,7 +1,9 @@
 //! The disks of a task's volumes: which it mounts, and that they are there. A disk outlives its task, its versions and its
 //! job; nothing in here deletes one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
 
 use lith_api::agent::Alloc;
 use lith_core::chain::chain;
@@ -10,11 +12,16 @@ use lith_core::job::volume::MountSource;
 use lith_core::name::{TaskId, VolumeId, VolumeName};
 use lith_guest::messages::settings::{Disk, Start};
 use lith_vmm::durable;
+use lith_vmm::machine::DriveSource;
 use lith_vmm::scratch::{self, Purpose};
 use lith_vmm::shim::VolumeDisk;
+use lith_volume::block::BLOCK_BYTES;
+use lith_volume::names;
 
 use super::machine::with_hint;
+use super::serving::{self, Place, Wanted};
 use crate::layout::Layout;
+use crate::pools::{self, Space};
 use crate::volumes;
 
 /// What a task's machine is told of its volumes.
@@ -26,6 +33,8 @@ pub(super) struct Disks {
     pub(super) mounts: Vec<Disk>,
     /// Size of what new volumes start with.
     pub(super) content_bytes: u64,
+    /// The control sockets of the processes that serve them.
+    pub(super) control: BTreeSet<PathBuf>,
 }
 
 /// The volumes that a task mounts, each once.
@@ -41,11 +50,81 @@ pub(super) fn mounted(id: &TaskId, spec: &TaskSpec) -> Vec<VolumeId> {
     volumes
 }
 
-/// Makes the disks of a task's volumes that are not there yet.
+/// Makes the disks of an alloc's volumes that are not there yet, and returns where they are: all that are to be served
+/// together.
 ///
 /// # Errors
-/// A sentence that says which cannot be made.
-pub(super) fn prepare(layout: &Layout, id: &TaskId, spec: &TaskSpec, alloc: &Alloc) -> Result<Disks, String> {
+/// A sentence that says which of the task's own cannot be made. One of another task's is that one's trouble.
+pub(super) fn make(
+    layout: &Layout,
+    id: &TaskId,
+    spec: &TaskSpec,
+    alloc: &Alloc,
+) -> Result<Vec<Wanted>, String> {
+    let own = mounted(id, spec);
+    let mut wanted =
+        own.iter().map(|volume| make_one(layout, volume, alloc)).collect::<Result<Vec<_>, _>>()?;
+    let of_alloc = alloc.volumes.keys().filter_map(|name| {
+        let volume = name.parse().ok()?;
+        Some(VolumeId { job: id.alloc.job.clone(), volume, index: id.alloc.index })
+    });
+    for volume in of_alloc.filter(|volume| !own.contains(volume)) {
+        wanted.extend(make_one(layout, &volume, alloc).ok());
+    }
+    Ok(wanted)
+}
+
+fn make_one(layout: &Layout, volume: &VolumeId, alloc: &Alloc) -> Result<Wanted, String> {
+    let name = volume.volume.as_str();
+    let declared = alloc.volumes.get(name).ok_or_else(|| format!("its volume \"{name}\" is not declared"))?;
+    let declared = declared.parse(name).map_err(|error| chain(&error))?;
+    let pool = match layout.pool_of(volume) {
+        Some(pool) => pool,
+        None => {
+            let pool = layout.pool(declared.pool.as_ref());
+            let missing = || declared.pool.as_ref().map_or_else(String::new, ToString::to_string);
+            pool.ok_or_else(|| {
+                format!("its volume \"{name}\" wants pool \"{}\", which this node does not have", missing())
+            })?
+        }
+    };
+    pools::check(layout, pool)?;
+    let folder = pool.path.join(volume.to_string());
+    let path = folder.join(names::DISK);
+    if volumes::is_there(&path) {
+        return Ok(Wanted { id: volume.clone(), folder });
+    }
+    if volumes::is_there(&folder.join(names::MANIFEST)) {
+        return Err(format!(
+            "the disk of volume \"{volume}\" is missing: there is no {} (what is left of it stays as it is)",
+            path.display()
+        ));
+    }
+    let space = Space::of(&pool.path).map_err(|error| format!("pool \"{}\": {error}", pool.name))?;
+    if space.is_full() {
+        return Err(format!("volume \"{volume}\" cannot be made: pool \"{}\" is full", pool.name));
+    }
+    fs::create_dir_all(&folder)
+        .map_err(|error| format!("the folder {} cannot be made: {error}", folder.display()))?;
+    durable::sync_folder(&pool.path)
+        .map_err(|error| format!("{} cannot be synced: {error}", pool.path.display()))?;
+    start(layout, volume, declared.import.as_deref(), 0)?;
+    scratch::create(&path, Purpose::Volume, declared.size.0.next_multiple_of(BLOCK_BYTES))
+        .map_err(|error| with_hint(chain(&error), error.hint()))?;
+    Ok(Wanted { id: volume.clone(), folder })
+}
+
+/// What a task's machine is told of its volumes, which are served.
+///
+/// # Errors
+/// A sentence that says which cannot be mounted.
+pub(super) fn prepare(
+    layout: &Layout,
+    id: &TaskId,
+    spec: &TaskSpec,
+    alloc: &Alloc,
+    place: impl Fn(&VolumeId) -> Option<Place>,
+) -> Result<Disks, String> {
     let mut disks = Disks::default();
     let mut attached: BTreeMap<VolumeName, (String, Start)> = BTreeMap::new();
     for (position, volume) in mounted(id, spec).into_iter().enumerate() {
@@ -53,23 +132,18 @@ pub(super) fn prepare(layout: &Layout, id: &TaskId, spec: &TaskSpec, alloc: &All
         let declared =
             alloc.volumes.get(name).ok_or_else(|| format!("its volume \"{name}\" is not declared"))?;
         let declared = declared.parse(name).map_err(|error| chain(&error))?;
-        let folder = layout.volume(&volume);
-        std::fs::create_dir_all(&folder)
-            .map_err(|error| format!("the folder {} cannot be made: {error}", folder.display()))?;
-        durable::sync_folder(&layout.volumes())
-            .map_err(|error| format!("{} cannot be synced: {error}", layout.volumes().display()))?;
+        let place = place(&volume).ok_or_else(|| format!("its volume \"{name}\" is not served"))?;
         let start = start(layout, &volume, declared.import.as_deref(), position)?;
-        let path = layout.volume_disk(&volume);
-        scratch::create(&path, Purpose::Volume, declared.size.0)
-            .map_err(|error| with_hint(chain(&error), error.hint()))?;
-        let serial = format!("volume-{position}");
-        disks.volumes.push(VolumeDisk { path, serial: serial.clone(), is_read_only: false });
+        let source = DriveSource::Served { socket: place.device, queues: serving::QUEUES };
+        disks.volumes.push(VolumeDisk { source, serial: place.serial.clone() });
+        disks.control.insert(place.control);
         if let Start::Content(serial) = &start {
             let path = layout.volume_content(&volume);
             disks.content_bytes += std::fs::metadata(&path).map_or(0, |found| found.len());
-            disks.volumes.push(VolumeDisk { path, serial: serial.clone(), is_read_only: true });
+            let source = DriveSource::File { path, is_read_only: true };
+            disks.volumes.push(VolumeDisk { source, serial: serial.clone() });
         }
-        attached.insert(volume.volume, (serial, start));
+        attached.insert(volume.volume, (place.serial, start));
     }
     for mount in &spec.volumes {
         let found = match &mount.source {
@@ -113,10 +187,16 @@ mod tests {
         Mount { source, target: target.to_owned(), is_read_only }
     }
 
+    fn place(id: &VolumeId) -> Option<Place> {
+        let serial = id.volume.to_string();
+        Some(Place { device: "/run/0.sock".into(), control: "/run/control.sock".into(), serial })
+    }
+
     #[test]
     fn each_volume_is_one_disk_that_stays() {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path(), folder.path());
+        std::fs::create_dir_all(layout.node()).unwrap();
         let id: TaskId = "shop.main.2.db".parse().unwrap();
         let volumes = vec![mount("b", "/b", false), mount("a", "/a", true), mount("b", "/b/deep", true)];
         let spec = TaskSpec { volumes, ..TaskSpec::new("db:1") };
@@ -134,26 +214,34 @@ mod tests {
             configs: BTreeMap::new(),
             tasks: vec![],
         };
-        let disks = prepare(&layout, &id, &spec, &alloc(32 << 20)).unwrap();
+        let made = make(&layout, &id, &spec, &alloc(32 << 20)).unwrap();
+        let disks = prepare(&layout, &id, &spec, &alloc(32 << 20), place).unwrap();
         let serials: Vec<(&str, &str)> =
             disks.mounts.iter().map(|disk| (disk.serial.as_str(), disk.target.as_str())).collect();
-        assert_eq!(serials, [("volume-1", "/b"), ("volume-0", "/a"), ("volume-1", "/b/deep")]);
+        assert_eq!(serials, [("b", "/b"), ("a", "/a"), ("b", "/b/deep")]);
         let path = folder.path().join("volumes/shop.b.2/disk.img");
-        assert_eq!(disks.volumes[1].path, path);
+        assert_eq!(made[1].folder.join("disk.img"), path);
         let found = std::fs::metadata(&path).unwrap();
         assert_eq!((found.len(), found.permissions().mode() & 0o777), (32 << 20, 0o600));
         assert!(found.blocks() * 512 < 8 << 20, "sparse");
         // Another size, as after a deployment: what is there stays as it is.
-        assert_eq!(prepare(&layout, &id, &spec, &alloc(64 << 20)).unwrap(), disks);
+        assert_eq!(make(&layout, &id, &spec, &alloc(64 << 20)).unwrap(), made);
         assert_eq!(std::fs::metadata(&path).unwrap().ino(), found.ino());
         let missing = Alloc { volumes: BTreeMap::new(), ..alloc(1) };
-        assert_eq!(prepare(&layout, &id, &spec, &missing).unwrap_err(), "its volume \"a\" is not declared");
+        assert_eq!(make(&layout, &id, &spec, &missing).unwrap_err(), "its volume \"a\" is not declared");
+        // One that has lost its disk is not replaced by an empty one.
+        std::fs::write(path.with_file_name("volume.json"), "{}").unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let why = make(&layout, &id, &spec, &alloc(32 << 20)).unwrap_err();
+        assert!(why.starts_with("the disk of volume \"shop.b.2\" is missing"), "{why}");
+        assert!(!path.exists());
     }
 
     #[test]
     fn what_a_volume_starts_with_is_attached_until_it_has_it() {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path(), folder.path());
+        std::fs::create_dir_all(layout.node()).unwrap();
         let id: TaskId = "shop.main.0.web".parse().unwrap();
         let spec = TaskSpec {
             volumes: vec![mount("a", "/a", false), mount("b", "/b", false)],
@@ -175,22 +263,24 @@ mod tests {
             tasks: vec![],
         };
         assert_eq!(
-            prepare(&layout, &id, &spec, &alloc).unwrap_err(),
+            make(&layout, &id, &spec, &alloc).unwrap_err(),
             "volume \"shop.b.0\" starts with the content of ./site, which is not here: deploy the job again"
         );
         let volume: VolumeId = "shop.b.0".parse().unwrap();
         assert!(!layout.volume_disk(&volume).exists());
         std::fs::write(layout.volume_content(&volume), "pages").unwrap();
-        let disks = prepare(&layout, &id, &spec, &alloc).unwrap();
+        make(&layout, &id, &spec, &alloc).unwrap();
+        let disks = prepare(&layout, &id, &spec, &alloc, place).unwrap();
         assert_eq!(disks.content_bytes, 5);
+        let is_file = |disk: &VolumeDisk| matches!(disk.source, DriveSource::File { .. });
         let serials: Vec<(&str, bool)> =
-            disks.volumes.iter().map(|disk| (disk.serial.as_str(), disk.is_read_only)).collect();
-        assert_eq!(serials, [("volume-0", false), ("volume-1", false), ("content-1", true)]);
+            disks.volumes.iter().map(|disk| (disk.serial.as_str(), is_file(disk))).collect();
+        assert_eq!(serials, [("a", false), ("b", false), ("content-1", true)]);
         let starts =
             |disks: &Disks| -> Vec<Start> { disks.mounts.iter().map(|disk| disk.start.clone()).collect() };
         assert_eq!(starts(&disks), [Start::Image, Start::Content("content-1".to_owned())]);
         volumes::forget_content(&layout, &volume);
-        let disks = prepare(&layout, &id, &spec, &alloc).unwrap();
+        let disks = prepare(&layout, &id, &spec, &alloc, place).unwrap();
         assert_eq!((disks.volumes.len(), starts(&disks)), (2, vec![Start::Image, Start::Nothing]));
     }
 }

@@ -20,7 +20,8 @@ use lith_vmm::machine::qemu::Qemu;
 use lith_vmm::scratch::{self, Purpose};
 use lith_vmm::shim::ShimConfig;
 
-use super::{disks, health, settings};
+use super::disks::Disks;
+use super::{health, settings};
 use crate::images::Stored;
 use crate::layout::Layout;
 use lith_core::chain::chain;
@@ -80,6 +81,7 @@ impl Machines {
         (alloc, spec): (&Alloc, &TaskSpec),
         image: &Stored,
         network: GuestNetwork,
+        disks: Disks,
     ) -> Result<ShimConfig, String> {
         let task_dir = self.layout.task(id);
         let scratch_path = task_dir.join("scratch.img");
@@ -88,7 +90,6 @@ impl Machines {
         scratch::create(&scratch_path, Purpose::Scratch, SCRATCH_BYTES)
             .map_err(|error| with_hint(chain(&error), error.hint()))?;
         let health = health::check(image.config.healthcheck.as_ref(), spec.health.as_ref());
-        let disks = disks::prepare(&self.layout, id, spec, alloc)?;
         let settings = Settings { health, ..settings::of(spec, alloc, disks.mounts)? };
         let Common { vmm, boot, verdict } = self.common()?;
         let memory_mib = u32::try_from(spec.memory.mebibytes()).map_err(|_| "its memory is too large")?;
@@ -110,6 +111,7 @@ impl Machines {
             root_image: image.path.clone(),
             scratch: scratch_path,
             volumes: disks.volumes,
+            disks_sockets: disks.control.into_iter().collect(),
             boot: BootConfig { settings, ..boot_config(id, slot, spec, image, network) },
             tap: Some(address::tap_name(slot)),
             boot_deadline_ms: boot_deadline_ms(spec, disks.content_bytes),

@@ -1,7 +1,7 @@
 //! One round of the agent: look, decide, remember, act, tell.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use lith_api::agent::{Alloc, AllocTask, Desired, Observed};
@@ -20,6 +20,7 @@ use lith_net::{Guest, GuestNetwork, NetworkState, Redirect};
 use super::connects::{self, Rights};
 use super::machine::with_hint;
 use super::order::{self, Known};
+use super::serving::Outcome;
 use super::state::{self, PinnedImage, Record, StateError};
 use super::supervise::Boot;
 use super::{Agent, RESYNC_INTERVAL, RETRY_INTERVAL, disks, health};
@@ -95,7 +96,8 @@ impl Agent {
     /// One round. Returns when to look again though nothing calls for it.
     pub(super) fn round(&mut self) -> Result<Option<Time>, StateError> {
         self.keep_desired()?;
-        let plan = Declarations::read(&self.kept, self.is_draining);
+        let mut plan = Declarations::read(&self.kept, self.is_draining);
+        self.keep_holds(&mut plan);
         let now = clock::now();
         let before = self.records.clone();
         let mut turns = self.decide(plan, now);
@@ -107,6 +109,7 @@ impl Agent {
         let saved = self.save();
         self.wait_for_volumes(&mut turns);
         self.hold_ports(&mut turns);
+        self.serve_volumes(&mut turns);
         self.apply_network(&mut turns);
         let wake_at = turns.iter().filter_map(|turn| turn.step.wake_at).min();
         let mut wakes: Vec<Time> = wake_at.into_iter().collect();
@@ -133,6 +136,17 @@ impl Agent {
         self.tell(&turns);
         saved?;
         Ok(wakes.into_iter().min())
+    }
+
+    /// What is to be restored has no guest meanwhile.
+    fn keep_holds(&self, plan: &mut Declarations) {
+        let holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, declared) in plan.tasks.iter_mut().filter(|(_, declared)| !declared.spec.volumes.is_empty())
+        {
+            if holds.contains_key(&(id.alloc.job.clone(), id.alloc.index)) {
+                declared.wanted.run = false;
+            }
+        }
     }
 
     /// Writes what is to be remembered, if it is not on disk yet.
@@ -290,6 +304,40 @@ impl Agent {
         }
     }
 
+    /// Has the volumes of what starts served, and lets go of those that nobody needs.
+    fn serve_volumes(&mut self, turns: &mut [Turn]) {
+        let kept = Arc::clone(&self.kept);
+        for position in 0..turns.len() {
+            let turn = &turns[position];
+            let Some(declared) = turn.declared.as_ref().filter(|one| !one.spec.volumes.is_empty()) else {
+                continue;
+            };
+            if !is_starting(&turn.step) {
+                continue;
+            }
+            let layout = &self.config.layout;
+            let made = alloc_of(&kept, &turn.id)
+                .ok_or_else(|| "its alloc is not known".to_owned())
+                .and_then(|alloc| disks::make(layout, &turn.id, &declared.spec, alloc));
+            let outcome = match made {
+                Ok(wanted) => self.serving.ensure(&turn.id.alloc, &wanted),
+                Err(why) => Outcome::Failed(why),
+            };
+            match outcome {
+                Outcome::Serves => {}
+                Outcome::Opening => turns[position].put_off("its volumes are being opened".to_owned()),
+                Outcome::Failed(why) => self.call_off(&mut turns[position], why),
+            }
+        }
+        let needs = |turn: &&Turn| {
+            let runs =
+                turn.declared.as_ref().is_some_and(|one| one.wanted.run && !one.spec.volumes.is_empty());
+            runs || (is_alive(&turn.process) && !self.supervisors.mounted(&turn.id).is_empty())
+        };
+        let needed = turns.iter().filter(needs).map(|turn| turn.id.alloc.clone()).collect();
+        self.serving.end_idle(&needed);
+    }
+
     /// Removes what the volumes of running tasks started with: the guest has put it into them before it started its process.
     fn forget_contents(&self, turns: &[Turn]) {
         let layout = &self.config.layout;
@@ -437,7 +485,9 @@ impl Agent {
         let kept = Arc::clone(&self.kept);
         let alloc = alloc_of(&kept, &turn.id).ok_or("its alloc is not known")?;
         let declaration = (alloc, &declared.spec);
-        let mut config = self.machines.config(&turn.id, turn.slot, declaration, &image, network)?;
+        let place = |id: &VolumeId| self.serving.place(id);
+        let disks = disks::prepare(&self.config.layout, &turn.id, &declared.spec, alloc, place)?;
+        let mut config = self.machines.config(&turn.id, turn.slot, declaration, &image, network, disks)?;
         config.boot.extra_hosts.clone_from(&turn.hosts);
         let volumes = disks::mounted(&turn.id, &declared.spec);
         let boot_of = Boot {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lith_api::error::{Code, Failure};
 use lith_api::task::{ChangeKind, VolumeChange};
-use lith_api::volume::Volume;
+use lith_api::volume::{Pool, RemovedVolume, Volume};
 use lith_core::capability;
 use lith_core::chain::chain;
 use lith_core::job::volume::{MountSource, VolumeSpec};
@@ -15,9 +15,11 @@ use lith_core::name::VolumeId;
 use lith_image::UnpackError;
 use lith_store::World;
 
-use super::{Server, database};
+use super::{Server, database, history};
 use crate::agent::AgentHandle;
-use crate::layout::Layout;
+use crate::clock;
+use crate::layout::{Layout, PoolPath};
+use crate::pools::{self, Space};
 use crate::volumes::{self, Found, TakenIn};
 
 /// What part of its content a new volume needs besides: its folders, its journal, its own tables.
@@ -32,32 +34,37 @@ impl Server {
         self.blocking(move |server| {
             let world = server.store().world().map_err(|error| database(&error))?;
             let found = volumes::list(agent.layout()).map_err(|error| unreadable(agent.layout(), &error))?;
-            Ok(found.iter().map(|found| server.volume(&world, found)).collect())
+            Ok(found.iter().map(|found| server.volume(&world, found, &agent)).collect())
         })
         .await
     }
 
-    /// Deletes the disk of a volume that nothing declares and nothing uses.
+    /// One of them.
+    ///
+    /// # Errors
+    /// There is no such volume, or the database fails.
+    pub(super) fn one_volume(&self, id: &VolumeId, agent: &AgentHandle) -> Result<Volume, Failure> {
+        let world = self.store().world().map_err(|error| database(&error))?;
+        Ok(self.volume(&world, &find(agent.layout(), id)?, agent))
+    }
+
+    /// Removes a volume that nothing declares and nothing uses. It is kept for a while.
     ///
     /// # Errors
     /// When there is none, or it is declared or used.
     pub async fn remove_volume(
         self: &Arc<Self>,
         id: VolumeId,
+        at_once: bool,
         agent: AgentHandle,
-    ) -> Result<Volume, Failure> {
+    ) -> Result<RemovedVolume, Failure> {
         self.blocking(move |server| {
             // Held to the end: a deployment that declares the volume comes before, and keeps it, or after, and makes a
             // new one.
             let mut store = server.store();
             let world = store.world().map_err(|error| database(&error))?;
-            let found = volumes::list(agent.layout()).map_err(|error| unreadable(agent.layout(), &error))?;
-            let found = found.into_iter().find(|found| found.id == id).ok_or_else(|| {
-                Failure::new(Code::NotFound, format!("there is no volume \"{id}\""))
-                    .hint("`lith volume ls` lists what is there")
-            })?;
-            let volume = server.volume(&world, &found);
-            if volume.is_declared {
+            let found = find(agent.layout(), &id)?;
+            if world.jobs.get(&id.job).is_some_and(|stored| declares(&stored.job.spec, &id)) {
                 let message = format!("volume \"{id}\" belongs to job \"{}\"", id.job);
                 let hint = format!("`lith rm --volumes {}` removes the job with its volumes", id.job);
                 return Err(Failure::new(Code::Conflict, message).hint(hint));
@@ -68,29 +75,155 @@ impl Server {
                     Failure::new(Code::Conflict, message).hint("try again when `lith ps` does not show it")
                 );
             }
-            volumes::delete(agent.layout(), &id).map_err(|error| {
-                Failure::new(Code::Machine, format!("volume \"{id}\" cannot be deleted: {error}"))
-            })?;
-            tracing::info!(volume = %id, "deleted a volume, as a person asked");
-            Ok(volume)
+            if agent.disks(&id).is_some() {
+                let message = format!("volume \"{id}\" is still being let go");
+                return Err(Failure::new(Code::Conflict, message).hint("try again in a moment"));
+            }
+            let failed = |error: std::io::Error| {
+                Failure::new(Code::Machine, format!("volume \"{id}\" cannot be removed: {error}"))
+            };
+            let removed = volumes::remove(&found, clock::now().0).map_err(failed)?;
+            if at_once {
+                std::fs::remove_dir_all(&removed.folder).map_err(failed)?;
+            }
+            tracing::info!(volume = %id, at_once, "removed a volume, as a person asked");
+            Ok(removed_volume(&removed, at_once))
         })
         .await
     }
 
-    fn volume(&self, world: &World, found: &Found) -> Volume {
-        let Found { id, size_bytes, used_bytes, .. } = found;
+    /// Volumes that were removed and can be brought back.
+    ///
+    /// # Errors
+    /// A pool cannot be read.
+    pub async fn removed_volumes(
+        self: &Arc<Self>,
+        agent: AgentHandle,
+    ) -> Result<Vec<RemovedVolume>, Failure> {
+        self.blocking(move |_| {
+            let removed =
+                volumes::removed(agent.layout()).map_err(|error| unreadable(agent.layout(), &error))?;
+            Ok(removed.iter().map(|removed| removed_volume(removed, false)).collect())
+        })
+        .await
+    }
+
+    /// Brings the volume back that was removed last under a name.
+    ///
+    /// # Errors
+    /// There is none, or one has its name by now.
+    pub async fn bring_back_volume(
+        self: &Arc<Self>,
+        id: VolumeId,
+        agent: AgentHandle,
+    ) -> Result<Volume, Failure> {
+        self.blocking(move |server| {
+            let removed =
+                volumes::removed(agent.layout()).map_err(|error| unreadable(agent.layout(), &error))?;
+            let last = removed.into_iter().rfind(|removed| removed.id == id).ok_or_else(|| {
+                Failure::new(Code::NotFound, format!("no volume \"{id}\" was removed"))
+                    .hint("`lith volume ls --removed` lists what can be brought back")
+            })?;
+            volumes::bring_back(&last).map_err(|error| match error.kind() {
+                std::io::ErrorKind::AlreadyExists => {
+                    Failure::new(Code::Conflict, format!("there is a volume \"{id}\" already"))
+                        .hint("remove that one first, or clone it under another name")
+                }
+                _ => Failure::new(Code::Machine, format!("volume \"{id}\" cannot be brought back: {error}")),
+            })?;
+            server.one_volume(&id, &agent)
+        })
+        .await
+    }
+
+    /// The pools of the node.
+    ///
+    /// # Errors
+    /// A pool cannot be read.
+    pub async fn pools(self: &Arc<Self>, agent: AgentHandle) -> Result<Vec<Pool>, Failure> {
+        self.blocking(move |server| {
+            let layout = agent.layout();
+            let found = volumes::list(layout).map_err(|error| unreadable(layout, &error))?;
+            Ok(layout.pools().iter().map(|pool| server.pool(layout, pool, &found)).collect())
+        })
+        .await
+    }
+
+    fn pool(&self, layout: &Layout, pool: &PoolPath, found: &[Found]) -> Pool {
+        let problem = pools::check(layout, pool).err();
+        let space = Space::of(&pool.path).unwrap_or_default();
+        let here: Vec<&Found> = found.iter().filter(|found| found.pool == pool.name).collect();
+        let history = here.iter().map(|found| history::bytes(&found.folder)).sum();
+        Pool {
+            name: pool.name.to_string(),
+            node: self.node.to_string(),
+            path: pool.path.display().to_string(),
+            bytes: space.bytes,
+            free_bytes: space.free_bytes.saturating_sub(space.reserve_bytes()),
+            reserve_bytes: space.reserve_bytes(),
+            volumes: u32::try_from(here.len()).unwrap_or(u32::MAX),
+            history_bytes: history,
+            problem: problem.or_else(|| space.is_full().then(|| "it is full".to_owned())),
+        }
+    }
+
+    fn volume(&self, world: &World, found: &Found, agent: &AgentHandle) -> Volume {
+        let Found { id, size_bytes, used_bytes, pool, .. } = found;
         let job = world.jobs.get(&id.job).map(|stored| &stored.job.spec);
+        let seen = history::look(found, agent);
+        let holders = if seen.is_attached { self.mounters(job, id) } else { vec![] };
         Volume {
             id: id.to_string(),
             job: id.job.to_string(),
             volume: id.volume.to_string(),
             index: id.index,
             node: self.node.to_string(),
+            pool: pool.to_string(),
             size_bytes: size_bytes.unwrap_or_default(),
             used_bytes: *used_bytes,
+            history_bytes: seen.history_bytes,
+            dirty_bytes: seen.dirty_bytes,
+            last_checkpoint: seen.last,
+            oldest_checkpoint: seen.oldest,
+            holders,
             has_disk: size_bytes.is_some(),
             is_declared: job.is_some_and(|job| declares(job, id)),
+            problem: seen.problem,
         }
+    }
+
+    /// The tasks that mount a volume.
+    fn mounters(&self, job: Option<&JobSpec>, id: &VolumeId) -> Vec<String> {
+        let source = MountSource::Volume(id.volume.clone());
+        let groups = job.into_iter().flat_map(|job| &job.groups);
+        groups
+            .flat_map(|(group, spec)| spec.tasks.iter().map(move |(task, spec)| (group, task, spec)))
+            .filter(|(_, _, spec)| spec.volumes.iter().any(|mount| mount.source == source))
+            .map(|(group, task, _)| format!("{}.{group}.{}.{task}", id.job, id.index))
+            .collect()
+    }
+}
+
+/// A volume of this node.
+///
+/// # Errors
+/// There is no such volume.
+pub(super) fn find(layout: &Layout, id: &VolumeId) -> Result<Found, Failure> {
+    let found = volumes::list(layout).map_err(|error| unreadable(layout, &error))?;
+    found.into_iter().find(|found| found.id == *id).ok_or_else(|| {
+        Failure::new(Code::NotFound, format!("there is no volume \"{id}\""))
+            .hint("`lith volume ls` lists what is there")
+    })
+}
+
+fn removed_volume(removed: &volumes::Removed, is_gone: bool) -> RemovedVolume {
+    let grace_ms = if is_gone { 0 } else { volumes::GRACE_MS };
+    RemovedVolume {
+        id: removed.id.to_string(),
+        pool: removed.pool.to_string(),
+        used_bytes: removed.used_bytes,
+        removed_ms: removed.removed_ms,
+        gone_ms: removed.removed_ms.saturating_add(grace_ms),
     }
 }
 

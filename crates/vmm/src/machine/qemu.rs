@@ -177,7 +177,7 @@ fn open(source: &DriveSource) -> Result<(OwnedFd, u64), MachineError> {
             let bytes = if *is_read_only { 0 } else { file.metadata().map_err(failed)?.len() };
             Ok((file.into(), bytes))
         }
-        DriveSource::Served { socket } => {
+        DriveSource::Served { socket, .. } => {
             let failed = |source| MachineError::Drive { path: socket.clone(), source };
             let stream = UnixStream::connect(socket).map_err(failed)?;
             Ok((stream.into(), 0))
@@ -268,9 +268,10 @@ fn drive_options(
             let errors = "werror=report,rerror=report";
             add("-device", format!("virtio-blk-device,drive=disk{position},serial={serial},{errors}"));
         }
-        DriveSource::Served { .. } => {
+        DriveSource::Served { queues, .. } => {
+            let queues = (*queues).min(u16::from(vcpus));
             add("-chardev", format!("socket,id=disk{position},fd={descriptor}"));
-            add("-device", format!("vhost-user-blk,chardev=disk{position},num-queues={vcpus}"));
+            add("-device", format!("vhost-user-blk,chardev=disk{position},num-queues={queues}"));
         }
     }
     Ok(())
@@ -394,7 +395,7 @@ mod tests {
     fn a_served_disk_shares_the_memory() {
         check(&spec(), &["werror=report"], &["memory-backend"]);
         let mut served = spec();
-        let source = DriveSource::Served { socket: "/run/disk.sock".into() };
+        let source = DriveSource::Served { socket: "/run/disk.sock".into(), queues: 4 };
         served.drives.push(Drive { source, serial: "volume-0".to_owned() });
         check(
             &served,

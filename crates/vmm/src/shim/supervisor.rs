@@ -62,13 +62,13 @@ pub(super) fn run(config: ShimConfig, inherited: Inherited) -> Result<ExitRecord
     std::fs::create_dir_all(&jail_root).map_err(ShimError::file("make", &jail_root))?;
     let log = Writer::open(&config.task_dir, config.log).map_err(log_error)?;
     let mut cgroup = None;
-    let started =
-        lifeline(&config).and_then(|lifeline| Ok((lifeline, start(&config, &jail_root, &mut cgroup, tap)?)));
+    let started = lifelines(&config)
+        .and_then(|lifelines| Ok((lifelines, start(&config, &jail_root, &mut cgroup, tap)?)));
     let outcome = match started {
-        Ok((lifeline, machine)) => {
+        Ok((lifelines, machine)) => {
             let mut supervisor =
                 Supervisor::new(&config, machine, listener, terminations, log, cgroup.clone());
-            supervisor.lifeline = lifeline;
+            supervisor.lifelines = lifelines;
             supervisor.run()
         }
         Err(error) => {
@@ -86,12 +86,12 @@ pub(super) fn run(config: ShimConfig, inherited: Inherited) -> Result<ExitRecord
     outcome
 }
 
-/// A connection to the process that serves the task's disks, which ends with it.
-fn lifeline(config: &ShimConfig) -> Result<Option<UnixStream>, MachineError> {
+/// Connections to the processes that serve the task's disks, which end with them.
+fn lifelines(config: &ShimConfig) -> Result<Vec<UnixStream>, MachineError> {
     let connect = |path: &std::path::PathBuf| {
         UnixStream::connect(path).map_err(|source| MachineError::Drive { path: path.clone(), source })
     };
-    config.disks_socket.as_ref().map(connect).transpose()
+    config.disks_sockets.iter().map(connect).collect()
 }
 
 fn start(
@@ -143,8 +143,8 @@ struct Supervisor<'a> {
     listener: UnixListener,
     /// Readable when the host asks this process to end.
     terminations: OwnedFd,
-    /// Closes when the process that serves its disks is gone.
-    lifeline: Option<UnixStream>,
+    /// Close when the processes that serve its disks are gone.
+    lifelines: Vec<UnixStream>,
     connections: BTreeMap<u64, Connection>,
     next_connection: u64,
     /// Who waits for figures, in the order of asking.
@@ -193,7 +193,7 @@ impl<'a> Supervisor<'a> {
             log,
             listener,
             terminations,
-            lifeline: None,
+            lifelines: Vec::new(),
             connections: BTreeMap::new(),
             next_connection: 0,
             stats_waiting: VecDeque::new(),
@@ -243,8 +243,8 @@ impl<'a> Supervisor<'a> {
             self.apply(Event::HostStops { grace: Duration::from_millis(self.config.stop_grace_ms) });
         }
         if ready.disks_gone {
-            // It never says anything on this connection.
-            self.lifeline = None;
+            // Nothing is ever said on these connections.
+            self.lifelines.clear();
             self.apply(Event::DisksGone);
         }
         for (id, is_hung_up) in &ready.connections {
@@ -287,7 +287,9 @@ impl<'a> Supervisor<'a> {
         }
         add(silent, self.connections.len() < CONNECTIONS_MAX, false);
         add(self.terminations.as_fd(), true, false);
-        add(self.lifeline.as_ref().map_or(silent, |one| one.as_fd()), self.lifeline.is_some(), false);
+        for lifeline in &self.lifelines {
+            add(lifeline.as_fd(), true, false);
+        }
         for connection in self.connections.values() {
             let input = connection.wants_input() && !self.link.is_congested();
             add(connection.fd(), input, connection.has_output());
@@ -305,11 +307,11 @@ impl<'a> Supervisor<'a> {
             complaints: is_ready(3) && self.complaints.is_some(),
             listener: is_ready(4),
             terminations: is_ready(5),
-            disks_gone: is_ready(6) && self.lifeline.is_some(),
+            disks_gone: (0..self.lifelines.len()).any(|position| is_ready(6 + position)),
             connections: self
                 .connections
                 .keys()
-                .zip(&fds[7..])
+                .zip(&fds[6 + self.lifelines.len()..])
                 .filter(|(_, fd)| !fd.revents().is_empty())
                 .map(|(id, fd)| (*id, fd.revents().intersects(PollFlags::HUP | PollFlags::ERR)))
                 .collect(),

@@ -209,7 +209,7 @@ fn config(folder: &Folder, image: ImageConfig) -> ShimConfig {
         root_image: root_image(folder.path()),
         scratch: folder.path().join("scratch.ext4"),
         volumes: Vec::new(),
-        disks_socket: None,
+        disks_sockets: Vec::new(),
         boot: BootConfig {
             hostname: "test".to_owned(),
             network: None,

@@ -1,0 +1,252 @@
+//! The node's pools: folders for volumes, often other disks. Owns what tells a pool from the empty folder where its disk
+//! should be mounted, and how much of it may be used.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use lith_api::error::{Code, Failure};
+use lith_core::chain::chain;
+use lith_core::name::PoolName;
+use lith_vmm::durable;
+use serde::{Deserialize, Serialize};
+
+use crate::layout::{Layout, PoolPath};
+
+/// The file in a pool that says which one it is.
+const MARKER: &str = ".lith-pool";
+/// Longest marker.
+const MARKER_BYTES_MAX: u64 = 4096;
+/// The part of a pool that is never used: file systems get slow, and then unusable, when they are full.
+const RESERVE_DIVISOR: u64 = 20;
+/// At most so much of a large one.
+const RESERVE_BYTES_MAX: u64 = 20 << 30;
+/// The part of a pool that the history of its volumes may take.
+const HISTORY_DIVISOR: u64 = 5;
+
+/// The pools that were named on the command line, as `NAME=FOLDER`.
+///
+/// # Errors
+/// One is not of this form, or has the name or the folder of another.
+pub fn parse(texts: &[String]) -> Result<Vec<PoolPath>, Failure> {
+    let mut pools: Vec<PoolPath> = Vec::new();
+    for text in texts.iter().filter(|text| !text.is_empty()) {
+        let invalid = |message: String| {
+            Failure::new(Code::Invalid, message).hint("name a folder, such as `--pool fast=/mnt/ssd/lith`")
+        };
+        let (name, path) =
+            text.split_once('=').ok_or_else(|| invalid(format!("\"{text}\" is no pool: NAME=FOLDER")))?;
+        let name: PoolName = name.parse().map_err(|error| invalid(chain(&error)))?;
+        let path = PathBuf::from(path);
+        if !path.is_absolute() {
+            return Err(invalid(format!("the folder of pool \"{name}\" must be absolute")));
+        }
+        if pools.iter().any(|pool| pool.name == name || pool.path == path) {
+            return Err(invalid(format!("pool \"{name}\" or its folder is named twice")));
+        }
+        pools.push(PoolPath { name, path });
+    }
+    Ok(pools)
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Marker {
+    form: u32,
+    name: String,
+    identity: String,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Identities {
+    form: u32,
+    pools: BTreeMap<String, String>,
+}
+
+/// How much of a pool there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Space {
+    /// Its size, bytes.
+    pub bytes: u64,
+    /// What is free, bytes.
+    pub free_bytes: u64,
+}
+
+impl Space {
+    /// Of the file system of a folder.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let space = rustix::fs::statvfs(path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
+        Ok(Self { bytes: bytes(space.f_blocks), free_bytes: bytes(space.f_bavail) })
+    }
+
+    /// What is never used, bytes.
+    #[must_use]
+    pub fn reserve_bytes(&self) -> u64 {
+        (self.bytes / RESERVE_DIVISOR).min(RESERVE_BYTES_MAX)
+    }
+
+    /// What the history of all volumes may take, bytes.
+    #[must_use]
+    pub fn history_bytes(&self) -> u64 {
+        self.bytes / HISTORY_DIVISOR
+    }
+
+    /// Whether nothing is left but the reserve.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.free_bytes <= self.reserve_bytes()
+    }
+}
+
+/// Sees to it that a folder is the pool that it was. One that this node has never seen becomes a pool.
+///
+/// # Errors
+/// A sentence: it is not there, or it is not what it was.
+pub fn check(layout: &Layout, pool: &PoolPath) -> Result<(), String> {
+    let PoolPath { name, path } = pool;
+    let known = known(layout).map_err(|why| format!("the identities of the pools cannot be read: {why}"))?;
+    let expected = known.pools.get(name.as_str());
+    let is_ours = path.starts_with(&layout.data);
+    if !path.is_dir() {
+        if expected.is_some() || !is_ours {
+            return Err(format!("pool \"{name}\" is missing: {} is no folder", path.display()));
+        }
+        let made = fs::create_dir_all(path)
+            .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o700)));
+        made.map_err(|error| format!("pool \"{name}\" cannot be made: {error}"))?;
+    }
+    let found = marker(path).map_err(|why| format!("pool \"{name}\": its marker {MARKER} {why}"))?;
+    match (found, expected) {
+        (Some(found), Some(expected)) if found.identity == *expected => Ok(()),
+        (Some(found), Some(_)) => Err(format!(
+            "{} is another pool (\"{}\") than the one that \"{name}\" was: is the right disk mounted there?",
+            path.display(),
+            found.name.escape_debug()
+        )),
+        (None, Some(_)) => Err(format!(
+            "pool \"{name}\" is missing: {} has no {MARKER}: is its disk mounted?",
+            path.display()
+        )),
+        (Some(found), None) => remember(layout, known, name, found.identity),
+        (None, None) => {
+            let identity = mark(path, name).map_err(|error| format!("pool \"{name}\": {error}"))?;
+            remember(layout, known, name, identity)
+        }
+    }
+}
+
+fn known(layout: &Layout) -> Result<Identities, String> {
+    match fs::read(layout.pool_identities()) {
+        Ok(json) => serde_json::from_slice(&json).map_err(|error| error.to_string()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Identities::default()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn remember(layout: &Layout, mut known: Identities, name: &PoolName, identity: String) -> Result<(), String> {
+    known.form = 1;
+    known.pools.insert(name.to_string(), identity);
+    let json = serde_json::to_vec_pretty(&known).expect("maps with text keys always encode");
+    let written = durable::write(&layout.pool_identities(), &json, 0o600);
+    written.map_err(|error| format!("pool \"{name}\" cannot be remembered: {error}"))
+}
+
+fn marker(path: &Path) -> Result<Option<Marker>, String> {
+    let file = match fs::File::open(path.join(MARKER)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("cannot be read: {error}")),
+    };
+    let mut json = String::new();
+    file.take(MARKER_BYTES_MAX)
+        .read_to_string(&mut json)
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    serde_json::from_str(&json).map(Some).map_err(|error| format!("is damaged: {error}"))
+}
+
+fn mark(path: &Path, name: &PoolName) -> io::Result<String> {
+    let identity = random_hex()?;
+    let marker = Marker { form: 1, name: name.to_string(), identity: identity.clone() };
+    let json = serde_json::to_vec_pretty(&marker).expect("texts always encode");
+    durable::write(&path.join(MARKER), &json, 0o600)?;
+    Ok(identity)
+}
+
+/// Sixteen random bytes in hexadecimal: an identity.
+///
+/// # Errors
+/// The system has no randomness.
+pub(crate) fn random_hex() -> io::Result<String> {
+    let mut bytes = [0_u8; 16];
+    rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(folder: &Path) -> Layout {
+        let layout = Layout::new(&folder.join("data"), &folder.join("run"));
+        fs::create_dir_all(layout.node()).unwrap();
+        layout
+    }
+
+    #[test]
+    fn an_empty_mount_point_is_not_taken_for_the_pool() {
+        let folder = tempfile::tempdir().unwrap();
+        let (layout, path) = (layout(folder.path()), folder.path().join("bulk"));
+        let pool = PoolPath { name: "bulk".parse().unwrap(), path: path.clone() };
+        let why = check(&layout, &pool).unwrap_err();
+        assert_eq!(why, format!("pool \"bulk\" is missing: {} is no folder", path.display()));
+        fs::create_dir(&path).unwrap();
+        check(&layout, &pool).unwrap();
+        check(&layout, &pool).unwrap();
+        fs::rename(&path, folder.path().join("unmounted")).unwrap();
+        fs::create_dir(&path).unwrap();
+        let why = check(&layout, &pool).unwrap_err();
+        assert!(why.ends_with("has no .lith-pool: is its disk mounted?"), "{why}");
+        // Another disk in its place.
+        mark(&path, &"other".parse().unwrap()).unwrap();
+        let why = check(&layout, &pool).unwrap_err();
+        assert!(why.contains("is another pool (\"other\")"), "{why}");
+        fs::remove_dir_all(&path).unwrap();
+        fs::rename(folder.path().join("unmounted"), &path).unwrap();
+        check(&layout, &pool).unwrap();
+        fs::write(path.join(MARKER), "{").unwrap();
+        assert!(check(&layout, &pool).unwrap_err().contains("is damaged"));
+    }
+
+    #[test]
+    fn the_pool_of_the_data_folder_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = layout(folder.path());
+        check(&layout, &layout.pools()[0].clone()).unwrap();
+        assert!(layout.data.join("volumes/.lith-pool").exists());
+        fs::remove_dir_all(layout.data.join("volumes")).unwrap();
+        assert!(check(&layout, &layout.pools()[0].clone()).is_err(), "it was there");
+    }
+
+    #[test]
+    fn names_and_folders() {
+        let check = |texts: &[&str]| parse(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        assert_eq!(check(&["fast=/a", "bulk=/b"]).unwrap().len(), 2);
+        for bad in [&["fast"][..], &["fast=a"], &["=/a"], &["fast=/a", "fast=/b"], &["a=/x", "b=/x"]] {
+            assert!(check(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_never_used() {
+        let space = |bytes, free_bytes| Space { bytes, free_bytes };
+        assert_eq!(space(100 << 30, 0).reserve_bytes(), 5 << 30);
+        assert_eq!(space(10 << 40, 0).reserve_bytes(), RESERVE_BYTES_MAX);
+        assert!(space(100 << 30, 5 << 30).is_full());
+        assert!(!space(100 << 30, 6 << 30).is_full());
+    }
+}
