@@ -18,6 +18,8 @@ use lith_volume::inspect::walk::Depth;
 use lith_volume::storage::Folder;
 use serde::{Deserialize, Serialize};
 
+use crate::agent::serving::{LIBRARIES, OWN_PROGRAM};
+
 /// The name of the subcommand.
 pub const SUBCOMMAND: &str = "look";
 /// The folder of a volume's file system that a task is shown: lith-init makes it.
@@ -30,9 +32,6 @@ const MEMORY_BYTES_MAX: u64 = 4 << 30;
 const ENTRIES_MAX: u64 = 20_000_000;
 /// Bytes of an archive: what the largest volume holds.
 const CONTENT_BYTES_MAX: u64 = 32 << 40;
-/// What is shown in the jail, for the dynamic linker.
-const LIBRARIES: [&str; 6] =
-    ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache"];
 /// Longest word of complaint.
 const COMPLAINT_BYTES_MAX: u64 = 64 << 10;
 
@@ -80,15 +79,13 @@ impl Reading {
         };
         let (output, stdout) = io::pipe().map_err(machine)?;
         let (complaints, stderr) = io::pipe().map_err(machine)?;
-        let program = std::env::current_exe().map_err(machine)?;
+        let own = std::fs::File::open(OWN_PROGRAM).map_err(machine)?;
         let json = serde_json::to_string(request).map_err(|error| machine(error.into()))?;
         std::fs::create_dir_all(jail_root).map_err(machine)?;
-        let mut read_only: Vec<PathBuf> = LIBRARIES.iter().map(PathBuf::from).collect();
-        read_only.push(program.clone());
         let jail = Jail {
             uid: UID_BASE,
             root: jail_root.to_owned(),
-            read_only,
+            read_only: LIBRARIES.iter().map(PathBuf::from).collect(),
             devices: vec![PathBuf::from("/dev/null")],
             folders: vec![(volume.to_owned(), PathBuf::from(VOLUME))],
             memory_bytes_max: Some(MEMORY_BYTES_MAX),
@@ -96,7 +93,8 @@ impl Reading {
             ..Jail::default()
         };
         let program = Program {
-            path: program,
+            path: PathBuf::from(OWN_PROGRAM),
+            file: Some(own.into()),
             arguments: vec![SUBCOMMAND.to_owned(), json],
             stdout: stdout.into(),
             stderr: stderr.into(),
@@ -165,7 +163,7 @@ fn work(arguments: &[String]) -> Result<(), Failure> {
             None => failure,
         }
     };
-    let history = History::open(Folder::new(Path::new(VOLUME))).map_err(|error| damaged(&error))?;
+    let history = History::open(Folder::read_only(Path::new(VOLUME))).map_err(|error| damaged(&error))?;
     let source = history.view(request.seq).map_err(|error| damaged(&error))?;
     let limits = Limits { entries_max: ENTRIES_MAX, bytes_max: CONTENT_BYTES_MAX };
     let refused = |error: &lith_volume::inspect::error::InspectError| {

@@ -36,7 +36,9 @@ pub fn run_folder(layout: &Layout) -> Result<(), Failure> {
             remove_flat(&path).map_err(|error| cannot_remove(&path, &error))?;
         }
     }
-    for folder in [&tasks, &layout.run] {
+    // All of these have ended: they were waited for.
+    remove_flat(&layout.run.join("look")).map_err(|error| cannot_remove(&layout.run, &error))?;
+    for folder in [&layout.serving_all(), &tasks, &layout.run] {
         remove_if_empty(folder).map_err(|error| cannot_remove(folder, &error))?;
     }
     Ok(())

@@ -88,8 +88,10 @@ impl Default for Jail {
 /// What runs in a jail.
 #[derive(Debug)]
 pub struct Program {
-    /// Absolute path, also inside the jail.
+    /// Absolute path, also inside the jail unless it is handed over open.
     pub path: PathBuf,
+    /// The program itself, open: then nothing of it is shown in the jail, and that its file was replaced does not matter.
+    pub file: Option<OwnedFd>,
     /// Arguments after the program's name.
     pub arguments: Vec<String>,
     /// Standard output.

@@ -148,6 +148,7 @@ pub fn replace<S: Storage>(storage: &S, name: &str, content: &[u8]) -> io::Resul
 #[derive(Debug, Clone)]
 pub struct Folder {
     path: PathBuf,
+    is_read_only: bool,
 }
 
 /// Files of volumes are nobody's but lith's.
@@ -157,12 +158,20 @@ impl Folder {
     /// The folder at a path, which must be there.
     #[must_use]
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self { path: path.to_owned(), is_read_only: false }
+    }
+
+    /// The same for who only reads, and may not be allowed more.
+    #[must_use]
+    pub fn read_only(path: &Path) -> Self {
+        Self { path: path.to_owned(), is_read_only: true }
     }
 }
 
-/// The file whose lock is the hold on a history.
+/// The file whose lock is the hold on a history. There is nothing in it.
 const READERS: &str = "readers";
+/// Whoever gets at the folder may open it.
+const READERS_MODE: u32 = 0o644;
 
 impl Folder {
     fn readers(&self) -> io::Result<File> {
@@ -171,7 +180,7 @@ impl Folder {
             return Ok(file);
         }
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(FILE_MODE).open(self.path.join(READERS))
+        options.write(true).create(true).truncate(false).mode(READERS_MODE).open(self.path.join(READERS))
     }
 }
 
@@ -198,7 +207,9 @@ impl Storage for Folder {
     fn open(&self, name: &str) -> io::Result<Option<File>> {
         // A symbolic link in here is nobody's of ours.
         let flags = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
-        let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(self.path.join(name));
+        let mut options = OpenOptions::new();
+        let file =
+            options.read(true).write(!self.is_read_only).custom_flags(flags).open(self.path.join(name));
         match file {
             Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -228,6 +239,7 @@ impl Storage for Folder {
         let path = self.path.join(folder);
         let entries = match std::fs::read_dir(&path) {
             Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_read_only => return Ok(vec![]),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 std::fs::create_dir(&path)?;
                 self.sync_folder("")?;

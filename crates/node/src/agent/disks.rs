@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use lith_api::agent::Alloc;
@@ -105,6 +106,7 @@ fn make_one(layout: &Layout, volume: &VolumeId, alloc: &Alloc) -> Result<Wanted,
         return Err(format!("volume \"{volume}\" cannot be made: pool \"{}\" is full", pool.name));
     }
     fs::create_dir_all(&folder)
+        .and_then(|()| fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)))
         .map_err(|error| format!("the folder {} cannot be made: {error}", folder.display()))?;
     durable::sync_folder(&pool.path)
         .map_err(|error| format!("{} cannot be synced: {error}", pool.path.display()))?;
@@ -175,7 +177,7 @@ fn start(layout: &Layout, volume: &VolumeId, folder: Option<&str>, position: usi
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::fs::MetadataExt;
 
     use lith_api::job::VolumeSpec;
     use lith_core::job::volume::{self, Mount};

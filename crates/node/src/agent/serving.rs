@@ -40,8 +40,10 @@ const OPEN_FILES_MAX: u64 = 16 << 10;
 /// Longest first line of such a process.
 const READY_BYTES_MAX: u64 = 64 << 10;
 /// What is shown in the jail, for the dynamic linker.
-const LIBRARIES: [&str; 6] =
+pub(crate) const LIBRARIES: [&str; 6] =
     ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache"];
+/// The program that runs, also when its file was replaced meanwhile.
+pub(crate) const OWN_PROGRAM: &str = "/proc/self/exe";
 
 const RECORD: &str = "serving.json";
 const LOCK: &str = "lock";
@@ -371,11 +373,12 @@ impl Launch {
         self.write_config(history_bytes_max).map_err(|error| failed(&error))?;
         let (ready_read, ready_write) = io::pipe().map_err(|error| failed(&error))?;
         let log = File::create(self.folder.join(LOG)).map_err(|error| failed(&error))?;
-        let program = std::env::current_exe().map_err(|error| failed(&error))?;
-        let jail = self.jail(&program);
+        let own = File::open(OWN_PROGRAM).map_err(|error| failed(&error))?;
+        let jail = self.jail();
         fs::create_dir_all(&jail.root).map_err(|error| failed(&error))?;
         let program = Program {
-            path: program,
+            path: PathBuf::from(OWN_PROGRAM),
+            file: Some(own.into()),
             arguments: vec![crate::disks::SUBCOMMAND.to_owned(), format!("/{CONFIG}")],
             stdout: ready_write.into(),
             stderr: log.into(),
@@ -435,14 +438,12 @@ impl Launch {
         durable::write(&self.folder.join(CONFIG), &json, 0o644)
     }
 
-    fn jail(&self, program: &Path) -> Jail {
-        let mut read_only: Vec<PathBuf> = LIBRARIES.iter().map(PathBuf::from).collect();
-        read_only.push(program.to_owned());
+    fn jail(&self) -> Jail {
         Jail {
             tie: Tie::Alone,
             uid: USER,
             root: self.folder.join(JAIL),
-            read_only,
+            read_only: LIBRARIES.iter().map(PathBuf::from).collect(),
             files: vec![(self.folder.join(CONFIG), "/config.json")],
             devices: vec![PathBuf::from("/dev/null")],
             writable: self

@@ -27,6 +27,7 @@ use tokio::runtime::Handle;
 
 use super::connects::{Rights, WrittenRights};
 use super::machine::{self, with_hint};
+use super::serving::OWN_PROGRAM;
 use super::{ready, wake::Waker};
 use crate::layout::Layout;
 use lith_core::chain::chain;
@@ -39,8 +40,6 @@ const QUICK_ATTEMPTS: u32 = 250;
 const PATIENT_INTERVAL: Duration = Duration::from_secs(1);
 /// The kernel takes some milliseconds to end a killed VMM.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// This very program, also when its file was replaced meanwhile: the name that the kernel knows then leads nowhere.
-const OWN_PROGRAM: &str = "/proc/self/exe";
 /// Says which boot was begun.
 const BOOT_FILE: &str = "boot.json";
 

@@ -1,7 +1,8 @@
 //! The history of volumes as the server offers it: checkpoints, snapshots, restores, clones. A volume that is served is asked
 //! of its process; one that is not is opened here, which nobody else does at the same time.
 
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -54,7 +55,7 @@ pub(super) fn look(found: &Found, agent: &AgentHandle) -> Seen {
     if !volumes::is_there(&found.folder.join(names::MANIFEST)) {
         return seen;
     }
-    match History::open(Folder::new(&found.folder)).and_then(|history| ends(&history)) {
+    match History::open(Folder::read_only(&found.folder)).and_then(|history| ends(&history)) {
         Ok((oldest, last)) => (seen.oldest, seen.last) = (oldest, last),
         Err(error) => seen.problem = Some(chain(&error)),
     }
@@ -164,7 +165,8 @@ impl Server {
             if !volumes::is_there(&found.folder.join(names::MANIFEST)) {
                 return Ok(vec![]);
             }
-            let history = History::open(Folder::new(&found.folder)).map_err(|error| failed(&id, &error))?;
+            let history =
+                History::open(Folder::read_only(&found.folder)).map_err(|error| failed(&id, &error))?;
             let list = history.checkpoints().map_err(|error| failed(&id, &error))?;
             Ok(list.iter().map(|checkpoint| wire(checkpoint, history.manifest())).collect())
         })
@@ -183,7 +185,7 @@ impl Server {
             let mut list = Vec::new();
             for Found { id, folder, .. } in found {
                 // One that cannot be read shows that in the list of volumes.
-                let Ok(Some(manifest)) = Manifest::load(&Folder::new(&folder)) else { continue };
+                let Ok(Some(manifest)) = Manifest::load(&Folder::read_only(&folder)) else { continue };
                 list.extend(manifest.snapshots.into_iter().map(|snapshot| Snapshot {
                     volume: id.to_string(),
                     name: snapshot.name,
@@ -324,7 +326,8 @@ impl Server {
     pub fn check_volume(&self, id: &VolumeId, agent: &AgentHandle, tell: &mut dyn FnMut(RestoreEvent)) {
         let check = || -> Result<(), Failure> {
             let found = find(agent.layout(), id)?;
-            let history = History::open(Folder::new(&found.folder)).map_err(|error| failed(id, &error))?;
+            let history =
+                History::open(Folder::read_only(&found.folder)).map_err(|error| failed(id, &error))?;
             history.verify(&|_| {}).map_err(|error| failed(id, &error))
         };
         tell(RestoreEvent::Step(format!("reading the history of {id}")));
@@ -374,7 +377,7 @@ impl Server {
         id: VolumeId,
         point: Point,
         agent: AgentHandle,
-    ) -> Result<(std::path::PathBuf, u64), Failure> {
+    ) -> Result<(PathBuf, u64), Failure> {
         self.blocking(move |_| {
             let found = find(agent.layout(), &id)?;
             if !volumes::is_there(&found.folder.join(names::MANIFEST)) {
@@ -556,12 +559,9 @@ fn try_end_restore(layout: &Layout) -> Result<(), Failure> {
 }
 
 /// The checkpoints that a point means for volumes that belong together.
-fn choose(
-    folders: &[(VolumeId, std::path::PathBuf)],
-    point: &Point,
-) -> Result<Vec<history::Checkpoint>, Failure> {
+fn choose(folders: &[(VolumeId, PathBuf)], point: &Point) -> Result<Vec<history::Checkpoint>, Failure> {
     let opened = folders.iter().map(|(id, folder)| {
-        let history = History::open(Folder::new(folder)).map_err(|error| failed(id, &error))?;
+        let history = History::open(Folder::read_only(folder)).map_err(|error| failed(id, &error))?;
         let list = history.checkpoints().map_err(|error| failed(id, &error))?;
         Ok((id, history, list))
     });
@@ -607,10 +607,10 @@ fn choose(
     }
 }
 
-type Opened<'a> = (&'a VolumeId, History<Folder>, Vec<history::Checkpoint>);
+type Candidate<'a> = (&'a VolumeId, History<Folder>, Vec<history::Checkpoint>);
 
 /// The time of a cut that only some of the volumes have that it concerned.
-fn torn(opened: &[Opened<'_>], chosen: &[history::Checkpoint]) -> Result<Option<i64>, Failure> {
+fn torn(opened: &[Candidate<'_>], chosen: &[history::Checkpoint]) -> Result<Option<i64>, Failure> {
     for ((id, history, _), checkpoint) in opened.iter().zip(chosen) {
         let companions = history.companions(checkpoint.id.seq).map_err(|error| failed(id, &error))?;
         for companion in companions {
@@ -660,13 +660,16 @@ fn clone_one(
         let failed =
             |error| VolumeError::File { operation: "make", name: draft.display().to_string(), source: error };
         let _ = std::fs::remove_dir_all(&draft);
-        std::fs::create_dir(&draft).map_err(failed)?;
-        let view = History::open(Folder::new(&found.folder))?.view(seq)?;
+        std::fs::create_dir(&draft)
+            .and_then(|()| std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o700)))
+            .map_err(failed)?;
+        let view = History::open(Folder::read_only(&found.folder))?.view(seq)?;
         let uuid = uuid()
             .map_err(|failure| VolumeError::Manifest { name: names::MANIFEST, problem: failure.message })?;
         let storage = Folder::new(&draft);
         clone_into(&view, &storage, uuid, now_ns(), &|_| {})?;
         storage.sync_folder("").map_err(failed)?;
+        serving::give_to_user(&draft).map_err(failed)?;
         std::fs::rename(&draft, pool.join(target.to_string())).map_err(failed)?;
         lith_vmm::durable::sync_folder(&pool).map_err(failed)
     };

@@ -101,6 +101,8 @@ impl Drop for Process {
 /// Everything the child needs, allocated before it exists.
 struct Prepared {
     path: CString,
+    /// The program, when it is handed over open; else -1.
+    file: RawFd,
     arguments: Vec<CString>,
     pointers: Vec<*const c_char>,
     environment: Vec<*const c_char>,
@@ -161,6 +163,7 @@ fn prepare(program: &Program, sources: Vec<RawFd>) -> Result<Prepared, JailError
     let parked = vec![-1; sources.len()];
     Ok(Prepared {
         path,
+        file: program.file.as_ref().map_or(-1, AsRawFd::as_raw_fd),
         arguments,
         pointers,
         environment: vec![std::ptr::null()],
@@ -203,9 +206,14 @@ fn child(steps: &[Step], prepared: &mut Prepared) -> ! {
             fail(prepared.status, u32::try_from(position).unwrap_or_default(), errno);
         }
     }
+    let (arguments, environment) = (prepared.pointers.as_ptr(), prepared.environment.as_ptr());
     // SAFETY: path and both arrays are NUL-terminated and live in `prepared`; exec replaces this process or fails.
     unsafe {
-        libc::execve(prepared.path.as_ptr(), prepared.pointers.as_ptr(), prepared.environment.as_ptr());
+        if prepared.file < 0 {
+            libc::execve(prepared.path.as_ptr(), arguments, environment);
+        } else {
+            libc::fexecve(prepared.file, arguments, environment);
+        }
     }
     let errno = Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL);
     fail(prepared.status, STEP_EXEC, errno)
@@ -322,6 +330,9 @@ fn take_identity(uid: u32) -> Result<(), Errno> {
 fn arrange(prepared: &mut Prepared) -> Result<(), Errno> {
     // First all are moved above every target, so that placing one never overwrites a source of another.
     prepared.status = park(prepared.status)?;
+    if prepared.file >= 0 {
+        prepared.file = park(prepared.file)?;
+    }
     for (source, parked) in prepared.sources.iter().zip(&mut prepared.parked) {
         *parked = park(*source)?;
     }

@@ -132,6 +132,7 @@ impl Driver for Qemu {
             arguments(spec).map_err(|problem| MachineError::Spec { name: spec.name.clone(), problem })?;
         let program = Program {
             path: self.program.clone(),
+            file: None,
             arguments,
             stdout: console_write.into(),
             stderr: complaints_write.into(),
