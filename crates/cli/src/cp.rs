@@ -105,21 +105,20 @@ async fn copy_out(
         return Ok(exit::DONE);
     };
     let unpack = Unpack::prepare(path, target, existing)?;
-    take_apart(context, unpack, parts).await?;
+    context.say(&words(take_apart(context, unpack, parts).await?));
     Ok(exit::DONE)
 }
 
-/// Unpacks an archive as it comes, and says what came.
+/// Unpacks an archive as it comes.
 pub(crate) async fn take_apart(
     context: &Context,
     unpack: Unpack,
     parts: Answers<Bytes>,
-) -> Result<(), Error> {
+) -> Result<Copied, Error> {
     let bar = bar(context);
     let copied = unpack.run(parts, &bar).await;
     bar.finish_and_clear();
-    context.say(&words(copied?));
-    Ok(())
+    copied
 }
 
 async fn copy_in(context: &Context, source: &Place, name: &Name, path: &str) -> Result<u8, Error> {

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use lith_api::client::Answers;
 use lith_api::error::Code;
 
-use super::files::{broken_off, place_of_file, query};
+use super::files::{download, place_of_file, query};
 use super::name::{new_id, resolve};
 use super::{all, one, path, point_here};
 use crate::args::{PointArgs, VolumeCpArgs};
@@ -29,13 +29,19 @@ pub(super) async fn copy(context: &Context, args: &VolumeCpArgs) -> Result<u8, E
     }
     let volume = one(context, &place.volume).await?;
     let path = path(&volume.id, &query("archive", &place.path, &at));
-    let parts = context.client.download_whole(&path).await?;
+    let parts = download(context, &path).await?;
     if is_stream {
         return pass_on(parts).await;
     }
     let existing = if args.force { Existing::Replace } else { Existing::Keep };
     let unpack = Unpack::prepare(&place.path, &args.target, existing)?;
-    cp::take_apart(context, unpack, parts).await?;
+    let copied = cp::take_apart(context, unpack, parts).await?;
+    if context.json {
+        let (files, bytes) = (copied.files, copied.bytes);
+        context.print_json(&serde_json::json!({ "volume": volume.id, "files": files, "bytes": bytes }))?;
+    } else {
+        context.say(&cp::words(copied));
+    }
     Ok(exit::DONE)
 }
 
@@ -56,12 +62,14 @@ pub(super) async fn export(
     }
     let volume = one(context, text).await?;
     let path = path(&volume.id, &query("archive", "/", &at));
-    let parts = context.client.download_whole(&path).await?;
+    let parts = download(context, &path).await?;
     if is_stream {
         return pass_on(parts).await;
     }
     let bytes = store(context, parts, file).await?;
-    if !context.json {
+    if context.json {
+        context.print_json(&serde_json::json!({ "volume": volume.id, "file": file, "bytes": bytes }))?;
+    } else {
         context.say(&format!("volume {} is in {}: {}", volume.id, file.display(), size(bytes)));
     }
     Ok(exit::DONE)
@@ -108,7 +116,7 @@ fn refuse_terminal(context: &Context, instead: &str) -> Result<(), Error> {
 }
 
 async fn pass_on(mut parts: Answers<Bytes>) -> Result<u8, Error> {
-    while let Some(part) = parts.next().await.transpose().map_err(broken_off)? {
+    while let Some(part) = parts.next().await.transpose()? {
         write_out(&part)?;
     }
     Ok(exit::DONE)
@@ -131,7 +139,7 @@ async fn store(context: &Context, mut parts: Answers<Bytes>, target: &Path) -> R
     let mut bytes = 0;
     loop {
         let part = tokio::select! {
-            part = parts.next() => part.transpose().map_err(broken_off)?,
+            part = parts.next() => part.transpose()?,
             _ = &mut interrupt => {
                 return Err(Error::Interrupted("interrupted; nothing was written".to_owned()));
             }

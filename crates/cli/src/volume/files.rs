@@ -1,9 +1,10 @@
 //! Looking into a volume: `volume ls VOLUME:PATH`, `volume cat`.
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use hyper::Method;
 use jiff::tz::TimeZone;
-use lith_api::client::escape;
+use lith_api::client::{Answers, escape};
 use lith_api::error::Failure;
 use lith_api::volume::{FileEvent, FileKind, Point, VolumeFile};
 
@@ -87,9 +88,9 @@ pub(super) async fn cat(context: &Context, text: &str, point: &PointArgs) -> Res
     let place = place_of_file(text)?;
     let volume = one(context, &place.volume).await?;
     let path = path(&volume.id, &query("file", &place.path, &at));
-    let mut parts = context.client.download_whole(&path).await?;
+    let mut parts = download(context, &path).await?;
     let mut clean = Clean::default();
-    while let Some(part) = parts.next().await.transpose().map_err(broken_off)? {
+    while let Some(part) = parts.next().await.transpose()? {
         if context.terminal.is_stdout {
             context.print(&clean.take(&part))?;
         } else {
@@ -100,11 +101,15 @@ pub(super) async fn cat(context: &Context, text: &str, point: &PointArgs) -> Res
     Ok(exit::DONE)
 }
 
-/// A copy that ended in the middle. The connection has no word for why.
-pub(super) fn broken_off(failure: Failure) -> Error {
-    let message = format!("not all of it came: {}", failure.message);
-    let hint = "repeat it; `lith volume check VOLUME` tells whether the volume is damaged";
-    Failure { message, ..failure }.hint(hint).into()
+/// Bytes as they come. That they ended in the middle is an error, for which the connection has no reason to give.
+pub(super) async fn download(context: &Context, path: &str) -> Result<Answers<Bytes>, Error> {
+    let parts = context.client.download_whole(path).await?;
+    let broken_off = |failure: Failure| {
+        let message = format!("not all of it came: {}", failure.message);
+        let hint = "repeat it; `lith volume check VOLUME` tells whether the volume is damaged";
+        Failure { message, ..failure }.hint(hint)
+    };
+    Ok(parts.map(move |part| part.map_err(broken_off)).boxed())
 }
 
 /// A file on a terminal, which it must not command. Works line by line, for a sequence may be in two parts.

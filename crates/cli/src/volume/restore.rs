@@ -35,19 +35,13 @@ pub(super) async fn restore(context: &Context, args: &RestoreArgs) -> Result<u8,
     let spinner_text = format!("restoring {}", ids.join(" "));
     let request = RestoreRequest { volumes: ids, to };
     let answers = context.client.lines(Method::POST, "/v1/volumes/restore", Some(&request)).await?;
-    let mut restored: Vec<Restored> = Vec::new();
-    let followed = follow(context, &spinner_text, answers, |event| {
-        if let RestoreEvent::Restored(one) = event {
-            if !context.json {
-                context.print(&format!("{}\n", restored_words(&one, &TimeZone::system())))?;
-                context.say(&replaced_words(&one));
-            }
-            restored.push(one);
-        }
-        Ok(())
-    })
-    .await;
-    finish(context, followed, &restored, restored.is_empty())
+    let (events, ended) = follow(context, &spinner_text, answers).await;
+    let restored: Vec<Restored> = events.into_iter().filter_map(into_restored).collect();
+    for one in restored.iter().filter(|_| !context.json) {
+        context.print(&format!("{}\n", restored_words(one, &TimeZone::system())))?;
+        context.say(&replaced_words(one));
+    }
+    finish(context, ended, &restored)
 }
 
 /// `lith volume clone`.
@@ -58,18 +52,12 @@ pub(super) async fn clone(context: &Context, args: &CloneArgs) -> Result<u8, Err
     let spinner_text = format!("cloning {} as {to}", volume.id);
     let request = CloneRequest { to, at };
     let answers = context.client.lines(Method::POST, &path(&volume.id, "/clone"), Some(&request)).await?;
-    let mut cloned: Vec<Volume> = Vec::new();
-    let followed = follow(context, &spinner_text, answers, |event| {
-        if let RestoreEvent::Cloned(one) = event {
-            if !context.json {
-                context.print(&format!("volume {} has what {} held\n", one.id, volume.id))?;
-            }
-            cloned.push(one);
-        }
-        Ok(())
-    })
-    .await;
-    finish(context, followed, &cloned, cloned.is_empty())
+    let (events, ended) = follow(context, &spinner_text, answers).await;
+    let cloned: Vec<Volume> = events.into_iter().filter_map(into_cloned).collect();
+    for one in cloned.iter().filter(|_| !context.json) {
+        context.print(&format!("volume {} has what {} held\n", one.id, volume.id))?;
+    }
+    finish(context, ended, &cloned)
 }
 
 /// `lith volume check`.
@@ -77,7 +65,7 @@ pub(super) async fn check(context: &Context, text: &str) -> Result<u8, Error> {
     let volume = one(context, text).await?;
     let nothing = serde_json::json!({});
     let answers = context.client.lines(Method::POST, &path(&volume.id, "/check"), Some(&nothing)).await?;
-    follow(context, &format!("reading {}", volume.id), answers, |_| Ok(())).await?;
+    follow(context, &format!("reading {}", volume.id), answers).await.1?;
     if context.json {
         context.print_json(&serde_json::json!({ "volume": volume.id, "is_damaged": false }))?;
     } else {
@@ -120,45 +108,55 @@ pub(super) async fn forget_history(context: &Context, text: &str, yes: bool) -> 
     Ok(exit::DONE)
 }
 
-/// Shows what is done until the server has no more to say; results go to `each`.
+/// Shows what is done until the server has no more to say: what came of it, and how it ended. Nothing is printed here, for
+/// the line that turns would be in the way.
 async fn follow(
     context: &Context,
     text: &str,
     mut answers: Answers<RestoreEvent>,
-    mut each: impl FnMut(RestoreEvent) -> Result<(), Error>,
-) -> Result<(), Error> {
+) -> (Vec<RestoreEvent>, Result<(), Error>) {
     let spinner = Spinner::new(context.talk(), text);
     let interrupt = tokio::signal::ctrl_c();
     tokio::pin!(interrupt);
+    let mut results = Vec::new();
     loop {
         let event = tokio::select! {
-            event = answers.next() => event.transpose()?,
+            event = answers.next() => event,
             _ = &mut interrupt => {
                 let text = "stopped waiting; `lith volume ls` shows what became of it";
-                return Err(Error::Interrupted(text.to_owned()));
+                return (results, Err(Error::Interrupted(text.to_owned())));
             }
         };
         match event {
-            Some(RestoreEvent::Step(step)) => spinner.say(&step),
-            Some(RestoreEvent::Failed(failure)) => return Err(failure.into()),
-            Some(event @ (RestoreEvent::Restored(_) | RestoreEvent::Cloned(_))) => each(event)?,
-            None => return Ok(()),
+            Some(Ok(RestoreEvent::Step(step))) => spinner.say(&step),
+            Some(Ok(event @ (RestoreEvent::Restored(_) | RestoreEvent::Cloned(_)))) => results.push(event),
+            Some(Ok(RestoreEvent::Failed(failure)) | Err(failure)) => return (results, Err(failure.into())),
+            None => return (results, Ok(())),
         }
     }
 }
 
-/// What came is data even when not all came.
-fn finish(
-    context: &Context,
-    followed: Result<(), Error>,
-    results: &impl Serialize,
-    is_empty: bool,
-) -> Result<u8, Error> {
-    if context.json {
-        context.print_json(results)?;
+fn into_restored(event: RestoreEvent) -> Option<Restored> {
+    match event {
+        RestoreEvent::Restored(restored) => Some(restored),
+        RestoreEvent::Step(_) | RestoreEvent::Cloned(_) | RestoreEvent::Failed(_) => None,
     }
-    followed?;
-    if is_empty {
+}
+
+fn into_cloned(event: RestoreEvent) -> Option<Volume> {
+    match event {
+        RestoreEvent::Cloned(volume) => Some(volume),
+        RestoreEvent::Step(_) | RestoreEvent::Restored(_) | RestoreEvent::Failed(_) => None,
+    }
+}
+
+/// What came is data even when not all came.
+fn finish<T: Serialize>(context: &Context, ended: Result<(), Error>, results: &[T]) -> Result<u8, Error> {
+    if context.json {
+        context.print_json(&results)?;
+    }
+    ended?;
+    if results.is_empty() {
         let message = "the server ended before it was done";
         return Err(Error::new(Code::Unreachable, message, "`lith volume ls` shows what became of it"));
     }
