@@ -112,6 +112,23 @@ impl Client {
         Ok(body.into_data_stream().map(|part| part.map_err(|error| broken(&error))).boxed())
     }
 
+    /// The same, for bytes that say nothing of their own end: the answer must, so that one that broke off is an error and
+    /// never a shorter one.
+    ///
+    /// # Errors
+    /// What the server answers, or that it cannot be reached.
+    pub async fn download_whole(&self, path: &str) -> Result<Answers<Bytes>, Failure> {
+        let response = self.send(request(Method::GET, path, empty())).await?;
+        let has_end = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
+            .iter()
+            .any(|name| response.headers().contains_key(name));
+        if !has_end {
+            let failure = Failure::new(Code::Internal, "the server's answer does not say where it ends");
+            return Err(failure.hint("compare `lith version` of the command and the server"));
+        }
+        Ok(response.into_body().into_data_stream().map(|part| part.map_err(|error| broken(&error))).boxed())
+    }
+
     /// A request whose answer is a stream of [`crate::stream::Frame`]s.
     ///
     /// # Errors

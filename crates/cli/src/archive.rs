@@ -1,5 +1,5 @@
-//! A tar archive that came out of a task, taken apart entry by entry. The archive is hostile: what is held of it is
-//! bounded, what lith's guest never sends is refused, and an archive without its end is no archive.
+//! A tar archive that came out of a task or a volume, taken apart entry by entry. The archive is hostile: what is held of
+//! it is bounded, what lith never sends is refused, and an archive without its end is no archive.
 //!
 //! Owns the format. Must not touch files: what becomes of an entry is `unpack`'s.
 
@@ -14,6 +14,9 @@ use tar::{EntryType, Header};
 const BLOCK_BYTES: usize = 512;
 /// Longest name or link target: far more than a system takes, and all that an archive can make us hold.
 const NAME_BYTES_MAX: u64 = 64 << 10;
+/// Most that may stand before an entry beside its header: two names, and all attributes that ext4 can keep of a file,
+/// whose values are 64 KiB at most each.
+const RECORDS_BYTES_MAX: u64 = 4 << 20;
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +66,7 @@ impl<R: Read> Archive<R> {
 
     /// The next entry; none at the archive's own end.
     pub(crate) fn next_entry(&mut self) -> io::Result<Option<Entry>> {
-        let (mut long_path, mut long_link) = (None, None);
+        let mut records = Records::default();
         loop {
             let rest = self.content_left + self.padding;
             skip(&mut self.source, rest)?;
@@ -78,28 +81,36 @@ impl<R: Read> Archive<R> {
             let size = header.entry_size()?;
             let kind = match header.entry_type() {
                 EntryType::GNULongName => {
-                    long_path = Some(self.long_name(size)?);
+                    records.path = Some(self.long_name(size)?);
                     continue;
                 }
                 EntryType::GNULongLink => {
-                    long_link = Some(self.long_name(size)?);
+                    records.link = Some(self.long_name(size)?);
+                    continue;
+                }
+                EntryType::XHeader => {
+                    records.read(&self.extension(size)?)?;
                     continue;
                 }
                 kind => kind,
             };
-            let link =
-                long_link.take().or_else(|| header.link_name_bytes().map(|name| path(name.into_owned())));
-            let kind = kind_of(kind, link)?;
-            let size = if kind == Kind::File { size } else { 0 };
-            self.set_content(size);
-            return Ok(Some(Entry {
-                path: long_path.take().unwrap_or_else(|| path(header.path_bytes().into_owned())),
-                kind,
-                size,
-                mode: header.mode()?,
-                modified: header.mtime()?,
-            }));
+            return self.entry(header, kind, records).map(Some);
         }
+    }
+
+    fn entry(&mut self, header: &Header, kind: EntryType, records: Records) -> io::Result<Entry> {
+        let link = records.link.or_else(|| header.link_name_bytes().map(|name| path(name.into_owned())));
+        let kind = kind_of(kind, link)?;
+        let size = records.size.map_or_else(|| header.entry_size(), Ok)?;
+        let size = if kind == Kind::File { size } else { 0 };
+        self.set_content(size);
+        Ok(Entry {
+            path: records.path.unwrap_or_else(|| path(header.path_bytes().into_owned())),
+            kind,
+            size,
+            mode: header.mode()?,
+            modified: records.modified.map_or_else(|| header.mtime(), Ok)?,
+        })
     }
 
     /// Copies the content of the current entry.
@@ -137,6 +148,16 @@ impl<R: Read> Archive<R> {
         Ok(path(name))
     }
 
+    fn extension(&mut self, size: u64) -> io::Result<Vec<u8>> {
+        if size > RECORDS_BYTES_MAX {
+            return Err(io::Error::other(format!("the archive holds attributes of {size} bytes")));
+        }
+        self.set_content(size);
+        let mut bytes = Vec::new();
+        self.content(&mut bytes)?;
+        Ok(bytes)
+    }
+
     /// Two empty blocks, and nothing after them.
     fn end(&mut self) -> io::Result<()> {
         let second = self.block()?;
@@ -147,6 +168,64 @@ impl<R: Read> Archive<R> {
     }
 }
 
+/// What stands before an entry because its header has no room for it.
+#[derive(Debug, Default)]
+struct Records {
+    path: Option<PathBuf>,
+    link: Option<PathBuf>,
+    size: Option<u64>,
+    modified: Option<u64>,
+}
+
+impl Records {
+    /// Reads PAX records: `LENGTH NAME=VALUE` and a line end, the length being that of all this. Owners and attributes are
+    /// not taken over, and what a name says that is not known here is no matter of files.
+    fn read(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let bad = || io::Error::other("the archive is damaged");
+        while !bytes.is_empty() {
+            let blank = bytes.iter().position(|byte| *byte == b' ').ok_or_else(bad)?;
+            let length =
+                number(&bytes[..blank]).and_then(|length| usize::try_from(length).ok()).ok_or_else(bad)?;
+            let record =
+                bytes.get(blank + 1..length).and_then(|record| record.strip_suffix(b"\n")).ok_or_else(bad)?;
+            bytes = &bytes[length..];
+            let equals = record.iter().position(|byte| *byte == b'=').ok_or_else(bad)?;
+            let (name, value) = (&record[..equals], &record[equals + 1..]);
+            let name_or_target = || match value.len() as u64 {
+                1..=NAME_BYTES_MAX if !value.contains(&0) => Ok(path(value.to_vec())),
+                _ => Err(bad()),
+            };
+            match name {
+                b"path" => self.path = Some(name_or_target()?),
+                b"linkpath" => self.link = Some(name_or_target()?),
+                b"size" => self.size = Some(number(value).ok_or_else(bad)?),
+                b"mtime" => self.modified = Some(seconds(value).ok_or_else(bad)?),
+                // Such a file's content is not what it looks like.
+                name if name.starts_with(b"GNU.sparse.") => {
+                    return Err(io::Error::other("the archive holds a file with holes"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(digits).ok()?;
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// Whole seconds since 1970 of a decimal number; before that there is no time for a file here.
+fn seconds(decimal: &[u8]) -> Option<u64> {
+    let (is_before, digits) = match decimal.strip_prefix(b"-") {
+        Some(digits) => (true, digits),
+        None => (false, decimal),
+    };
+    let whole = number(digits.split(|byte| *byte == b'.').next()?)?;
+    Some(if is_before { 0 } else { whole })
+}
+
 fn kind_of(kind: EntryType, link: Option<PathBuf>) -> io::Result<Kind> {
     let target = || link.ok_or_else(|| io::Error::other("the archive holds a link that leads nowhere"));
     Ok(match kind {
@@ -155,7 +234,7 @@ fn kind_of(kind: EntryType, link: Option<PathBuf>) -> io::Result<Kind> {
         EntryType::Symlink => Kind::Symlink(target()?),
         EntryType::Link => Kind::Link(target()?),
         EntryType::Char | EntryType::Block | EntryType::Fifo => Kind::Special,
-        // Extensions and sparse files: lith's guest has no need of them, and their readers have had many faults.
+        // Other extensions and sparse files: lith has no need of them, and their readers have had many faults.
         other => {
             let kind = char::from(other.as_byte()).escape_default();
             return Err(io::Error::other(format!("the archive holds an entry of kind `{kind}`")));
@@ -260,7 +339,8 @@ mod tests {
         let with = |kind: u8, size: u64| header(EntryType::new(kind), size).as_bytes().to_vec();
         refused(&with(b'L', 1 << 40), "the archive holds a name of 1099511627776 bytes");
         refused(&with(b'K', NAME_BYTES_MAX + 1), "the archive holds a name of 65537 bytes");
-        for kind in [b'x', b'g', b'S', b'V'] {
+        refused(&with(b'x', 1 << 40), "the archive holds attributes of 1099511627776 bytes");
+        for kind in [b'g', b'S', b'V'] {
             let expect = format!("the archive holds an entry of kind `{}`", char::from(kind));
             refused(&with(kind, 1 << 40), &expect);
         }
@@ -269,9 +349,72 @@ mod tests {
         refused(&damaged, "the archive is damaged");
     }
 
+    /// As the archives of volumes have what does not fit into a header.
+    fn extended(records: &[u8], kind: EntryType, content: &[u8]) -> Vec<u8> {
+        let pad = |bytes: &mut Vec<u8>| bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
+        let mut bytes = header(EntryType::XHeader, records.len() as u64).as_bytes().to_vec();
+        bytes.extend_from_slice(records);
+        pad(&mut bytes);
+        bytes.extend_from_slice(header(kind, content.len() as u64).as_bytes());
+        bytes.extend_from_slice(content);
+        pad(&mut bytes);
+        bytes.resize(bytes.len() + 2 * BLOCK_BYTES, 0);
+        bytes
+    }
+
+    fn record(name: &str, value: &str) -> Vec<u8> {
+        let rest = name.len() + value.len() + 3;
+        let length = (rest..).find(|length| rest + length.to_string().len() == *length).unwrap();
+        format!("{length} {name}={value}\n").into_bytes()
+    }
+
+    #[test]
+    fn what_headers_have_no_room_for_is_read() {
+        let long = "n".repeat(300);
+        let records = [
+            record("path", &long),
+            record("uid", "3000000"),
+            record("SCHILY.xattr.user.note", "a=b\nc"),
+            record("mtime", "8589934592.5"),
+        ];
+        let file = extended(&records.concat(), EntryType::Regular, b"hello");
+        let entry = Entry {
+            path: long.clone().into(),
+            kind: Kind::File,
+            size: 5,
+            mode: 0o640,
+            modified: 8_589_934_592,
+        };
+        assert_eq!(read(&file).unwrap(), [(entry.clone(), "hello".to_owned())]);
+        let link =
+            extended(&[record("linkpath", &long), record("mtime", "-1.5")].concat(), EntryType::Symlink, b"");
+        let entry =
+            Entry { path: "x".into(), kind: Kind::Symlink(long.into()), size: 0, modified: 0, ..entry };
+        assert_eq!(read(&link).unwrap(), [(entry, String::new())]);
+        // The size of a file beyond the header's digits is that of the record.
+        refused(
+            &extended(&record("size", "99999999999999"), EntryType::Regular, b"hello"),
+            "the archive ended early",
+        );
+        let wrong =
+            ["x", "5 a\n", "99 a=b\n", "-1 a=b\n", "0 \n", "12 path=a\0b\n", "8 path=\n", "9 size=x\n"];
+        for wrong in wrong {
+            refused(&extended(wrong.as_bytes(), EntryType::Regular, b""), "the archive is damaged");
+        }
+        let sparse = record("GNU.sparse.major", "1");
+        refused(&extended(&sparse, EntryType::Regular, b""), "the archive holds a file with holes");
+    }
+
     #[test]
     fn any_bytes_are_read_or_refused() {
         // Every byte of an honest archive's headers, changed: no panic, no endless reading.
+        let extended =
+            extended(&[record("path", "abc"), record("mtime", "1.5")].concat(), EntryType::Regular, b"x");
+        for place in 0..extended.len() {
+            let mut changed = extended.clone();
+            changed[place] = changed[place].wrapping_add(0x41);
+            drop(read(&changed));
+        }
         let whole = honest();
         for place in 0..whole.len() {
             let mut changed = whole.clone();

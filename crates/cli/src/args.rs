@@ -13,12 +13,17 @@ use crate::spinner::Talk;
 
 mod client;
 mod file;
+mod volume;
 
 pub(crate) use file::{Binds, FileArgs, FmtArgs};
 
 pub(crate) use client::{
     AskArgs, Command, CpArgs, DeployArgs, EventsArgs, ExecArgs, ImageCommand, JobCommand, LoginArgs,
-    LogsArgs, NameKind, PsArgs, PullArgs, RegistryCommand, RmArgs, StatsArgs, VolumeCommand, WaitArgs,
+    LogsArgs, NameKind, PsArgs, PullArgs, RegistryCommand, RmArgs, StatsArgs, WaitArgs,
+};
+pub(crate) use volume::{
+    CheckpointsArgs, ChosenArgs, CloneArgs, PointArgs, PoolCommand, RestoreArgs, SnapshotArgs, VolumeCommand,
+    VolumeCpArgs, VolumeLsArgs, VolumeRmArgs,
 };
 
 /// Where lith keeps what must survive a reboot.

@@ -6,6 +6,7 @@
 use clap_complete::Shell;
 use lith_api::image::Image;
 use lith_api::task::{JobSummary, TaskStatus};
+use lith_api::volume::Volume;
 
 use crate::args::NameKind;
 use crate::context::{Context, write_out};
@@ -25,10 +26,14 @@ _lith_names() {
     case "${#words[@]} ${words[0]} ${words[1]}" in
         "1 ps "*|"1 events "*|*" rm "*|"2 job show") kind=jobs ;;
         "1 logs "*|"1 exec "*|"1 stats "*|*" stop "*|*" start "*|*" restart "*) kind=tasks ;;
+        *" volume rm"|*" volume snapshot"|*" volume restore") kind=volumes ;;
+        "2 volume ls"|"2 volume checkpoints"|"2 volume snapshots"|"2 volume snapshot-rm") kind=volumes ;;
+        "2 volume clone"|"2 volume grow"|"2 volume cat"|"2 volume cp"|"2 volume export") kind=volumes ;;
+        "2 volume import"|"2 volume check"|"2 volume forget-history") kind=volumes ;;
         *" image rm"|*" image verify"|"2 image inspect") kind=images ;;
     esac
-    # `image rm` is another command than `rm`.
-    [[ ${words[0]} == image && ${kind} == jobs ]] && kind=""
+    # `image rm` and `volume rm` are other commands than `rm`.
+    [[ ${words[0]} == image || ${words[0]} == volume ]] && [[ ${kind} == jobs ]] && kind=""
     if [[ -z ${kind} || ${current} == -* ]]; then
         _lith "$@"
         return
@@ -44,10 +49,11 @@ complete -F _lith_names -o nosort -o bashdefault -o default lith
 
 /// Appended to the script for fish.
 const FISH_NAMES: &str = r#"
-complete -c lith -n "__fish_seen_subcommand_from ps rm events; and not __fish_seen_subcommand_from image" -f -a "(lith __names jobs 2>/dev/null)"
+complete -c lith -n "__fish_seen_subcommand_from ps rm events; and not __fish_seen_subcommand_from image volume" -f -a "(lith __names jobs 2>/dev/null)"
 complete -c lith -n "__fish_seen_subcommand_from job; and __fish_seen_subcommand_from show" -f -a "(lith __names jobs 2>/dev/null)"
 complete -c lith -n "__fish_seen_subcommand_from logs exec stats stop start restart" -f -a "(lith __names tasks 2>/dev/null)"
 complete -c lith -n "__fish_seen_subcommand_from image; and __fish_seen_subcommand_from rm verify inspect" -f -a "(lith __names images 2>/dev/null)"
+complete -c lith -n "__fish_seen_subcommand_from volume; and __fish_seen_subcommand_from ls checkpoints snapshot snapshots snapshot-rm restore clone grow rm cat cp export import check forget-history" -f -a "(lith __names volumes 2>/dev/null)"
 "#;
 
 /// Prints the script for a shell.
@@ -85,6 +91,10 @@ pub(crate) async fn names(context: &Context, kind: NameKind) -> Result<u8, Error
         NameKind::Images => {
             let images: Vec<Image> = context.client.get("/v1/images").await?;
             images.into_iter().flat_map(|image| image.names).collect()
+        }
+        NameKind::Volumes => {
+            let volumes: Vec<Volume> = context.client.get("/v1/volumes").await?;
+            volumes.into_iter().map(|volume| volume.id).collect()
         }
     };
     names.sort_unstable();

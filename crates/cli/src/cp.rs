@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use hyper::Method;
 use indicatif::{ProgressBar, ProgressStyle};
-use lith_api::client::escape;
+use lith_api::client::{Answers, escape};
 use lith_api::error::{Code, Failure};
 use serde::Deserialize;
 
@@ -96,18 +96,29 @@ async fn copy_out(
             "send it on: `lith cp TASK:PATH - | tar x`",
         ));
     }
-    let mut frames = context.client.frames(&archive_path(context, name, path).await?).await?;
+    let frames = context.client.frames(&archive_path(context, name, path).await?).await?;
+    let mut parts = unpack::parts(frames);
     let Place::Here(target) = target else {
-        while let Some(part) = unpack::next_part(&mut frames).await? {
+        while let Some(part) = parts.next().await.transpose()? {
             write_out(&part)?;
         }
         return Ok(exit::DONE);
     };
-    let bar = bar(context);
-    let copied = Unpack::prepare(path, target, existing)?.run(frames, &bar).await;
-    bar.finish_and_clear();
-    context.say(&words(copied?));
+    let unpack = Unpack::prepare(path, target, existing)?;
+    context.say(&words(take_apart(context, unpack, parts).await?));
     Ok(exit::DONE)
+}
+
+/// Unpacks an archive as it comes.
+pub(crate) async fn take_apart(
+    context: &Context,
+    unpack: Unpack,
+    parts: Answers<Bytes>,
+) -> Result<Copied, Error> {
+    let bar = bar(context);
+    let copied = unpack.run(parts, &bar).await;
+    bar.finish_and_clear();
+    copied
 }
 
 async fn copy_in(context: &Context, source: &Place, name: &Name, path: &str) -> Result<u8, Error> {
@@ -134,13 +145,17 @@ pub(crate) async fn send_folder(
     // A link to a folder is that folder, as for Docker.
     let whole = std::fs::canonicalize(folder).and_then(|whole| std::fs::read_dir(&whole).map(|_| whole));
     let whole = whole.map_err(|error| Error::local("send the folder", folder, &error))?;
-    let path = format!("/v1/volumes/{}/content", escape(volume));
-    let parts = pack::archive(whole, PathBuf::from("."), Owners::Kept);
-    let copied = send_parts(context, &path, parts).await?;
+    let copied =
+        send_content(context, pack::archive(whole, PathBuf::from("."), Owners::Kept), volume).await?;
     if !context.json {
         context.say(&format!("volume {volume} starts with {name}: {}", words(copied)));
     }
     Ok(())
+}
+
+/// Sends the archive that a new volume starts with.
+pub(crate) async fn send_content(context: &Context, parts: Parts, volume: &str) -> Result<Copied, Error> {
+    send_parts(context, &format!("/v1/volumes/{}/content", escape(volume)), parts).await
 }
 
 async fn send_parts(context: &Context, path: &str, parts: Parts) -> Result<Copied, Error> {
@@ -172,7 +187,7 @@ async fn send(
 }
 
 /// How much has come or gone, for a person who waits.
-fn bar(context: &Context) -> ProgressBar {
+pub(crate) fn bar(context: &Context) -> ProgressBar {
     if !context.terminal.is_stderr || context.quiet || context.json {
         return ProgressBar::hidden();
     }
@@ -183,7 +198,7 @@ fn bar(context: &Context) -> ProgressBar {
     bar
 }
 
-fn words(copied: Copied) -> String {
+pub(crate) fn words(copied: Copied) -> String {
     let bytes = size(copied.bytes);
     match copied.files {
         // An archive that was passed on as it is, or folders alone.

@@ -6,13 +6,13 @@ use lith_api::error::{Code, Failure};
 use lith_api::node::Version;
 use lith_api::task::Ask;
 
-use crate::args::{ClientCommand, Command, JobCommand, Manner};
+use crate::args::{ClientCommand, Command, JobCommand, Manner, PoolCommand};
 use crate::context::{Context, say};
 use crate::error::{Error, failure_text};
 use crate::terminal::Terminal;
 use crate::{
-    ask, complete, convert, cp, deploy, events, exec, exit, explain, format, image, list, logs, registry,
-    stats, volume,
+    ask, complete, convert, cp, deploy, events, exec, exit, explain, format, image, list, logs, pool,
+    registry, stats, volume,
 };
 
 /// Carries out a command for the server, with everything that it prints.
@@ -98,6 +98,7 @@ async fn execute(context: &Context, command: Command) -> Result<u8, Error> {
         Command::Rm(args) => ask::remove(context, &args).await,
         Command::Image(command) => image::image(context, &command).await,
         Command::Volume(command) => volume::volume(context, &command).await,
+        Command::Pool(PoolCommand::Ls) => pool::list(context).await,
         Command::Registry(command) => registry::registry(context, &command).await,
         Command::Events(args) => events::events(context, &args).await,
         Command::Version => version(context).await,

@@ -1,4 +1,4 @@
-//! An archive out of a task becomes files here. The archive is hostile: it is unpacked in a folder of its own, nothing
+//! An archive out of a task or a volume becomes files here. The archive is hostile: it is unpacked in a folder of its own, nothing
 //! is written outside of that, no owner, device or special mode bit is taken over, no link of its own is followed, and
 //! every entry must belong to what was asked for. Only a whole archive gets to where the person wants it.
 
@@ -65,7 +65,7 @@ pub(crate) struct Unpack {
 
 impl Unpack {
     /// Decides as `docker cp` does: into a folder that exists, else under the new name. `source` is the path in the
-    /// task.
+    /// task or volume.
     pub(crate) fn prepare(source: &str, target: &Path, existing: Existing) -> Result<Self, Error> {
         let is_into = target.is_dir();
         let folder = if is_into { target } else { parent(target) };
@@ -79,11 +79,12 @@ impl Unpack {
         Ok(Self { asked: asked(source), target, is_into, existing, scratch })
     }
 
-    /// Writes what comes. When this returns, all is where it was wanted, or nothing is there.
-    pub(crate) async fn run(self, frames: Answers<Frame>, bar: &ProgressBar) -> Result<Copied, Error> {
+    /// Writes what comes; that the parts end without an error says that all came. When this returns, all is where it was
+    /// wanted, or nothing is there.
+    pub(crate) async fn run(self, parts: Answers<Bytes>, bar: &ProgressBar) -> Result<Copied, Error> {
         let (sender, receiver) = mpsc::channel(PARTS_MAX);
         let work = tokio::task::spawn_blocking(move || self.write(Source { receiver, part: Bytes::new() }));
-        let fed = feed(frames, sender, bar).await;
+        let fed = feed(parts, sender, bar).await;
         // Waited for in every case: its scratch folder must be gone before this process is.
         let written = work.await.map_err(|error| {
             Failure::new(Code::Internal, format!("the thread that writes the files ended: {error}"))
@@ -134,7 +135,7 @@ impl Unpack {
             Asked::Contents => (root.to_owned(), self.target.clone()),
         };
         let Ok(found) = fs::symlink_metadata(&from) else {
-            return Err(refused("the task sent nothing".to_owned()));
+            return Err(refused("the archive is empty".to_owned()));
         };
         let is_meant_as_folder = self.target.as_os_str().as_encoded_bytes().ends_with(b"/");
         if is_meant_as_folder && !self.is_into && !found.is_dir() {
@@ -160,16 +161,12 @@ fn asked(source: &str) -> Asked {
 }
 
 /// Passes the archive on to who writes it.
-async fn feed(
-    mut frames: Answers<Frame>,
-    sender: mpsc::Sender<Part>,
-    bar: &ProgressBar,
-) -> Result<(), Error> {
+async fn feed(mut parts: Answers<Bytes>, sender: mpsc::Sender<Part>, bar: &ProgressBar) -> Result<(), Error> {
     let interrupt = tokio::signal::ctrl_c();
     tokio::pin!(interrupt);
     loop {
         let part = tokio::select! {
-            part = next_part(&mut frames) => part?,
+            part = parts.next() => part.transpose()?,
             _ = &mut interrupt => {
                 return Err(Error::Interrupted("interrupted; nothing was written".to_owned()));
             }
@@ -183,26 +180,33 @@ async fn feed(
     }
 }
 
-/// The next bytes of an archive; none when it is complete, which the server says in so many words.
-pub(crate) async fn next_part(frames: &mut Answers<Frame>) -> Result<Option<Bytes>, Error> {
-    match frames.next().await.transpose()? {
-        Some(Frame::Output(bytes)) => Ok(Some(bytes)),
-        Some(Frame::Exit(ExecExit { code: 0 })) => Ok(None),
-        Some(Frame::Failure(failure)) => Err(failure.into()),
-        Some(Frame::Input(_) | Frame::InputEnd | Frame::Resize(_) | Frame::Error(_) | Frame::Exit(_)) => {
-            let failure = Failure::new(Code::Internal, "the server sent what does not belong to a copy");
-            Err(failure.hint("compare `lith version` of the command and the server").into())
-        }
-        None => {
-            let message = "the connection ended before all was copied";
-            Err(Error::new(Code::Unreachable, message, "see whether `lith up` still runs, then repeat"))
-        }
-    }
+/// The parts of an archive in frames, which is complete when the server says so in so many words.
+pub(crate) fn parts(frames: Answers<Frame>) -> Answers<Bytes> {
+    let parts = futures_util::stream::unfold(Some(frames), |frames| async move {
+        let mut frames = frames?;
+        let failure = match frames.next().await {
+            Some(Ok(Frame::Output(bytes))) => return Some((Ok(bytes), Some(frames))),
+            Some(Ok(Frame::Exit(ExecExit { code: 0 }))) => return None,
+            Some(Ok(Frame::Failure(failure)) | Err(failure)) => failure,
+            Some(Ok(
+                Frame::Input(_) | Frame::InputEnd | Frame::Resize(_) | Frame::Error(_) | Frame::Exit(_),
+            )) => {
+                let failure = Failure::new(Code::Internal, "the server sent what does not belong to a copy");
+                failure.hint("compare `lith version` of the command and the server")
+            }
+            None => {
+                let failure = Failure::new(Code::Unreachable, "the connection ended before all was copied");
+                failure.hint("see whether `lith up` still runs, then repeat")
+            }
+        };
+        Some((Err(failure), None))
+    });
+    parts.boxed()
 }
 
 /// Where an entry is unpacked, below the root. One that does not belong to what was asked for is refused.
 fn place(asked: &Asked, path: &Path) -> Result<PathBuf, Error> {
-    let foreign = || refused(format!("the task sent `{}`, which was not asked for", shown(path)));
+    let foreign = || refused(format!("the archive holds `{}`, which was not asked for", shown(path)));
     let mut place = PathBuf::new();
     for component in path.components() {
         match component {
@@ -355,13 +359,13 @@ fn cannot(error: &io::Error) -> Error {
 fn broken(error: &io::Error) -> Error {
     Error::new(
         Code::Invalid,
-        format!("cannot read what the task sent: {error}"),
-        "nothing was written; if it happens again, do not trust this task",
+        format!("cannot read the archive: {error}"),
+        "nothing was written; if it happens again, do not trust where it comes from",
     )
 }
 
 fn refused(message: String) -> Error {
-    Error::new(Code::Invalid, message, "nothing was written; do not trust this task")
+    Error::new(Code::Invalid, message, "nothing was written; do not trust where it comes from")
 }
 
 /// What the connection gives to who writes.

@@ -1,105 +1,111 @@
 //! `volume …`, and what becomes of the volumes of a removed job.
 
+use jiff::tz::TimeZone;
 use lith_api::client::escape;
-use lith_api::volume::Volume;
+use lith_api::volume::{Point, Volume};
 
-use crate::args::VolumeCommand;
+use crate::args::{ChosenArgs, PointArgs, VolumeCommand};
 use crate::context::Context;
 use crate::error::Error;
-use crate::exit;
-use crate::size::size;
-use crate::table::Table;
+use crate::time;
+
+mod archive;
+mod files;
+#[cfg(test)]
+mod fixture;
+mod history;
+mod list;
+mod name;
+mod remove;
+mod restore;
+
+pub(crate) use remove::of_removed_job;
 
 /// `lith volume …`.
 pub(crate) async fn volume(context: &Context, command: &VolumeCommand) -> Result<u8, Error> {
     match command {
-        VolumeCommand::Ls => list(context).await,
-        VolumeCommand::Rm { volumes } => remove(context, volumes).await,
+        VolumeCommand::Ls(args) => list::ls(context, args).await,
+        VolumeCommand::Checkpoints(args) => history::checkpoints(context, args).await,
+        VolumeCommand::Snapshot(args) => history::snapshot(context, args).await,
+        VolumeCommand::Snapshots { volume } => history::snapshots(context, volume.as_deref()).await,
+        VolumeCommand::SnapshotRm { volume, name } => history::remove_snapshot(context, volume, name).await,
+        VolumeCommand::Restore(args) => restore::restore(context, args).await,
+        VolumeCommand::Clone(args) => restore::clone(context, args).await,
+        VolumeCommand::Grow { volume, size } => restore::grow(context, volume, *size).await,
+        VolumeCommand::Rm(args) => remove::remove(context, args).await,
+        VolumeCommand::Unrm { volume } => remove::bring_back(context, volume).await,
+        VolumeCommand::Cat { file, point } => files::cat(context, file, point).await,
+        VolumeCommand::Cp(args) => archive::copy(context, args).await,
+        VolumeCommand::Export { volume, file, point } => archive::export(context, volume, file, point).await,
+        VolumeCommand::Import { volume, source } => archive::import(context, volume, source).await,
+        VolumeCommand::Check { volume } => restore::check(context, volume).await,
+        VolumeCommand::ForgetHistory { volume, yes } => restore::forget_history(context, volume, *yes).await,
     }
 }
 
-async fn list(context: &Context) -> Result<u8, Error> {
-    let volumes: Vec<Volume> = context.client.get("/v1/volumes").await?;
-    if context.json {
-        context.print_json(&volumes)?;
-    } else if volumes.is_empty() {
-        context.say("no volumes; a job declares them under `volumes:`");
-    } else {
-        context.print_table(&table(&volumes))?;
-    }
-    Ok(exit::DONE)
+/// Every volume that the server knows.
+async fn all(context: &Context) -> Result<Vec<Volume>, Error> {
+    Ok(context.client.get("/v1/volumes").await?)
 }
 
-async fn remove(context: &Context, ids: &[String]) -> Result<u8, Error> {
-    let mut removed: Vec<Volume> = Vec::new();
-    // One that cannot be removed is no reason to keep the others.
-    let mut code = exit::DONE;
-    for id in ids {
-        match context.client.delete(&format!("/v1/volumes/{}", escape(id))).await {
-            Ok(volume) => {
-                if !context.json {
-                    context.say(&format!("volume {id} is removed"));
-                }
-                removed.push(volume);
-            }
-            Err(failure) => code = code.max(context.report(&failure.into())),
+/// The volume that a person means.
+async fn one(context: &Context, text: &str) -> Result<Volume, Error> {
+    let volumes = all(context).await?;
+    Ok(name::resolve(text, &volumes)?.clone())
+}
+
+/// The volumes that a person means, each once, at least one.
+async fn chosen(context: &Context, args: &ChosenArgs) -> Result<Vec<Volume>, Error> {
+    let volumes = all(context).await?;
+    let chosen = match &args.job {
+        Some(job) => name::of_instance(job, args.index, &volumes)?,
+        None => name::resolve_all(&args.volumes, &volumes)?,
+    };
+    Ok(chosen.into_iter().cloned().collect())
+}
+
+/// A task as people name it; which instance it is, the volume's own name says.
+fn short_task(id: &str) -> String {
+    match id.split('.').collect::<Vec<_>>()[..] {
+        [job, _, _, task] => format!("{job}/{task}"),
+        _ => id.to_owned(),
+    }
+}
+
+/// Path of a volume in the API, with what follows.
+fn path(id: &str, rest: &str) -> String {
+    format!("/v1/volumes/{}{rest}", escape(id))
+}
+
+/// The point that the flags name, if they do.
+fn point(args: &PointArgs, now_ms: u64, zone: &TimeZone) -> Result<Option<Point>, Error> {
+    Ok(match (args.at, args.checkpoint, &args.snapshot) {
+        (Some(when), _, _) => {
+            let time_ms = when.to_ms(now_ms, zone).map_err(|why| {
+                Error::usage(format!("`--at` does not name a time in the past: {why}"), "now is the default")
+            })?;
+            Some(Point::Time(time_ms))
         }
-    }
-    if context.json {
-        context.print_json(&removed)?;
-    }
-    Ok(code)
+        (None, Some(seq), _) => Some(Point::Checkpoint(seq)),
+        (None, None, Some(name)) => Some(Point::Snapshot(name.clone())),
+        (None, None, None) => None,
+    })
 }
 
-/// Removes the volumes of a job that is gone, or says that they are kept.
-pub(crate) async fn of_removed_job(context: &Context, job: &str, is_removed: bool) -> Result<u8, Error> {
-    let volumes: Vec<Volume> = context.client.get("/v1/volumes").await?;
-    let ids: Vec<String> =
-        volumes.into_iter().filter(|volume| volume.job == job).map(|volume| volume.id).collect();
-    let mut code = exit::DONE;
-    if is_removed {
-        for id in &ids {
-            let deleted = context.client.delete::<Volume>(&format!("/v1/volumes/{}", escape(id))).await;
-            match deleted {
-                Ok(_) if context.json => {}
-                Ok(_) => context.say(&format!("volume {id} is removed")),
-                Err(failure) => code = code.max(context.report(&failure.into())),
-            }
+/// The same, on this machine, now.
+fn point_here(args: &PointArgs) -> Result<Option<Point>, Error> {
+    point(args, time::now_ms(), &TimeZone::system())
+}
+
+/// A point in words that follow "what it was".
+fn point_words(point: &Point, now_ms: u64, zone: &TimeZone) -> String {
+    match point {
+        Point::Newest => "at its newest checkpoint".to_owned(),
+        Point::Checkpoint(seq) => format!("at checkpoint {seq}"),
+        Point::Snapshot(name) => format!("at snapshot {name}"),
+        Point::Time(time_ms) => {
+            format!("at {} ({})", time::local(*time_ms, zone), time::ago(now_ms, *time_ms))
         }
-    } else if !ids.is_empty() && !context.json {
-        context.say(&kept(&ids));
-    }
-    Ok(code)
-}
-
-fn kept(ids: &[String]) -> String {
-    let list = ids.join(" ");
-    if ids.len() == 1 {
-        return format!("volume {list} is kept; `lith volume rm {list}` deletes it with what it holds");
-    }
-    format!("volumes {list} are kept; `lith volume rm {list}` deletes them with what they hold")
-}
-
-fn table(volumes: &[Volume]) -> Table {
-    let mut table = Table::new(&["VOLUME", "SIZE", "USED", "NODE", "STATE"]);
-    for volume in volumes {
-        table.row(vec![
-            volume.id.clone(),
-            if volume.has_disk { size(volume.size_bytes) } else { "-".to_owned() },
-            size(volume.used_bytes),
-            volume.node.clone(),
-            state(volume).to_owned(),
-        ]);
-    }
-    table
-}
-
-fn state(volume: &Volume) -> &'static str {
-    match (volume.has_disk, volume.is_declared) {
-        (true, true) => "declared",
-        (true, false) => "kept",
-        // Its task has not started yet, or its job was never deployed.
-        (false, _) => "waits for its task",
     }
 }
 
@@ -108,37 +114,26 @@ mod tests {
     use super::*;
     use crate::terminal::Paint;
 
-    fn volume(id: &str, is_declared: bool) -> Volume {
-        let parts: Vec<&str> = id.split('.').collect();
-        Volume {
-            id: id.to_owned(),
-            job: parts[0].to_owned(),
-            volume: parts[1].to_owned(),
-            index: 0,
-            node: "oak".to_owned(),
-            size_bytes: 64 << 30,
-            used_bytes: 5 << 20,
-            has_disk: true,
-            is_declared,
-        }
-    }
-
     #[test]
-    fn volumes_read_without_colour() {
-        let new = Volume { has_disk: false, size_bytes: 0, ..volume("shop.site.0", true) };
-        let volumes = [volume("shop.data.0", true), volume("old.files.0", false), new];
-        insta::assert_snapshot!(table(&volumes).render(None, Paint::PLAIN), @r"
-        VOLUME       SIZE      USED     NODE  STATE
-        shop.data.0  64.0 GiB  5.0 MiB  oak   declared
-        old.files.0  64.0 GiB  5.0 MiB  oak   kept
-        shop.site.0  -         5.0 MiB  oak   waits for its task
-        ");
-    }
-
-    #[test]
-    fn what_is_kept_is_said() {
-        insta::assert_snapshot!(kept(&["shop.data.0".to_owned()]), @"volume shop.data.0 is kept; `lith volume rm shop.data.0` deletes it with what it holds");
-        let two = ["shop.a.0".to_owned(), "shop.b.0".to_owned()];
-        insta::assert_snapshot!(kept(&two), @"volumes shop.a.0 shop.b.0 are kept; `lith volume rm shop.a.0 shop.b.0` deletes them with what they hold");
+    fn points() {
+        let now_ms = 1_795_260_600_000;
+        let words = |args: PointArgs| {
+            let point = point(&args, now_ms, &TimeZone::UTC)?;
+            Ok::<_, Error>(point.map(|point| point_words(&point, now_ms, &TimeZone::UTC)))
+        };
+        let check = |args: PointArgs, expect: Option<&str>| {
+            assert_eq!(words(args).unwrap().as_deref(), expect);
+        };
+        check(PointArgs::default(), None);
+        check(PointArgs { checkpoint: Some(12), ..PointArgs::default() }, Some("at checkpoint 12"));
+        let snapshot = Some("before-upgrade".to_owned());
+        check(PointArgs { snapshot, ..PointArgs::default() }, Some("at snapshot before-upgrade"));
+        let at = |text: &str| PointArgs { at: Some(time::parse_when(text).unwrap()), ..PointArgs::default() };
+        check(at("03:00"), Some("at 2026-11-21 03:00:00 (8h ago)"));
+        assert_eq!(
+            words(at("2030-01-01")).unwrap_err().text(Paint::PLAIN),
+            "error: `--at` does not name a time in the past: 2030-01-01 00:00:00 has not come yet\n\
+             hint: now is the default\n"
+        );
     }
 }

@@ -7,11 +7,14 @@
 
 #[path = "commands/guide.rs"]
 mod guide;
+#[path = "commands/volumes.rs"]
+mod volumes;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -44,7 +47,7 @@ fn main() -> ExitCode {
         std::io::stdout().write_all(list.as_bytes()).unwrap();
         return ExitCode::SUCCESS;
     }
-    let cases: [(&str, fn()); 18] = [
+    let cases: [(&str, fn()); 25] = [
         ("deploy says what it does and where the job is", deploy_succeeds),
         ("deploy plans again when the job has changed meanwhile", deploy_is_outrun),
         ("deploy says why a task fails, with its last lines", deploy_fails),
@@ -63,6 +66,13 @@ fn main() -> ExitCode {
         ("exec hands over streams and the exit code", exec_passes_all),
         ("cp takes an archive apart", copy_out),
         ("check prints what the guide says", guide::check_is_as_told),
+        ("volumes are restored when a person agrees", volumes::restore),
+        ("what fails in the middle of a restore or check is a failure", volumes::restore_fails),
+        ("volumes are removed and brought back", volumes::remove),
+        ("files of a volume are listed and read", volumes::look_inside),
+        ("files of a volume come out whole or not at all", volumes::copy_and_export),
+        ("a new volume starts with a folder or an archive", volumes::import),
+        ("the history of volumes is shown and kept", volumes::history),
     ];
     for (name, case) in cases {
         case();
@@ -304,7 +314,8 @@ fn removing(looks: u32) -> World {
             let volume = |job: &str| {
                 json!({
                     "id": format!("{job}.data.0"), "job": job, "volume": "data", "index": 0, "node": "oak",
-                    "size_bytes": 1, "used_bytes": 1, "has_disk": true, "is_declared": false
+                    "pool": "main", "size_bytes": 1, "used_bytes": 1, "history_bytes": 0, "dirty_bytes": 0,
+                    "holders": [], "has_disk": true, "is_declared": false
                 })
             };
             answer(stream, 200, &json!([volume("hello"), volume("other")]));
@@ -324,7 +335,7 @@ fn remove_goes_on() {
         "error: there is no such job [E0002]\nhint: did you mean `hello`?\n\
          error: there is no such job [E0002]\nhint: `lith job ls` lists what is there\n\
          job hello is removed\n\
-         volume hello.data.0 is kept; `lith volume rm hello.data.0` deletes it with what it holds\n",
+         volume hello.data.0 is kept; `lith volume rm hello.data.0` removes it\n",
     );
     check(
         &removing(0).lith(&["rm", "--volumes", "hello"]),
@@ -350,7 +361,7 @@ fn waiting_is_shown() {
         assert_eq!(output.status.code(), Some(0), "{option}: {said}");
         assert_eq!(said.contains(turning), is_shown, "{option}: {said}");
     }
-    let kept = "volume hello.data.0 is kept; `lith volume rm hello.data.0` deletes it with what it holds";
+    let kept = "volume hello.data.0 is kept; `lith volume rm hello.data.0` removes it";
     check(&removing(LOOKS).lith(&["rm", "hello"]), 0, "", &format!("job hello is removed\n{kept}\n"));
 }
 
@@ -364,6 +375,15 @@ fn names_are_completed() {
             }]),
         ),
         "GET /v1/tasks" => answer(stream, 200, &json!([task("running", true, &Value::Null)])),
+        "GET /v1/volumes" => answer(
+            stream,
+            200,
+            &json!([{
+                "id": "hello.data.0", "job": "hello", "volume": "data", "index": 0, "node": "oak", "pool": "main",
+                "size_bytes": 1, "used_bytes": 1, "history_bytes": 0, "dirty_bytes": 0, "holders": [],
+                "has_disk": true, "is_declared": true
+            }]),
+        ),
         "GET /v1/images" => answer(
             stream,
             200,
@@ -395,6 +415,10 @@ fn names_are_completed() {
     assert_eq!(complete("lith restart hello hello/"), "hello/web");
     assert_eq!(complete("lith stats hello/"), "hello/web");
     assert_eq!(complete("lith image rm ngi"), "nginx:1");
+    assert_eq!(complete("lith volume rm ''"), "hello.data.0");
+    assert_eq!(complete("lith volume cp hello"), "hello.data.0");
+    assert_eq!(complete("lith volume restore a.b hel"), "hello.data.0");
+    assert!(complete("lith volume re").contains("restore"));
     assert_eq!(complete("lith compl"), "completion");
     assert!(complete("lith logs --ti").contains("--timestamps"));
     assert_eq!(complete("lith __"), "", "what is hidden is not offered");
@@ -545,6 +569,7 @@ fn check(output: &Output, code: i32, stdout: &str, stderr: &str) {
 /// A folder with a socket that answers, and a job file.
 struct World {
     folder: tempfile::TempDir,
+    bodies: Arc<Mutex<Vec<Value>>>,
 }
 
 impl World {
@@ -552,15 +577,23 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("hello.yaml"), JOB).unwrap();
         let listener = UnixListener::bind(folder.path().join("lith.sock")).unwrap();
+        let bodies = Arc::new(Mutex::new(Vec::new()));
+        let noted = bodies.clone();
         // Ends with the process: nobody connects once the folder is gone.
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
-                let request = read_request(&mut stream);
+                let (request, body) = read_request(&mut stream);
+                noted.lock().unwrap().extend(serde_json::from_slice::<Value>(&body));
                 respond(&request, &mut stream);
             }
         });
-        Self { folder }
+        Self { folder, bodies }
+    }
+
+    /// The JSON that was sent since this was asked last.
+    fn take_bodies(&self) -> Vec<Value> {
+        std::mem::take(&mut *self.bodies.lock().unwrap())
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -578,7 +611,7 @@ impl World {
 
 fn start(folder: &Path, arguments: &[&str]) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.arg("lith").args(arguments).current_dir(folder).env("LITH_RUN_DIR", folder);
+    command.arg("lith").args(arguments).current_dir(folder).env("LITH_RUN_DIR", folder).env("TZ", "UTC");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap()
 }
@@ -601,13 +634,13 @@ fn finish(mut child: Child) -> Output {
     output
 }
 
-/// Method and path of a request, whose body is read and dropped.
-fn read_request(stream: &mut UnixStream) -> String {
+/// Method and path of a request, and its body.
+fn read_request(stream: &mut UnixStream) -> (String, Vec<u8>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut line = String::new();
     reader.read_line(&mut line).unwrap();
     let request = line.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
-    let mut length = 0;
+    let (mut length, mut is_chunked) = (0, false);
     loop {
         line.clear();
         reader.read_line(&mut line).unwrap();
@@ -618,11 +651,21 @@ fn read_request(stream: &mut UnixStream) -> String {
         if let Some(value) = header.strip_prefix("content-length: ") {
             length = value.parse().unwrap();
         }
+        is_chunked |= header == "transfer-encoding: chunked";
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
+    while is_chunked {
+        line.clear();
+        reader.read_line(&mut line).unwrap();
+        let size = usize::from_str_radix(line.trim_end(), 16).unwrap();
+        let mut chunk = vec![0; size + 2];
+        reader.read_exact(&mut chunk).unwrap();
+        body.extend_from_slice(&chunk[..size]);
+        is_chunked = size > 0;
+    }
     assert!(reader.buffer().is_empty(), "nothing follows before the answer");
-    request
+    (request, body)
 }
 
 fn answer(stream: &mut UnixStream, status: u16, body: &Value) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::{FileArgs, FmtArgs};
+use super::{FileArgs, FmtArgs, PoolCommand, VolumeCommand};
 use crate::time;
 
 /// Time that `deploy` and its kin wait: a large image over a slow line, and a first start that fills a database.
@@ -51,6 +51,9 @@ pub(crate) enum Command {
     /// Work with volumes, which stay when their job goes
     #[command(subcommand)]
     Volume(VolumeCommand),
+    /// Work with pools, in which volumes lie
+    #[command(subcommand)]
+    Pool(PoolCommand),
     /// Work with the images of this machine
     #[command(subcommand)]
     Image(ImageCommand),
@@ -88,6 +91,8 @@ pub(crate) enum NameKind {
     Tasks,
     /// Of images.
     Images,
+    /// Of volumes.
+    Volumes,
 }
 
 /// How long to wait for what was asked.
@@ -210,23 +215,11 @@ pub(crate) struct RmArgs {
     /// The jobs.
     #[arg(value_name = "JOB", required = true)]
     pub(crate) names: Vec<String>,
-    /// Also delete their volumes, with everything that those hold.
+    /// Also remove their volumes; for 7 days those can be brought back.
     #[arg(long, conflicts_with = "no_wait")]
     pub(crate) volumes: bool,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
-}
-
-#[derive(Debug, Clone, Subcommand)]
-pub(crate) enum VolumeCommand {
-    /// List volumes, also those of removed jobs
-    Ls,
-    /// Delete volumes that no job declares, with everything they hold
-    Rm {
-        /// Their identifiers, JOB.VOLUME.INDEX, as `volume ls` shows them.
-        #[arg(value_name = "VOLUME", required = true)]
-        volumes: Vec<String>,
-    },
 }
 
 #[derive(Debug, Clone, Subcommand)]

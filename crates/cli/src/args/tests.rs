@@ -4,7 +4,9 @@ use std::path::Path;
 
 use crate::spinner::Talk;
 
-use super::{Command, Invocation, Manner, command, parse_from};
+use super::{Command, Invocation, Manner, PoolCommand, VolumeCommand, command, parse_from};
+use crate::size::Growth;
+use crate::time::When;
 
 fn client(line: &str) -> Command {
     let words = std::iter::once("lith").chain(line.split_whitespace());
@@ -102,6 +104,61 @@ fn guest_networks() {
     for bad in ["10.83.1.0", "8.8.0.0", "10.83.0.0/24", "x", "127.0.0.0", "100.64.0.0"] {
         assert!(super::guest_network(bad).is_err(), "{bad}");
     }
+}
+
+fn volume(line: &str) -> VolumeCommand {
+    match client(&format!("volume {line}")) {
+        Command::Volume(command) => command,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn volumes_are_chosen_by_name_or_job() {
+    let VolumeCommand::Snapshot(snapshot) = volume("snapshot shop.data uploads --name v1") else { panic!() };
+    assert_eq!((snapshot.chosen.volumes.len(), snapshot.name.as_str()), (2, "v1"));
+    let VolumeCommand::Restore(restore) = volume("restore --job shop --index 1 --snapshot v1 -y") else {
+        panic!()
+    };
+    assert_eq!((restore.chosen.job.as_deref(), restore.chosen.index), (Some("shop"), Some(1)));
+    assert!(restore.yes && restore.point.snapshot.as_deref() == Some("v1"));
+    for line in [
+        "snapshot --name v1",
+        "snapshot shop.data",
+        "snapshot shop.data --job shop --name v1",
+        "restore shop.data --index 1 --checkpoint 1",
+        "restore --checkpoint 1",
+        "restore shop.data --checkpoint 1 --at 10m",
+        "restore shop.data --at whenever",
+        "restore shop.data --checkpoint x",
+        "ls -l",
+        "ls --removed shop.data",
+        "grow shop.data",
+        "grow shop.data lots",
+        "cp shop.data:/x",
+        "rm",
+    ] {
+        refused(&format!("volume {line}"));
+    }
+}
+
+#[test]
+fn points_and_sizes_are_read() {
+    let VolumeCommand::Ls(ls) = volume("ls -lR shop.data:/pg --at 03:00") else { panic!() };
+    assert!(ls.long && ls.recursive && matches!(ls.point.at, Some(When::Clock(_))));
+    let VolumeCommand::Ls(ls) = volume("ls") else { panic!() };
+    assert_eq!(ls.place, None);
+    let VolumeCommand::Grow { size, .. } = volume("grow shop.data +5G") else { panic!() };
+    assert_eq!(size, Growth::By(5 << 30));
+    let VolumeCommand::Export { file, point, .. } = volume("export shop.data --checkpoint 3") else {
+        panic!()
+    };
+    assert_eq!((file.as_path(), point.checkpoint), (Path::new("-"), Some(3)));
+    let VolumeCommand::Clone(clone) = volume("clone shop.data test.data --at 2026-01-31T12:00:00Z") else {
+        panic!()
+    };
+    assert!(matches!(clone.point.at, Some(When::At(_))));
+    assert!(matches!(client("pool ls"), Command::Pool(PoolCommand::Ls)));
 }
 
 #[test]

@@ -40,7 +40,10 @@ async fn run(
 ) -> Result<Copied, String> {
     let text = |error: Error| error.text(crate::terminal::Paint::PLAIN);
     let prepared = Unpack::prepare(source, target, existing).map_err(text)?;
-    prepared.run(futures_util::stream::iter(frames).boxed(), &ProgressBar::hidden()).await.map_err(text)
+    prepared
+        .run(parts(futures_util::stream::iter(frames).boxed()), &ProgressBar::hidden())
+        .await
+        .map_err(text)
 }
 
 async fn unpack(source: &str, target: &Path, entries: &[Given<'_>]) -> Result<Copied, String> {
@@ -120,7 +123,7 @@ async fn a_task_cannot_choose_which_files_are_written() {
         let (folder, path) = world();
         for target in [folder.path().to_owned(), path("new")] {
             let error = unpack(source, &target, entries).await.unwrap_err();
-            let expected = format!("error: the task sent `{sent}`, which was not asked for [E0001]\n");
+            let expected = format!("error: the archive holds `{sent}`, which was not asked for [E0001]\n");
             assert!(error.starts_with(&expected), "{error}");
             assert_eq!(listing(folder.path()), Vec::<String>::new(), "{sent}");
         }
@@ -208,10 +211,9 @@ async fn what_is_broken_off_leaves_nothing() {
     let failed = Failure::new(Code::NotRunning, "the disk broke");
     check(&bytes[..700], Some(Ok(Frame::Failure(failed))), "error: the disk broke [E0005]").await;
     let done = || Some(Ok(Frame::Exit(ExecExit { code: 0 })));
-    check(&bytes[..whole - 1024], done(), "error: cannot read what the task sent: the archive ended early")
-        .await;
-    check(&[], done(), "error: cannot read what the task sent: the archive ended early").await;
-    check(&[0; 1024], done(), "error: the task sent nothing").await;
+    check(&bytes[..whole - 1024], done(), "error: cannot read the archive: the archive ended early").await;
+    check(&[], done(), "error: cannot read the archive: the archive ended early").await;
+    check(&[0; 1024], done(), "error: the archive is empty").await;
     check(&bytes, Some(Ok(Frame::InputEnd)), "error: the server sent what does not belong to a copy").await;
 }
 
