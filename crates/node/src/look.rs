@@ -93,9 +93,10 @@ impl Reading {
             ..Jail::default()
         };
         let program = Program {
-            path: PathBuf::from(OWN_PROGRAM),
+            path: PathBuf::from("lith"),
             file: Some(own.into()),
-            arguments: vec![SUBCOMMAND.to_owned(), json],
+            // The folder is for people who look at processes.
+            arguments: vec![SUBCOMMAND.to_owned(), json, volume.display().to_string()],
             stdout: stdout.into(),
             stderr: stderr.into(),
             descriptors: vec![],
@@ -151,7 +152,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
 }
 
 fn work(arguments: &[String]) -> Result<(), Failure> {
-    let [json] = arguments else {
+    let [json, _] = arguments else {
         return Err(Failure::new(Code::Invalid, "it is started by lith itself"));
     };
     let request: Request =

@@ -47,7 +47,7 @@ fn a_volume_outlives_what_mounts_it() {
     expect_starts(&world, 5);
     assert_eq!(run(&world, "cat /www/deep/note"), "kept\n");
 
-    let refused = world.lith(&["volume", "rm", "disks.site.0"]);
+    let refused = world.lith(&["volume", "rm", "--yes", "disks.site.0"]);
     assert_eq!(refused.code, 1, "{refused}");
     assert!(refused.stderr.contains("belongs to job \"disks\""), "{refused}");
     let removed = world.lith(&["rm", "disks"]).ok();

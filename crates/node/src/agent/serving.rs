@@ -377,9 +377,14 @@ impl Launch {
         let jail = self.jail();
         fs::create_dir_all(&jail.root).map_err(|error| failed(&error))?;
         let program = Program {
-            path: PathBuf::from(OWN_PROGRAM),
+            path: PathBuf::from("lith"),
             file: Some(own.into()),
-            arguments: vec![crate::disks::SUBCOMMAND.to_owned(), format!("/{CONFIG}")],
+            // The folder is for people who look at processes.
+            arguments: vec![
+                crate::disks::SUBCOMMAND.to_owned(),
+                format!("/{CONFIG}"),
+                self.folder.display().to_string(),
+            ],
             stdout: ready_write.into(),
             stderr: log.into(),
             descriptors,

@@ -161,7 +161,8 @@ impl Service {
     }
 }
 
-/// The whole of the process: `arguments` is the path of its configuration. To be called once, before any thread is started.
+/// The whole of the process: `arguments` is the path of its configuration, and what tells
+/// people whose it is. To be called once, before any thread is started.
 #[must_use]
 pub fn main(arguments: &[String]) -> ExitCode {
     let started = start(arguments);
@@ -189,7 +190,7 @@ struct Running {
 
 fn start(arguments: &[String]) -> Result<Running, Failure> {
     let plain = |message: String| Failure { message, hint: None };
-    let [path] = arguments else { return Err(plain("it is started by lith itself".to_owned())) };
+    let [path, _] = arguments else { return Err(plain("it is started by lith itself".to_owned())) };
     let terminations =
         sys::terminations().map_err(|error| plain(format!("cannot wait for SIGTERM: {error}")))?;
     let config =
