@@ -3,6 +3,7 @@
 //! modules below. It never fails because a figure is bad, only because one could not be measured: timed tests fail on
 //! busy machines and teach nobody.
 
+mod disk;
 mod docker;
 mod idle;
 mod image;
@@ -97,6 +98,21 @@ const GROUPS: &[Group] = &[
         measure: idle::measure,
     },
     Group {
+        name: "disk",
+        figures: &[
+            "disk.flush8k_ratio",
+            "disk.rand4k_ratio",
+            "disk.seq1m_ratio",
+            "disk.read4k_ratio",
+            "disk.cold_flush8k_ratio",
+            "disk.cut_pause_ms_p99",
+            "disk.rss_mb",
+            "disk.write_amplification",
+        ],
+        prepare: disk::prepare,
+        measure: disk::measure,
+    },
+    Group {
         name: "spec",
         figures: &[
             "spec.check_ms",
@@ -138,6 +154,30 @@ const FIGURES: &[(&str, Wanted, &str)] = &[
     ("idle.cpu_percent", Wanted::AtMost(0.2), "the same, of one processor"),
     ("idle.per_task_rss_mb", Wanted::AtMost(8.0), "all host processes of one task but the VMM"),
     ("idle.vm_rss_mb", Wanted::Reported, "the VMM with the tiny HTTP task, 128M"),
+    (
+        "disk.flush8k_ratio",
+        Wanted::AtLeast(1.0),
+        "8 KiB write + flush against qemu-storage-daemon, checkpoints on",
+    ),
+    ("disk.rand4k_ratio", Wanted::AtLeast(1.0), "random 4 KiB writes, 32 at a time, the same"),
+    ("disk.seq1m_ratio", Wanted::AtLeast(1.0), "1 MiB writes in order, 4 at a time, the same"),
+    ("disk.read4k_ratio", Wanted::AtLeast(1.0), "random 4 KiB reads, 32 at a time, the same"),
+    (
+        "disk.cold_flush8k_ratio",
+        Wanted::Reported,
+        "the first, on blocks that have not changed since the base",
+    ),
+    (
+        "disk.cut_pause_ms_p99",
+        Wanted::AtMost(2.0),
+        "how long a cut holds requests back (the longest), 10 GiB volume",
+    ),
+    ("disk.rss_mb", Wanted::AtMost(12.0), "the process that serves a volume of 100 GiB, written to all over"),
+    (
+        "disk.write_amplification",
+        Wanted::AtMost(2.5),
+        "bytes written for each of the guest's, random 4 KiB over 1 GiB",
+    ),
     ("spec.check_ms", Wanted::AtMost(3.0), "reading, checking, converting a real Compose file, on average"),
     ("spec.slowest_ms", Wanted::Reported, "the same for the slowest one"),
     ("spec.corpus_converted_percent", Wanted::AtLeast(85.0), "files that convert, of those drawn at random"),

@@ -3,6 +3,8 @@
 //! ```text
 //! blk_bench serve SOCKET FILE                     serves a plain file with this crate, until it is killed
 //! blk_bench measure SOCKET [SECONDS] [WORKLOAD]   measures each workload for so long
+//! blk_bench disks LITH FOLDER SOCKET              serves a volume as lith does, with checkpoints, until it is killed
+//! blk_bench status SOCKET                         prints what such a process says of itself, as JSON
 //! ```
 //!
 //! The file should be 1 GiB and have been written once. Reads find it in the page cache if it was read before.
@@ -14,13 +16,16 @@ mod front;
 
 use std::fs::OpenOptions;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lith_volume::blk::file::FileDisk;
 use lith_volume::blk::{Device, Settings};
+use lith_volume::service::{Client, Config, DESCRIPTOR_FIRST, Served};
 
 use crate::front::{EventIndex, Front, Operation};
 
@@ -69,12 +74,12 @@ fn main() -> io::Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["serve", socket, file] => serve(Path::new(socket), Path::new(file)),
+        ["disks", program, folder, socket] => disks(program, Path::new(folder), Path::new(socket)),
+        ["status", socket] => status(Path::new(socket)),
         ["measure", socket] => measure(Path::new(socket), SECONDS, ""),
         ["measure", socket, seconds] => measure(Path::new(socket), number(seconds)?, ""),
         ["measure", socket, seconds, name] => measure(Path::new(socket), number(seconds)?, name),
-        _ => {
-            Err(io::Error::other("usage: blk_bench serve SOCKET FILE | measure SOCKET [SECONDS] [WORKLOAD]"))
-        }
+        _ => Err(io::Error::other("see the head of this program's source")),
     }
 }
 
@@ -91,6 +96,45 @@ fn serve(socket: &Path, file: &Path) -> io::Result<()> {
         let (stream, _) = listener.accept()?;
         device.connect(stream).and_then(|connection| connection.serve()).map_err(io::Error::other)?;
     }
+}
+
+/// Becomes the process of lith that serves volumes. Its control socket is beside the device's.
+fn disks(program: &str, folder: &Path, socket: &Path) -> io::Result<()> {
+    let control = UnixListener::bind(control_of(socket))?;
+    let device = UnixListener::bind(socket)?;
+    for (listener, number) in [&control, &device].into_iter().zip(DESCRIPTOR_FIRST..) {
+        // A program that has opened nothing else yet gets them in this order.
+        assert_eq!(listener.as_raw_fd(), number, "descriptors come in order");
+        rustix::io::fcntl_setfd(listener, rustix::io::FdFlags::empty())?;
+    }
+    let volume = Served {
+        id: "bench.data.0".to_owned(),
+        folder: folder.to_owned(),
+        serial: "bench".to_owned(),
+        queues: 1,
+        uuid: "00".repeat(16),
+    };
+    let config = Config {
+        holder: "bench".to_owned(),
+        interval_ms: 1000,
+        reserve_bytes: 1 << 30,
+        window_s: 24 * 3600,
+        history_bytes_max: u64::MAX,
+        volumes: vec![volume],
+    };
+    let path = socket.with_extension("json");
+    std::fs::write(&path, serde_json::to_vec(&config)?)?;
+    Err(std::process::Command::new(program).arg("disks").arg(path).arg(folder).exec())
+}
+
+fn control_of(socket: &Path) -> PathBuf {
+    socket.with_extension("control")
+}
+
+fn status(socket: &Path) -> io::Result<()> {
+    let status = Client::new(&control_of(socket)).status().map_err(io::Error::other)?;
+    println!("{}", serde_json::to_string(&status)?);
+    Ok(())
 }
 
 fn measure(socket: &Path, seconds: u64, name: &str) -> io::Result<()> {

@@ -2,9 +2,12 @@
 //! segment is taken for one. Owns walking through such a file, reading a table or an extent of it, and writing the next
 //! segment at its end.
 
+use std::cell::RefCell;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+
+use zstd::bulk::Compressor;
 
 use crate::block::BLOCK_BYTES;
 use crate::error::VolumeError;
@@ -16,6 +19,11 @@ use crate::storage::StoredFile;
 
 /// Effort of zstd: one core keeps up with a disk of a gigabyte a second at this level, and not at the next ones.
 const ZSTD_LEVEL: i32 = 1;
+thread_local! {
+    /// Made once for each thread that packs: its tables are larger than what is packed.
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = RefCell::new(Compressor::new(ZSTD_LEVEL).ok());
+}
+
 /// What packing must save of a block to be worth unpacking it: a sixteenth.
 const SAVED_MIN: usize = 16;
 
@@ -203,7 +211,10 @@ fn pack_content(start: u64, content: &[u8], packing: Packing) -> Packed {
         // A buffer that is too small is how zstd is told not to try further.
         Packing::WherePays => {
             let mut stored = vec![0; worth];
-            let length = zstd::bulk::compress_to_buffer(content, &mut stored, ZSTD_LEVEL).ok();
+            let length = COMPRESSOR.with_borrow_mut(|compressor| match compressor {
+                Some(compressor) => compressor.compress_to_buffer(content, &mut stored).ok(),
+                None => None,
+            });
             length.map(|length| {
                 stored.truncate(length);
                 stored.shrink_to_fit();

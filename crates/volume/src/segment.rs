@@ -9,9 +9,11 @@
 //! └────────┴──────────────────────────────┴───────────────────────────┴─────────┘
 //! ```
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use sha2::{Digest, Sha256};
+use zstd::bulk::Decompressor;
 
 use crate::block::BLOCK_BYTES;
 
@@ -30,6 +32,11 @@ const MAGIC: [u8; 8] = *b"lithseg\n";
 const VERSION: u32 = 1;
 const ENTRY_BYTES: usize = 32;
 const COMPANION_BYTES: usize = 24;
+
+thread_local! {
+    /// Made once for each thread that unpacks.
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = RefCell::new(Decompressor::new().ok());
+}
 
 /// Names one state of a volume: who wrote (the epoch grows when the right to write moves), and when (by counting).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -434,7 +441,10 @@ pub fn unpack(extent: &Extent, stored: &[u8]) -> Result<Vec<u8>, Damage> {
         Stored::Raw => stored.to_vec(),
         Stored::Zstd => {
             let packed = |_| Damage::Packed { block: extent.start };
-            zstd::bulk::decompress(stored, raw_bytes).map_err(packed)?
+            DECOMPRESSOR.with_borrow_mut(|decompressor| match decompressor {
+                Some(decompressor) => decompressor.decompress(stored, raw_bytes).map_err(packed),
+                None => Err(Damage::Packed { block: extent.start }),
+            })?
         }
     };
     if content.len() != raw_bytes {

@@ -38,5 +38,6 @@ mod resilience;
 mod servers;
 #[cfg(test)]
 mod steady;
+mod volumes;
 #[cfg(test)]
 mod words;

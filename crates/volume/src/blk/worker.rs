@@ -7,7 +7,7 @@
 //! Why it is so, measured with `examples/blk_bench.rs` on two processors of a virtual machine, page cache over ext4:
 //! - Done inline, a read of 4 KiB costs this thread 2.5 to 4 us of a processor and a write 4 to 5; QEMU's storage daemon,
 //!   which hands each to a thread, spends 20 to 26. So the pool gets only what would wait.
-//! - A flush alone is answered 10 to 20 % sooner inline where the medium takes 200 us. The downside: what comes meanwhile
+//! - A flush alone was answered sooner inline in most runs, by about 6 and 25 %, where the medium takes 200 us. The downside: what comes meanwhile
 //!   into this queue waits for it. In company it goes to the pool.
 //! - Looking at the ring for 30 to 50 us before sleeping gains no more than telling the guest early does, and takes a
 //!   processor from a guest that could use it; so it sleeps at once.

@@ -1,3 +1,5 @@
+//! The form of segments: round trips, damage, forgeries.
+
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 

@@ -47,7 +47,7 @@ impl<S: Storage> Volume<S> {
     fn rescue(&self, runs: &[Range<u64>]) -> Result<(), VolumeError> {
         for run in runs {
             let content = self.read_blocks(run)?;
-            let packed = pack(run.start, &content, Packing::WherePays);
+            let packed = pack(run.start, &content, Packing::Never);
             if let Some(segment) = lock(&self.segment).as_mut() {
                 segment.push(packed)?;
             }
