@@ -120,7 +120,8 @@ fn format(path: &Path, purpose: Purpose, bytes: u64) -> Result<(), ScratchError>
     let mut command = Command::new(find_mkfs()?);
     // No blocks reserved for root: the guest's root is the task. Inode tables are written by the guest as it needs
     // them, which keeps the file sparse. One inode in 16 KiB is what package trees need.
-    command.args(["-q", "-F", "-m", "0", "-i", "16384", "-L", purpose.label()]);
+    // Small file systems would get blocks of 1 KiB, of which four change where one would.
+    command.args(["-q", "-F", "-b", "4096", "-m", "0", "-i", "16384", "-L", purpose.label()]);
     command.args(["-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", "-O", "^metadata_csum_seed"]);
     let output = command.arg(path).env_clear().output().map_err(file_error)?;
     if output.status.success() {

@@ -369,11 +369,21 @@ struct Inner<S: Storage> {
     contents: Contents,
 }
 
-/// The content of extents that were read last, by the file's name, the segment, and the extent's place in it.
+/// The content of extents that were read last.
 #[derive(Debug, Default)]
 struct Contents {
-    kept: BTreeMap<(String, u64, u64), (u64, Arc<Vec<u8>>)>,
+    kept: BTreeMap<ContentKey, Content>,
     clock: u64,
+}
+
+/// The file's name, the segment, and the extent's place in it.
+type ContentKey = (String, u64, u64);
+
+#[derive(Debug)]
+struct Content {
+    /// When it was used last, by the clock.
+    used: u64,
+    bytes: Arc<Vec<u8>>,
 }
 
 impl<S: Storage> View<S> {
@@ -471,16 +481,16 @@ impl Contents {
     fn of<F: StoredFile>(&mut self, place: &Place<F>) -> Result<Arc<Vec<u8>>, VolumeError> {
         self.clock += 1;
         let key = (place.file.name.clone(), place.segment, place.extent.offset);
-        if let Some((used, content)) = self.kept.get_mut(&key) {
-            *used = self.clock;
-            return Ok(Arc::clone(content));
+        if let Some(content) = self.kept.get_mut(&key) {
+            content.used = self.clock;
+            return Ok(Arc::clone(&content.bytes));
         }
         let content = Arc::new(place.file.content(place.segment, &place.extent)?);
         if self.kept.len() >= CONTENTS_MAX {
-            let oldest = self.kept.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| key.clone());
+            let oldest = self.kept.iter().min_by_key(|(_, content)| content.used).map(|(key, _)| key.clone());
             oldest.and_then(|key| self.kept.remove(&key));
         }
-        self.kept.insert(key, (self.clock, Arc::clone(&content)));
+        self.kept.insert(key, Content { used: self.clock, bytes: Arc::clone(&content) });
         Ok(content)
     }
 }

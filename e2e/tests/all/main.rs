@@ -38,6 +38,7 @@ mod resilience;
 mod servers;
 #[cfg(test)]
 mod steady;
+#[cfg(test)]
 mod volumes;
 #[cfg(test)]
 mod words;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::{Figure, Outcome, build_release, processes};
+use super::{Figure, Outcome, build_release, median, processes};
 use crate::{images, process, target_dir};
 
 /// Where they speak: paths of sockets are short.
@@ -31,10 +31,8 @@ const WORKLOADS: [(&str, &str); 4] = [
 ];
 
 pub(super) fn prepare(root: &Path) -> Result<()> {
-    build_release(root)?;
-    let arguments =
-        ["build", "--release", "--locked", "--quiet", "-p", "lith-volume", "--example", "blk_bench"];
-    process::run(process::cargo().args(arguments).current_dir(root))
+    build_release(root, &["-p", "lith-node", "--bin", "lith"])?;
+    build_release(root, &["-p", "lith-volume", "--example", "blk_bench"])
 }
 
 /// A server, killed with this.
@@ -231,9 +229,4 @@ fn written(pid: u32) -> Result<f64> {
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let value = text.lines().find_map(|line| line.strip_prefix("write_bytes:"));
     value.and_then(|value| value.trim().parse().ok()).with_context(|| format!("{path} has no write_bytes"))
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

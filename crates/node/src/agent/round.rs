@@ -1,7 +1,9 @@
 //! One round of the agent: look, decide, remember, act, tell.
 
+mod volumes;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lith_api::agent::{Alloc, AllocTask, Desired, Observed};
@@ -20,11 +22,10 @@ use lith_net::{Guest, GuestNetwork, NetworkState, Redirect};
 use super::connects::{self, Rights};
 use super::machine::with_hint;
 use super::order::{self, Known};
-use super::serving::Outcome;
 use super::state::{self, PinnedImage, Record, StateError};
 use super::supervise::Boot;
 use super::{Agent, RESYNC_INTERVAL, RETRY_INTERVAL, disks, health};
-use crate::{clock, volumes};
+use crate::clock;
 use lith_core::chain::chain;
 
 /// Between looks at whether a port has become free: the end of the task that has it wakes the agent anyway.
@@ -136,17 +137,6 @@ impl Agent {
         self.tell(&turns);
         saved?;
         Ok(wakes.into_iter().min())
-    }
-
-    /// What is to be restored has no guest meanwhile.
-    fn keep_holds(&self, plan: &mut Declarations) {
-        let holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
-        for (id, declared) in plan.tasks.iter_mut().filter(|(_, declared)| !declared.spec.volumes.is_empty())
-        {
-            if holds.contains_key(&(id.alloc.job.clone(), id.alloc.index)) {
-                declared.wanted.run = false;
-            }
-        }
     }
 
     /// Writes what is to be remembered, if it is not on disk yet.
@@ -278,90 +268,6 @@ impl Agent {
             });
         }
         self.supervisors.look(id)
-    }
-
-    /// Puts a start off while another machine has one of its disks, as when a volume has moved from one task to another in
-    /// the job's file: two machines that write to one disk destroy it.
-    fn wait_for_volumes(&self, turns: &mut [Turn]) {
-        let has_volumes =
-            |turn: &Turn| turn.declared.as_ref().is_some_and(|one| !one.spec.volumes.is_empty());
-        if !turns.iter().any(|turn| is_starting(&turn.step) && has_volumes(turn)) {
-            return;
-        }
-        let living = turns.iter().filter(|turn| is_alive(&turn.process));
-        let held: Vec<(VolumeId, TaskId)> = living
-            .flat_map(|turn| {
-                self.supervisors.mounted(&turn.id).into_iter().map(|volume| (volume, turn.id.clone()))
-            })
-            .collect();
-        for turn in turns.iter_mut().filter(|turn| is_starting(&turn.step)) {
-            let Some(declared) = &turn.declared else { continue };
-            let wanted = disks::mounted(&turn.id, &declared.spec);
-            let holder = held.iter().find(|(volume, id)| *id != turn.id && wanted.contains(volume));
-            if let Some((volume, holder)) = holder {
-                turn.put_off(format!("waits for volume {}, which task {holder} still has", volume.volume));
-            }
-        }
-    }
-
-    /// Has the volumes of what starts served, and lets go of those that nobody needs.
-    fn serve_volumes(&mut self, turns: &mut [Turn]) {
-        let kept = Arc::clone(&self.kept);
-        for position in 0..turns.len() {
-            let turn = &turns[position];
-            let Some(declared) = turn.declared.as_ref().filter(|one| !one.spec.volumes.is_empty()) else {
-                continue;
-            };
-            if !is_starting(&turn.step) {
-                continue;
-            }
-            let layout = &self.config.layout;
-            let made = alloc_of(&kept, &turn.id)
-                .ok_or_else(|| "its alloc is not known".to_owned())
-                .and_then(|alloc| disks::make(layout, &turn.id, &declared.spec, alloc));
-            let outcome = match made {
-                Ok(wanted) => self.serving.ensure(&turn.id.alloc, &wanted),
-                Err(why) => Outcome::Failed(why),
-            };
-            match outcome {
-                Outcome::Serves => {}
-                Outcome::Opening => turns[position].put_off("its volumes are being opened".to_owned()),
-                Outcome::Failed(why) => self.call_off(&mut turns[position], why),
-            }
-        }
-        let needs = |turn: &&Turn| {
-            let runs =
-                turn.declared.as_ref().is_some_and(|one| one.wanted.run && !one.spec.volumes.is_empty());
-            runs || (is_alive(&turn.process) && !self.supervisors.mounted(&turn.id).is_empty())
-        };
-        let needed = turns.iter().filter(needs).map(|turn| turn.id.alloc.clone()).collect();
-        self.serving.end_idle(&needed);
-    }
-
-    /// Removes what the volumes of running tasks started with: the guest has put it into them before it started its process.
-    fn forget_contents(&self, turns: &[Turn]) {
-        let layout = &self.config.layout;
-        // What has run and ended between two rounds has had it, too.
-        let has_run = |turn: &&Turn| match &turn.process {
-            Process::Running { .. } => true,
-            Process::Exited(report) => {
-                matches!(report.exit, Exit::Code(_) | Exit::Signal(_) | Exit::OutOfMemory)
-            }
-            _ => false,
-        };
-        for turn in turns.iter().filter(has_run) {
-            let Some(declared) = &turn.declared else { continue };
-            let mut kept = disks::mounted(&turn.id, &declared.spec);
-            kept.retain(|volume| volumes::is_there(&layout.volume_content(volume)));
-            if kept.is_empty() {
-                continue;
-            }
-            // What is declared by now may be more than what this boot began with.
-            let begun = self.supervisors.mounted(&turn.id);
-            for volume in kept.iter().filter(|volume| begun.contains(volume)) {
-                volumes::forget_content(layout, volume);
-            }
-        }
     }
 
     /// Holds the published ports of what runs or starts. A start that cannot have its ports is put off while another

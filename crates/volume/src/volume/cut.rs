@@ -170,6 +170,9 @@ impl<S: Storage> Cut<'_, S> {
     }
 }
 
+/// Where a segment goes: the file, and its end.
+type Place<F> = (Arc<ChainFile<F>>, u64);
+
 impl<F> Log<F> {
     fn append(&mut self, located: &Located) -> Point {
         let point = Point { id: located.header.id, hash: located.identity, time_ns: located.header.time_ns };
@@ -207,7 +210,7 @@ impl<S: Storage> Volume<S> {
         log: &mut Log<S::File>,
         id: CheckpointId,
         time_ns: i64,
-    ) -> Result<(Arc<ChainFile<S::File>>, u64), VolumeError> {
+    ) -> Result<Place<S::File>, VolumeError> {
         if let Some(last) = log.files.last()
             && (last.is_spoiled
                 || (!last.is_closed

@@ -44,6 +44,9 @@ struct Plan {
     has_new_base: bool,
 }
 
+/// A merged file, and its number.
+type Merged<F> = (u64, LogFile<F>);
+
 /// Waits between the steps of a fold, so that it takes little of the machine.
 pub type Pace<'pace> = &'pace dyn Fn(u64);
 
@@ -140,7 +143,7 @@ impl<S: Storage + Clone> Volume<S> {
             folded: if plan.has_new_base { Some(live) } else { manifest.get().folded },
             base_file: if plan.has_new_base { live } else { manifest.get().base_file },
             merged: merged.as_ref().map(|(number, _)| *number),
-            log_file: remaining.map_or(log.tip.id.seq + 1, |file| first_number(file)),
+            log_file: remaining.map_or(log.tip.id.seq + 1, first_number),
             ..manifest.get().clone()
         };
         let former = manifest.change(&self.storage, changed)?;
@@ -212,7 +215,7 @@ impl<S: Storage + Clone> Volume<S> {
         plan: &Plan,
         base: Point,
         pace: Pace<'_>,
-    ) -> Result<Option<(u64, LogFile<S::File>)>, VolumeError> {
+    ) -> Result<Option<Merged<S::File>>, VolumeError> {
         let points: Vec<u64> = plan.points.iter().copied().filter(|seq| *seq > base.id.seq).collect();
         if points.is_empty() {
             return Ok(None);
