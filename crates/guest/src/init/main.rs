@@ -1,9 +1,9 @@
 //! `lith-init`: PID 1 of a microVM. Brings the machine up, runs the image's process, serves the host, powers off.
 //!
-//! Blocking threads, no runtime: `port` (one reader, one writer), `children` (one reaper), one or a few per request. The
-//! program stays in the initramfs; the task gets its own PID, mount and cgroup namespaces on the assembled root, so that
-//! its process is PID 1 there, as in a container, and cannot get hold of this one by accident. The machine is the
-//! boundary against malice: nothing here tries to withstand a root user inside.
+//! Blocking threads, no runtime: `port` (one reader, one writer), `children` (one reaper), `volumes` (one, where there
+//! are any), one or a few per request. The program stays in the initramfs; the task gets its own PID, mount and cgroup
+//! namespaces on the assembled root, so that its process is PID 1 there, as in a container, and cannot get hold of this
+//! one by accident. The machine is the boundary against malice: nothing here tries to withstand a root user inside.
 //!
 //! ```text
 //! boot ──▶ running ──▶ (main process ends, or Stop) ──▶ sync, unmount ──▶ power off
@@ -20,6 +20,7 @@ mod children;
 mod clock;
 mod copy;
 mod exec;
+mod ext4;
 mod failure;
 mod files;
 mod inbox;
@@ -37,7 +38,9 @@ mod spawn;
 mod stats;
 mod sys;
 mod task;
+mod uevent;
 mod view;
+mod volumes;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -26,6 +26,7 @@ use rustix::mount::{
 use crate::failure::{During, Failure, reason};
 use crate::root::find_disk;
 use crate::seed;
+use crate::volumes::Volume;
 
 /// The file systems of volumes, by number.
 const VOLUMES: &str = "/volumes";
@@ -38,22 +39,33 @@ const SHOWN: &str = "data";
 pub(crate) struct Trees {
     disks: Vec<OwnedFd>,
     files: Vec<OwnedFd>,
+    /// The volumes that were mounted for them, each disk once.
+    pub(crate) volumes: Vec<Volume>,
 }
 
 /// Mounts disks and writes files where the task does not see them. `image` is the image's own root.
 pub(crate) fn prepare(settings: &Settings, image: &Path) -> Result<Trees, Failure> {
-    let mut disks = Vec::new();
+    let (mut disks, mut volumes) = (Vec::new(), Vec::<Volume>::new());
     for (number, disk) in settings.disks.iter().enumerate() {
         // One volume may have several places.
         let its = settings.disks.iter().filter(|other| other.serial == disk.serial);
         let targets: Vec<&str> = its.map(|disk| disk.target.as_str()).collect();
-        disks.push(prepare_disk(number, disk, &targets, image)?);
+        let (volume, tree) = prepare_disk(number, disk, &targets, image)?;
+        disks.push(tree);
+        if volumes.iter().all(|other| other.device != volume.device) {
+            volumes.push(volume);
+        }
     }
     let files = prepare_files(&settings.files)?;
-    Ok(Trees { disks, files })
+    Ok(Trees { disks, files, volumes })
 }
 
-fn prepare_disk(number: usize, disk: &Disk, targets: &[&str], image: &Path) -> Result<OwnedFd, Failure> {
+fn prepare_disk(
+    number: usize,
+    disk: &Disk,
+    targets: &[&str],
+    image: &Path,
+) -> Result<(Volume, OwnedFd), Failure> {
     let step = BootStep::Volumes;
     let doing = format_args!("mount the volume at {}", disk.target).to_string();
     let top = PathBuf::from(format!("{VOLUMES}/{number}"));
@@ -62,6 +74,10 @@ fn prepare_disk(number: usize, disk: &Disk, targets: &[&str], image: &Path) -> R
     // What is deleted goes back to the node at once.
     mount(&device, &top, "ext4", MountFlags::empty(), Some(c"discard")).during(step, &doing)?;
     let shown = top.join(SHOWN);
+    let opened = File::open(&device).during(step, &doing)?;
+    let volume = Volume { device, disk: opened, top, target: disk.target.clone() };
+    // First, so that what a new volume starts with finds all of its room.
+    volume.grow();
     if !fs::exists(&shown).during(step, &doing)? {
         match &disk.start {
             Start::Image => seed::fill(image, targets, &shown)?,
@@ -76,7 +92,8 @@ fn prepare_disk(number: usize, disk: &Disk, targets: &[&str], image: &Path) -> R
             }
         }
     }
-    clone_tree(&shown).during(step, &doing)
+    let tree = clone_tree(&shown).during(step, &doing)?;
+    Ok((volume, tree))
 }
 
 /// Fills a new volume with what the disk `serial` holds.
@@ -243,7 +260,8 @@ pub(crate) fn keep_writable<'a>(paths: impl Iterator<Item = &'a str>) -> Result<
     Ok(())
 }
 
-/// Unmounts volumes, so that their disks are clean. The task's processes and its root are gone.
+/// Unmounts volumes, so that their disks are clean. The task's processes, its root and the volumes' keeper are
+/// gone.
 pub(crate) fn take_down() {
     for entry in fs::read_dir(VOLUMES).into_iter().flatten().flatten() {
         let path = entry.path();

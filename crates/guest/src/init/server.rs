@@ -18,12 +18,13 @@ use lith_guest::wire::Stream;
 
 use crate::children::Children;
 use crate::exec::Target;
-use crate::failure::Failure;
+use crate::failure::{Failure, reason};
 use crate::inbox::Inbox;
 use crate::port::{self, Port};
 use crate::sys::{self, Receiver};
 use crate::task::{self, Started, Task};
 use crate::view::Namespaces;
+use crate::volumes::Keeper;
 use crate::{boot, clock, copy, exec, lock, probe, pump, root, stats};
 
 /// How long the host may take to read the last output and the ends of requests before the machine goes down anyway.
@@ -80,6 +81,7 @@ pub(crate) struct Server {
     port: Arc<Port>,
     children: Children,
     main: Mutex<Main>,
+    keeper: Mutex<Option<Keeper>>,
     requests: Mutex<BTreeMap<u32, Arc<Request>>>,
     requests_changed: Condvar,
 }
@@ -92,6 +94,7 @@ impl Server {
             port,
             children: Children::default(),
             main: Mutex::new(Main::Booting { stop: None }),
+            keeper: Mutex::default(),
             requests: Mutex::default(),
             requests_changed: Condvar::new(),
         });
@@ -152,9 +155,14 @@ impl Server {
     }
 
     fn start_main(self: &Arc<Server>, config: &BootConfig) -> Result<(i32, Queue<()>), Failure> {
-        let (task, resolved) = task::prepare(config)?;
+        let (task, resolved, volumes) = task::prepare(config)?;
         let task = Arc::new(task);
         let Started { pid, namespaces, outputs } = task::start(&self.children, &task, &resolved)?;
+        match Keeper::start(volumes) {
+            Ok(keeper) => *lock(&self.keeper) = keeper,
+            // The task runs without it.
+            Err(error) => boot::complain(&format!("nobody looks after the volumes: {}", reason(&error))),
+        }
         let (finished_sender, finished) = mpsc::channel();
         for (stream, source) in [Stream::Out, Stream::Err].into_iter().zip(outputs) {
             let (port, finished) = (Arc::clone(&self.port), finished_sender.clone());
@@ -184,6 +192,9 @@ impl Server {
         let requests = lock(&self.requests);
         let is_open = |requests: &mut BTreeMap<u32, Arc<Request>>| !requests.is_empty();
         drop(self.requests_changed.wait_timeout_while(requests, DRAIN_WITHIN, is_open));
+        let keeper = lock(&self.keeper).take();
+        // What it is at work on could not be unmounted.
+        keeper.into_iter().for_each(Keeper::stop);
         root::take_down();
         self.port.message(&GuestMessage::PowerOff);
         self.port.flush(FLUSH_WITHIN);

@@ -1,4 +1,4 @@
-//! What the safe interfaces lack: the C entry point, starting a process in namespaces, two system calls.
+//! What the safe interfaces lack: the C entry point, starting a process in namespaces, a few system calls.
 //!
 //! Every `unsafe` of this program stands here. Must not decide anything.
 #![allow(unsafe_code)]
@@ -53,6 +53,33 @@ pub(crate) fn add_entropy(random: &File, bytes: &[u8]) -> io::Result<()> {
     // SAFETY: the kernel reads two integers and as many bytes as the second says; `info` holds just that and outlives
     // the call. It has no alignment demand, for the kernel copies it.
     let result = unsafe { libc::ioctl(random.as_raw_fd(), RNDADDENTROPY as _, info.as_ptr()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// `_IOW('f', 16, __u64)` on x86-64 and AArch64.
+const EXT4_IOC_RESIZE_FS: u32 = 0x4008_6610;
+
+/// Gives the mounted ext4 file system of a folder so many blocks; it can only become larger.
+pub(crate) fn resize_ext4(folder: &File, blocks: u64) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: the kernel reads one integer of 64 bits, which lives until the call returns. On a file system of another
+    // kind the number means nothing and gives an error.
+    let result =
+        unsafe { libc::ioctl(folder.as_raw_fd(), EXT4_IOC_RESIZE_FS as _, std::ptr::from_ref(&blocks)) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// `_IOWR('X', 121, struct fstrim_range)` on x86-64 and AArch64.
+const FITRIM: u32 = 0xC018_5879;
+
+/// Tells the disk below the file system of a folder what is free in a piece of it, in bytes.
+pub(crate) fn trim(folder: &File, start: u64, length: u64) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    // struct fstrim_range: start, len, minlen. No minimum of ours: the kernel knows what the disk takes.
+    let mut range: [u64; 3] = [start, length, 0];
+    // SAFETY: the kernel reads three integers of 64 bits, and writes them with how much was trimmed; `range` holds just
+    // that, writable, and outlives the call.
+    let result = unsafe { libc::ioctl(folder.as_raw_fd(), FITRIM as _, range.as_mut_ptr()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

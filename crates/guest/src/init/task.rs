@@ -18,6 +18,7 @@ use crate::mounts::{self, Trees};
 use crate::spawn::{Resolved, Wanted, explain, launch, limits, resolve};
 use crate::sys::{self, Place};
 use crate::view::{Namespaces, inside_root};
+use crate::volumes::Volume;
 use crate::{clock, files, network, root, settings};
 
 /// What commands beside the main process share with it.
@@ -42,8 +43,8 @@ pub(crate) struct Started {
     pub(crate) outputs: [OwnedFd; 2],
 }
 
-/// Brings the machine into the state that the process expects.
-pub(crate) fn prepare(config: &BootConfig) -> Result<(Task, Resolved), Failure> {
+/// Brings the machine into the state that the process expects. The volumes are there, with nobody who looks after them.
+pub(crate) fn prepare(config: &BootConfig) -> Result<(Task, Resolved, Vec<Volume>), Failure> {
     // First of all, so that nothing of the boot uses a wrong time or a poor random number.
     clock::set(config.time)?;
     clock::seed(&config.seed)?;
@@ -65,7 +66,8 @@ pub(crate) fn prepare(config: &BootConfig) -> Result<(Task, Resolved), Failure> 
     }
     let terminals = File::open(Path::new(root::ROOT).join("dev/pts"));
     let terminals = terminals.during(BootStep::Mounts, "open /dev/pts")?.into();
-    Ok((Task { spec, limits, groups: config.settings.groups.clone(), terminals }, resolved))
+    let task = Task { spec, limits, groups: config.settings.groups.clone(), terminals };
+    Ok((task, resolved, trees.volumes))
 }
 
 /// Puts everything in place that the process finds, in the task's root, and finds the process itself.
