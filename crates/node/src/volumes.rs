@@ -266,7 +266,7 @@ mod tests {
         let gone = remove(&first, 1000).unwrap();
         assert_eq!(list(&layout).unwrap()[0].id, ids[1]);
         assert!(layout.volumes().join("foreign").exists());
-        assert_eq!(removed(&layout).unwrap(), [gone.clone()]);
+        assert_eq!(removed(&layout).unwrap(), std::slice::from_ref(&gone));
         bring_back(&gone).unwrap();
         assert_eq!(list(&layout).unwrap()[0], first);
         let gone = remove(&first, 2000).unwrap();

@@ -17,7 +17,7 @@ enum Move {
     Copier,
     Cut,
     FailCut,
-    MoveBase,
+    Base,
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -27,7 +27,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         6 => any::<bool>().prop_map(|_| Move::Copier),
         3 => any::<bool>().prop_map(|_| Move::Cut),
         1 => any::<bool>().prop_map(|_| Move::FailCut),
-        1 => any::<bool>().prop_map(|_| Move::MoveBase),
+        1 => any::<bool>().prop_map(|_| Move::Base),
     ];
     vec(one, 0..80)
 }
@@ -175,7 +175,7 @@ impl World {
                     self.tracker.fail_cut();
                 }
             }
-            Move::MoveBase => {
+            Move::Base => {
                 // The newest checkpoint becomes the base: nothing has changed since but what is dirty.
                 let stays = self.tracker.move_base(&BlockSet::new());
                 self.base = self.checkpoint.clone();
@@ -228,8 +228,8 @@ fn what_is_idle_is_unmarked() {
     }
     tracker.end_cut();
     write(&mut tracker, 1..2);
-    assert_eq!(tracker.unmark(), [3..4]);
+    assert_eq!(tracker.unmark().into_iter().flatten().collect::<Vec<_>>(), [3]);
     // What a crash leaves in doubt is what was touched in regions that are marked.
     let reopened = Tracker::new(tracker.touched.clone(), tracker.marked.clone());
-    assert_eq!(reopened.dirty.runs().collect::<Vec<_>>(), [0..2]);
+    assert_eq!(reopened.dirty.runs().flatten().collect::<Vec<_>>(), [0, 1]);
 }

@@ -155,7 +155,7 @@ impl Node {
         bytes
     }
 
-    fn put(content: &mut Vec<u8>, sector: usize, bytes: &[u8; SECTOR]) {
+    fn put(content: &mut [u8], sector: usize, bytes: &[u8; SECTOR]) {
         // What lies behind the end is not there, whatever was written.
         let Some(into) = content.get_mut(sector * SECTOR..) else { return };
         let count = into.len().min(SECTOR);

@@ -5,57 +5,63 @@
 
 #![allow(missing_docs)]
 
+#[cfg(test)]
 mod disk;
+#[cfg(test)]
 mod random;
+#[cfg(test)]
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(test)]
+mod seeds {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::atomic::{AtomicU64, Ordering};
 
-use world::World;
+    use crate::world::World;
 
-/// Seeds that every run of the tests tries.
-const SEEDS: u64 = 10_000;
-/// Steps of a seed.
-const STEPS: u64 = 60;
+    /// Seeds that every run of the tests tries.
+    const SEEDS: u64 = 10_000;
+    /// Steps of a seed.
+    const STEPS: u64 = 60;
 
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
-
-fn run(seed: u64) {
-    let mut world = World::new(seed);
-    for _ in 0..STEPS {
-        world.step();
+    fn number(variable: &str) -> Option<u64> {
+        std::env::var(variable).ok()?.parse().ok()
     }
-    world.finish();
-}
 
-#[test]
-fn no_seed_loses_anything() {
-    let from = number("LITH_SIMULATION_FROM").unwrap_or(0);
-    let until = from + number("LITH_SIMULATION_SEEDS").unwrap_or(SEEDS);
-    let next = AtomicU64::new(from);
-    let failed = std::sync::Mutex::new(None);
-    let work = || {
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= until || failed.lock().unwrap().is_some() {
-                return;
-            }
-            if catch_unwind(AssertUnwindSafe(|| run(seed))).is_err() {
-                failed.lock().unwrap().get_or_insert(seed);
-            }
+    fn run(seed: u64) {
+        let mut world = World::new(seed);
+        for _ in 0..STEPS {
+            world.step();
         }
-    };
-    std::thread::scope(|scope| {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        (0..threads).for_each(|_| drop(scope.spawn(work)));
-    });
-    if let Some(seed) = *failed.lock().unwrap() {
-        panic!(
-            "seed {seed} fails; replay it with: LITH_SIMULATION_FROM={seed} LITH_SIMULATION_SEEDS=1 \
-             cargo test -p lith-volume --test simulation"
-        );
+        world.finish();
+    }
+
+    #[test]
+    fn no_seed_loses_anything() {
+        let from = number("LITH_SIMULATION_FROM").unwrap_or(0);
+        let until = from + number("LITH_SIMULATION_SEEDS").unwrap_or(SEEDS);
+        let next = AtomicU64::new(from);
+        let failed = std::sync::Mutex::new(None);
+        let work = || {
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= until || failed.lock().unwrap().is_some() {
+                    return;
+                }
+                if catch_unwind(AssertUnwindSafe(|| run(seed))).is_err() {
+                    failed.lock().unwrap().get_or_insert(seed);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            let threads = std::thread::available_parallelism().map_or(1, usize::from);
+            (0..threads).for_each(|_| drop(scope.spawn(work)));
+        });
+        if let Some(seed) = *failed.lock().unwrap() {
+            panic!(
+                "seed {seed} fails; replay it with: LITH_SIMULATION_FROM={seed} LITH_SIMULATION_SEEDS=1 \
+                 cargo test -p lith-volume --test simulation"
+            );
+        }
     }
 }
