@@ -92,6 +92,17 @@ fn choose(arguments: &[String]) -> Result<Option<Vec<&'static Step>>> {
     Ok(Some(chosen))
 }
 
+/// The simulation of volumes for longer than every run of the tests: `arguments` are the number of seeds and the first.
+pub(crate) fn simulate(root: &Path, arguments: &[String]) -> Result<()> {
+    let mut command = process::cargo();
+    command.args(["test", "--release", "--locked", "-p", "lith-volume", "--test", "simulation"]);
+    command.env("LITH_SIMULATION_SEEDS", arguments.first().map_or("1000000", String::as_str));
+    if let Some(from) = arguments.get(1) {
+        command.env("LITH_SIMULATION_FROM", from);
+    }
+    process::run(command.current_dir(root))
+}
+
 fn print_timings(timings: &[(&str, Duration)]) {
     println!();
     for (name, duration) in timings {

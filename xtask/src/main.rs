@@ -23,6 +23,8 @@ cargo xtask <command>
   tidy                 the rules that no compiler checks (STYLE.md)
   assets               the guest kernel, into target/test-assets/kernel
   images [NAME...]     the test images, as OCI layout archives, into target/test-assets/images
+  simulate [SEEDS [FROM]]
+                       volumes on a simulated disk that loses, tears and fails; 1,000,000 seeds if nothing is said
   bench [NAME...]      the figures, into target/bench.json
   advisories           known vulnerabilities among the dependencies (needs the network)
 ";
@@ -48,6 +50,7 @@ fn run(arguments: &[String]) -> Result<()> {
         "tidy" => tidy::run(&root),
         "assets" => assets::kernel(&root).map(drop),
         "images" => images::run(&root, rest),
+        "simulate" => ci::simulate(&root, rest),
         "bench" => bench::run(&root, rest),
         "advisories" => ci::advisories(&root),
         "help" | "--help" | "-h" => {
