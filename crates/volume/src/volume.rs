@@ -185,10 +185,10 @@ impl<S: Storage> Volume<S> {
         }
     }
 
-    /// Whether anything was written since the last checkpoint.
+    /// What was written since the last checkpoint, bytes.
     #[must_use]
-    pub fn is_dirty(&self) -> bool {
-        lock(&self.tracker).machine.is_dirty()
+    pub fn dirty_bytes(&self) -> u64 {
+        lock(&self.tracker).machine.dirty_blocks() * BLOCK_BYTES
     }
 
     /// Whether blocks that take new space are refused.

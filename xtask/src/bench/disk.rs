@@ -123,27 +123,40 @@ impl Bench {
         }
         let pause_us = self.status(&server)?["cut_pause_us_max"].as_f64().context("no pauses are told")?;
         drop(server);
-        let amplification = self.amplification()?;
+        let (cold, amplification) = self.amplification()?;
         Ok(vec![
             Figure { name: "disk.rss_mb", value: rss },
             Figure { name: "disk.cut_pause_ms_p99", value: pause_us / 1000.0 },
             Figure { name: "disk.write_amplification", value: amplification },
+            Figure { name: "disk.cold_write_amplification", value: cold },
         ])
     }
 
-    fn amplification(&self) -> Result<f64> {
+    /// On blocks that have not changed since the base, and on blocks that have.
+    fn amplification(&self) -> Result<(f64, f64)> {
         let volume = self.volume("amplification", FILE_BYTES)?;
         let server = self.serve_volume(&volume, "amplification")?;
+        let cold = self.amplification_of(&server)?;
+        self.rate(&server, "write-1m-q4")?;
+        self.until_clean(&server)?;
+        Ok((cold, self.amplification_of(&server)?))
+    }
+
+    fn amplification_of(&self, server: &Server) -> Result<f64> {
         let seconds: f64 = SECONDS.parse().context("a number")?;
         let before = written(server.child.id())?;
-        let rate = self.rate(&server, "write-4k-q32")?;
+        let rate = self.rate(server, "write-4k-q32")?;
         // The last checkpoint is a part of it.
-        self.until("the last checkpoint", || {
-            let status = self.status(&server)?;
-            Ok((status["dirty_bytes"].as_u64() == Some(0)).then_some(()))
-        })?;
+        self.until_clean(server)?;
         let guest = rate * seconds * 4096.0;
         Ok((written(server.child.id())? - before) / guest)
+    }
+
+    fn until_clean(&self, server: &Server) -> Result<()> {
+        self.until("the last checkpoint", || {
+            let status = self.status(server)?;
+            Ok((status["dirty_bytes"].as_u64() == Some(0)).then_some(()))
+        })
     }
 
     /// A folder with a disk that has been written once.

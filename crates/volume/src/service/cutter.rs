@@ -12,6 +12,11 @@ use crate::volume::{Cut, CutTime, Volume, begin_cuts};
 /// Between the end of a cut and the next one: what the guest writes has its turn at the disk.
 const REST_MIN: Duration = Duration::from_millis(100);
 
+/// What an ordinary disk writes in a moment, beside what the guest writes. For each more of it there is one interval more.
+const BULK_BYTES: u64 = 64 << 20;
+/// But never more than this lies between two cuts.
+const INTERVAL_MAX: Duration = Duration::from_secs(30);
+
 /// Nanoseconds since 1970 UTC.
 pub(super) fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -20,17 +25,27 @@ pub(super) fn now_ns() -> i64 {
 
 /// Cuts until the service ends.
 pub(super) fn run(service: &Arc<Service>) {
-    let interval = service.interval;
-    let mut wait = interval;
+    let mut wait = service.interval;
+    let mut cut_at = Instant::now();
     while !service.waits_for_end(wait) {
-        let started = Instant::now();
-        if service.volumes.iter().any(|served| served.volume.is_dirty()) {
+        let looked_at = Instant::now();
+        let dirty_bytes: u64 = service.volumes.iter().map(|served| served.volume.dirty_bytes()).sum();
+        if dirty_bytes > 0 && cut_at.elapsed() >= due_after(service.interval, dirty_bytes) {
+            cut_at = looked_at;
             for error in cut(service, false).1 {
                 service.note(&error);
             }
         }
-        wait = interval.saturating_sub(started.elapsed()).max(REST_MIN);
+        wait = service.interval.saturating_sub(looked_at.elapsed()).max(REST_MIN);
     }
+}
+
+/// How long after the last cut the next one is due. A guest that writes in bulk is not held up by copies of what it
+/// overwrites a moment later: the more there is to copy, the rarer it is copied.
+fn due_after(interval: Duration, dirty_bytes: u64) -> Duration {
+    let factor = u32::try_from(dirty_bytes / BULK_BYTES).unwrap_or(u32::MAX).max(1);
+    // A look that comes a little early is not put off to the next one.
+    (interval.saturating_mul(factor)).min(INTERVAL_MAX.max(interval)) - interval / 8
 }
 
 /// A checkpoint of all that has changed, at one instant; those that came of it, and what went wrong.
@@ -58,4 +73,16 @@ fn finish(cut: Cut<'_, Folder>) -> Result<(u64, u64, i64), VolumeError> {
     while cut.copy().unwrap_or(false) {}
     let point = cut.finish()?;
     Ok((point.id.epoch, point.id.seq, point.time_ns))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bulk_is_cut_less_often() {
+        let second = Duration::from_secs(1);
+        let due = |dirty_bytes| due_after(second, dirty_bytes).as_millis();
+        assert_eq!([due(1), due(BULK_BYTES), due(2 * BULK_BYTES), due(u64::MAX)], [875, 875, 1875, 29_875]);
+    }
 }

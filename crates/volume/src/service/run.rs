@@ -286,7 +286,17 @@ impl Running {
                 PollFd::from_borrowed_fd(bell.as_fd(), PollFlags::IN),
                 PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN),
             ];
-            fds.extend(devices.iter().map(|device| PollFd::from_borrowed_fd(device.as_fd(), PollFlags::IN)));
+            // A guest that comes while the former one's requests are being ended waits in the socket's queue.
+            let look_for = |position: usize| match service.volumes[position].is_attached() {
+                true => PollFlags::empty(),
+                false => PollFlags::IN,
+            };
+            fds.extend(
+                devices
+                    .iter()
+                    .enumerate()
+                    .map(|(at, device)| PollFd::from_borrowed_fd(device.as_fd(), look_for(at))),
+            );
             if poll(&mut fds, None).is_err() {
                 continue;
             }
@@ -333,12 +343,11 @@ fn accept_control(service: &Arc<Service>, listener: &UnixListener) {
     }
 }
 
-/// Takes a guest's VMM, unless there is one already: two that write to one disk destroy it.
+/// Takes a guest's VMM. There is none at this moment: two that write to one disk destroy it.
 fn accept_device(service: &Arc<Service>, position: usize, listener: &UnixListener) {
     let Ok((stream, _)) = listener.accept() else { return };
     let served = &service.volumes[position];
     if stream.set_nonblocking(false).is_err() || served.is_attached.swap(true, Ordering::AcqRel) {
-        tracing::error!(volume = %served.id, "a second guest for the volume is refused");
         return;
     }
     let shared = Arc::clone(service);
