@@ -412,13 +412,42 @@ fn served_snapshots(served: Vec<(Client, String)>, name: &str) -> Result<Vec<Sna
     Ok(wire.collect())
 }
 
+/// A volume that this process has open.
+struct Opened {
+    volume: OpenVolume<Folder>,
+    folder: PathBuf,
+}
+
+impl std::ops::Deref for Opened {
+    type Target = OpenVolume<Folder>;
+
+    fn deref(&self) -> &OpenVolume<Folder> {
+        &self.volume
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        // Nobody writes any more: what was marked in the last round goes with the second. Else it counts as after a crash.
+        let unmarked = self.volume.unmark().and_then(|()| self.volume.unmark());
+        if let Err(error) = unmarked {
+            tracing::warn!(folder = %self.folder.display(), error = %chain(&error), "a volume stays marked");
+        }
+        // What was made here belongs to who serves and reads volumes. It is tried again before the next start.
+        if let Err(error) = serving::give_to_user(&self.folder) {
+            tracing::warn!(folder = %self.folder.display(), %error, "files of a volume have a wrong owner");
+        }
+    }
+}
+
 /// Opens a volume that nobody serves.
-fn open(layout: &Layout, id: &VolumeId) -> Result<OpenVolume<Folder>, Failure> {
+fn open(layout: &Layout, id: &VolumeId) -> Result<Opened, Failure> {
     let found = find(layout, id)?;
     let storage = Folder::new(&found.folder);
     let volume = OpenVolume::open_or_begin(storage, uuid()?, now_ns()).map_err(|error| failed(id, &error))?;
-    volume.end_restore(now_ns()).map_err(|error| failed(id, &error))?;
-    Ok(volume)
+    let opened = Opened { volume, folder: found.folder };
+    opened.end_restore(now_ns()).map_err(|error| failed(id, &error))?;
+    Ok(opened)
 }
 
 fn uuid() -> Result<VolumeUuid, Failure> {
