@@ -115,7 +115,12 @@ pub fn create(path: &Path, purpose: Purpose, bytes: u64) -> Result<(), ScratchEr
 
 fn format(path: &Path, purpose: Purpose, bytes: u64) -> Result<(), ScratchError> {
     let file_error = |source| ScratchError::File { path: path.to_owned(), source };
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    // What has the name is replaced, not followed: the folder of a volume is not root's alone.
+    let removed = match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    };
+    let file = removed.and_then(|()| OpenOptions::new().write(true).create_new(true).mode(0o600).open(path));
     file.and_then(|file| file.set_len(bytes)).map_err(file_error)?;
     let mut command = Command::new(find_mkfs()?);
     // No blocks reserved for root: the guest's root is the task. Inode tables are written by the guest as it needs

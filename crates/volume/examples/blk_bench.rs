@@ -111,17 +111,13 @@ fn disks(program: &str, folder: &Path, socket: &Path) -> io::Result<()> {
         id: "bench.data.0".to_owned(),
         folder: folder.to_owned(),
         serial: "bench".to_owned(),
+        reserve_bytes: 1 << 30,
+        history_bytes_max: u64::MAX,
         queues: 1,
         uuid: "00".repeat(16),
     };
-    let config = Config {
-        holder: "bench".to_owned(),
-        interval_ms: 1000,
-        reserve_bytes: 1 << 30,
-        window_s: 24 * 3600,
-        history_bytes_max: u64::MAX,
-        volumes: vec![volume],
-    };
+    let config =
+        Config { holder: "bench".to_owned(), interval_ms: 1000, window_s: 24 * 3600, volumes: vec![volume] };
     let path = socket.with_extension("json");
     std::fs::write(&path, serde_json::to_vec(&config)?)?;
     Err(std::process::Command::new(program).arg("disks").arg(path).arg(folder).exec())

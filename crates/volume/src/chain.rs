@@ -12,8 +12,8 @@ use zstd::bulk::Compressor;
 use crate::block::BLOCK_BYTES;
 use crate::error::VolumeError;
 use crate::segment::{
-    self, Companion, Damage, EXTENT_BLOCKS_MAX, Extent, HEADER_BYTES, Header, SegmentHash, Stored, Table,
-    TableWriter,
+    self, Companion, Damage, EXTENT_BLOCKS_MAX, Extent, HEADER_BYTES, Header, SegmentHash, Stored,
+    TABLE_BYTES_MAX, Table, TableWriter,
 };
 use crate::storage::StoredFile;
 
@@ -304,8 +304,8 @@ fn close<F: StoredFile>(
     header: Header,
 ) -> Result<Located, VolumeError> {
     let failed = |operation| VolumeError::file(operation, &file.name);
-    let table_bytes = u32::try_from(table.len()).map_err(|_| io::ErrorKind::FileTooLarge.into());
-    let table_bytes = table_bytes.map_err(failed("write"))?;
+    let table_bytes = u32::try_from(table.len()).ok().filter(|bytes| *bytes <= TABLE_BYTES_MAX);
+    let table_bytes = table_bytes.ok_or_else(|| failed("write")(io::ErrorKind::FileTooLarge.into()))?;
     let header = Header { table_offset: end - start, table_bytes, table_hash, ..header };
     let (bytes, hash) = header.encode();
     file.file.write_from(end, &table).map_err(failed("write"))?;

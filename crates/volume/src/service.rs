@@ -14,6 +14,7 @@ mod client;
 mod control;
 mod cutter;
 mod keeper;
+mod lock;
 mod protocol;
 mod run;
 mod sys;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use client::{Client, ClientError};
+pub use lock::VolumeLock;
 pub use protocol::{Answer, CutPoint, Failure, Ready, Request, SnapshotMade, Status, VolumeStatus};
 pub use run::main;
 
@@ -37,12 +39,8 @@ pub struct Config {
     pub holder: String,
     /// Between two checkpoints while something changes, milliseconds.
     pub interval_ms: u64,
-    /// Bytes of the file system that are never used.
-    pub reserve_bytes: u64,
     /// How much history is kept, seconds.
     pub window_s: u64,
-    /// And how many bytes of it for each volume.
-    pub history_bytes_max: u64,
     /// The volumes.
     pub volumes: Vec<Served>,
 }
@@ -56,6 +54,10 @@ pub struct Served {
     pub folder: PathBuf,
     /// By this the guest finds it.
     pub serial: String,
+    /// Bytes of its file system that are never used.
+    pub reserve_bytes: u64,
+    /// How many bytes of history it may have.
+    pub history_bytes_max: u64,
     /// Queues that the guest may use.
     pub queues: u16,
     /// The identity that it gets if it has none yet, hexadecimal.

@@ -47,6 +47,8 @@ pub struct Chores {
     /// Blocks of a cut whose content is to be handed to it.
     pub rescue: Vec<Range<u64>>,
     claims: Vec<u64>,
+    /// The cut that the rescue is for.
+    generation: u64,
 }
 
 /// The answer to who wants to write.
@@ -177,7 +179,7 @@ impl Tracker {
         }
         let claims = keep.iter().chain(&pending).cloned().collect::<Vec<_>>();
         let claims = claims.into_iter().map(|blocks| self.claim(blocks)).collect();
-        Admission::First(Chores { regions, keep, rescue: pending, claims })
+        Admission::First(Chores { regions, keep, rescue: pending, claims, generation: self.generation })
     }
 
     /// What must be done before writes to all of these, as far as nobody works on it and a cut is not concerned.
@@ -192,13 +194,16 @@ impl Tracker {
             return None;
         }
         let claims = keep.iter().map(|blocks| self.claim(blocks.clone())).collect();
-        Some(Chores { regions: missing.runs().collect(), keep, rescue: vec![], claims })
+        let generation = self.generation;
+        Some(Chores { regions: missing.runs().collect(), keep, rescue: vec![], claims, generation })
     }
 
     /// The chores are done, whatever came of them: what has been kept and marked was told before.
     pub fn done(&mut self, chores: Chores) {
         self.claims.retain(|claim| !chores.claims.contains(&claim.id));
+        // The cut may have failed meanwhile, and another one have begun.
         if !chores.rescue.is_empty()
+            && chores.generation == self.generation
             && let Some(cut) = &mut self.cut
         {
             cut.rescues -= 1;
@@ -277,24 +282,27 @@ impl Tracker {
         }
     }
 
-    /// Whether any region is marked.
-    #[must_use]
-    pub fn has_marks(&self) -> bool {
-        !self.marked.is_empty()
-    }
-
     /// Regions that need not be marked any more: nothing in them is dirty, and nothing was written there since the last
-    /// call. They count as unmarked from now on.
-    pub fn unmark(&mut self) -> Vec<Range<u64>> {
+    /// call. Whoever asks makes the disk durable, and then has those unmarked that are idle still.
+    pub fn idle(&mut self) -> Vec<Range<u64>> {
         let mut busy = std::mem::take(&mut self.recent);
         // What is being written at this moment is dirty, or of the cut.
         for run in self.dirty.runs().chain(self.cut.iter().flat_map(|cut| cut.all.runs())) {
             busy.insert(regions_of(&run));
         }
         let marked: Vec<_> = self.marked.runs().collect();
-        let idle: Vec<_> = marked.iter().flat_map(|run| busy.gaps_in(run)).collect();
-        idle.iter().for_each(|run| self.marked.remove(run.clone()));
-        idle
+        marked.iter().flat_map(|run| busy.gaps_in(run)).collect()
+    }
+
+    /// Unmarks those of these regions that nothing was written to since they were found idle.
+    pub fn unmark(&mut self, idle: &[Range<u64>]) -> Vec<Range<u64>> {
+        let mut busy = self.recent.clone();
+        for run in self.dirty.runs().chain(self.cut.iter().flat_map(|cut| cut.all.runs())) {
+            busy.insert(regions_of(&run));
+        }
+        let still: Vec<_> = idle.iter().flat_map(|run| busy.gaps_in(run)).collect();
+        still.iter().for_each(|run| self.marked.remove(run.clone()));
+        still
     }
 
     /// The base moves on: of the touched blocks only those stay so that have changed since the new one, which are `changed`

@@ -9,7 +9,7 @@
 //!  flush ──▶ disk.img, synced                cut ──▶ copy ──▶ log, synced ──▶ checkpoint
 //! ```
 //!
-//! Locks are taken in this order: changing, manifest, log, base, intents, segment of the cut, tracker. Nobody holds the tracker's
+//! Locks are taken in this order: folding, changing, manifest, log, base, intents, segment of the cut, tracker. Nobody holds the tracker's
 //! while a file is read or written.
 
 mod cut;
@@ -51,7 +51,9 @@ pub struct Volume<S: Storage> {
     uuid: VolumeUuid,
     disk: S::File,
     bytes: AtomicU64,
-    /// Held by who changes what the history consists of: folds, snapshots, restores.
+    /// Held by who folds.
+    folding: Mutex<()>,
+    /// Held by who makes snapshots or restores.
     changing: Mutex<()>,
     manifest: Mutex<Keeper>,
     log: Mutex<Log<S::File>>,

@@ -74,7 +74,8 @@ fn job(name: &str, script: &str, volumes: &[&str]) -> Value {
 
 /// What a task has said: the last number committed before each `found`, and what was found.
 fn said(world: &World, job: &str) -> Vec<(Option<u64>, String)> {
-    let log = world.lith(&["logs", job]).ok().stdout;
+    // The node may not know the task yet, and the daemon may be starting: then nothing has been said.
+    let log = world.lith(&["logs", job]).stdout;
     log.lines()
         .filter_map(|line| match line.split_once(' ') {
             // A word that was cut off in the middle says nothing.

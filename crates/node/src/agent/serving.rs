@@ -6,7 +6,7 @@
 //!                           │ failed: told once, then absent
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::net::UnixListener;
@@ -111,6 +111,8 @@ struct Process {
 pub(super) struct Serving {
     layout: Layout,
     processes: Vec<Process>,
+    /// Why the last start for an alloc failed, until it is told.
+    failures: BTreeMap<AllocId, String>,
     /// Those that this daemon has started, to be waited for.
     children: Arc<Mutex<Vec<jail::Process>>>,
     waker: Waker,
@@ -129,7 +131,7 @@ impl Serving {
                 _ => forget(&folder),
             }
         }
-        Self { layout, processes, children: Arc::default(), waker }
+        Self { layout, processes, failures: BTreeMap::new(), children: Arc::default(), waker }
     }
 
     /// Whether none runs.
@@ -140,31 +142,12 @@ impl Serving {
     /// Sees to it that volumes of an alloc are served.
     pub(super) fn ensure(&mut self, alloc: &AllocId, wanted: &[Wanted]) -> Outcome {
         self.reap();
-        let mut failed = None;
-        let mut is_opening = false;
-        self.processes.retain_mut(|process| {
-            if process.alloc != *alloc {
-                return true;
-            }
-            if let State::Opening(result) = &process.state {
-                let result = lock(result).take();
-                match result {
-                    None => is_opening = true,
-                    Some(Ok(())) => process.state = State::Serves,
-                    Some(Err(why)) => {
-                        failed = Some(why);
-                        forget(&process.folder);
-                        return false;
-                    }
-                }
-            }
-            is_opening |= matches!(process.state, State::Ending(_));
-            true
-        });
-        if let Some(why) = failed {
+        if let Some(why) = self.failures.remove(alloc) {
             return Outcome::Failed(why);
         }
-        if is_opening {
+        let is_between =
+            |process: &Process| process.alloc == *alloc && !matches!(process.state, State::Serves);
+        if self.processes.iter().any(is_between) {
             return Outcome::Opening;
         }
         let missing: Vec<&Wanted> = wanted.iter().filter(|one| self.place(&one.id).is_none()).collect();
@@ -217,8 +200,22 @@ impl Serving {
     /// Notices those that have ended.
     fn reap(&mut self) {
         lock(&self.children).retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
+        let failures = &mut self.failures;
         self.processes.retain_mut(|process| {
-            if matches!(process.state, State::Opening(_)) || is_alive(&process.folder) {
+            if let State::Opening(result) = &process.state {
+                let result = lock(result).take();
+                match result {
+                    None => {}
+                    Some(Ok(())) => process.state = State::Serves,
+                    Some(Err(why)) => {
+                        failures.insert(process.alloc.clone(), why);
+                        forget(&process.folder);
+                        return false;
+                    }
+                }
+                return true;
+            }
+            if is_alive(&process.folder) {
                 return true;
             }
             if matches!(process.state, State::Serves) {
@@ -242,26 +239,13 @@ impl Serving {
         let launch = Launch { folder: folder.clone(), alloc: alloc.to_string(), volumes: served(wanted)? };
         let result: Arc<Mutex<Option<Result<(), String>>>> = Arc::default();
         let (told, waker, children) = (Arc::clone(&result), self.waker.clone(), Arc::clone(&self.children));
-        let history_bytes_max = self.history_bytes_max(wanted);
         std::thread::spawn(move || {
-            let outcome = launch.run(history_bytes_max, &children);
+            let outcome = launch.run(&children);
             *lock(&told) = Some(outcome);
             waker.wake();
         });
         self.processes.push(Process { folder, alloc: alloc.clone(), volumes, state: State::Opening(result) });
         Ok(())
-    }
-
-    /// An equal part of what the pool may spend on history.
-    fn history_bytes_max(&self, wanted: &[&Wanted]) -> u64 {
-        let pool = wanted.first().and_then(|one| one.folder.parent());
-        let Some(pool) = pool else { return u64::MAX };
-        let entries = fs::read_dir(pool).into_iter().flatten().flatten();
-        let is_volume = |entry: &fs::DirEntry| {
-            entry.file_name().to_str().is_some_and(|name| name.parse::<VolumeId>().is_ok())
-        };
-        let count = entries.filter(is_volume).count().max(1) as u64;
-        Space::of(pool).map_or(u64::MAX, |space| space.history_bytes() / count)
     }
 
     fn new_folder(&self) -> io::Result<PathBuf> {
@@ -340,11 +324,29 @@ fn served(wanted: &[&Wanted]) -> Result<Vec<(Served, PathBuf)>, String> {
     let list = wanted.iter().enumerate().map(|(position, one)| {
         let uuid = pools::random_hex().map_err(|error| format!("there is no randomness: {error}"))?;
         let inside = PathBuf::from(format!("/volumes/{position}"));
-        let served =
-            Served { id: one.id.to_string(), folder: inside, serial: serial(&one.id), queues: QUEUES, uuid };
+        let pool = one.folder.parent().unwrap_or(&one.folder);
+        let space = Space::of(pool).map_err(|error| format!("{} cannot be used: {error}", pool.display()))?;
+        let served = Served {
+            id: one.id.to_string(),
+            folder: inside,
+            serial: serial(&one.id),
+            reserve_bytes: space.reserve_bytes(),
+            history_bytes_max: history_bytes_max(pool, space),
+            queues: QUEUES,
+            uuid,
+        };
         Ok((served, one.folder.clone()))
     });
     list.collect()
+}
+
+/// An equal part of what a pool may spend on history.
+fn history_bytes_max(pool: &Path, space: Space) -> u64 {
+    let entries = fs::read_dir(pool).into_iter().flatten().flatten();
+    let is_volume = |entry: &fs::DirEntry| {
+        entry.file_name().to_str().is_some_and(|name| name.parse::<VolumeId>().is_ok())
+    };
+    space.history_bytes() / entries.filter(is_volume).count().max(1) as u64
 }
 
 fn last_words(folder: &Path) -> String {
@@ -364,13 +366,13 @@ struct Launch {
 }
 
 impl Launch {
-    fn run(self, history_bytes_max: u64, children: &Mutex<Vec<jail::Process>>) -> Result<(), String> {
+    fn run(self, children: &Mutex<Vec<jail::Process>>) -> Result<(), String> {
         let failed = |error: &dyn std::fmt::Display| format!("its volumes cannot be served: {error}");
         for (_, folder) in &self.volumes {
             give_to_user(folder).map_err(|error| failed(&format!("{}: {error}", folder.display())))?;
         }
         let (descriptors, lock) = self.descriptors().map_err(|error| failed(&error))?;
-        self.write_config(history_bytes_max).map_err(|error| failed(&error))?;
+        self.write_config().map_err(|error| failed(&error))?;
         let (ready_read, ready_write) = io::pipe().map_err(|error| failed(&error))?;
         let log = File::create(self.folder.join(LOG)).map_err(|error| failed(&error))?;
         let own = File::open(OWN_PROGRAM).map_err(|error| failed(&error))?;
@@ -416,9 +418,10 @@ impl Launch {
             volumes: self.volumes.iter().map(|(served, _)| served.id.clone()).collect(),
         };
         let json = serde_json::to_vec(&record).map_err(io::Error::from)?;
-        durable::write(&self.folder.join(RECORD), &json, 0o600)?;
+        // The lock first: whoever finds the record takes one without it for a process that has ended.
         let lock = File::create(self.folder.join(LOCK))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        durable::write(&self.folder.join(RECORD), &json, 0o600)?;
         let mut descriptors = vec![UnixListener::bind(self.folder.join(CONTROL))?.into()];
         for position in 0..self.volumes.len() {
             descriptors.push(UnixListener::bind(self.folder.join(device(position)))?.into());
@@ -427,15 +430,11 @@ impl Launch {
         Ok((descriptors, lock))
     }
 
-    fn write_config(&self, history_bytes_max: u64) -> io::Result<()> {
-        let pool = self.volumes.first().and_then(|(_, folder)| folder.parent());
-        let space = pool.map(Space::of).transpose()?.unwrap_or_default();
+    fn write_config(&self) -> io::Result<()> {
         let config = Config {
             holder: self.alloc.clone(),
             interval_ms: INTERVAL_MS,
-            reserve_bytes: space.reserve_bytes(),
             window_s: WINDOW_S,
-            history_bytes_max,
             volumes: self.volumes.iter().map(|(served, _)| served.clone()).collect(),
         };
         let json = serde_json::to_vec(&config).map_err(io::Error::from)?;

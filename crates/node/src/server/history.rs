@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lith_api::error::{Code, Failure};
@@ -18,7 +18,7 @@ use lith_volume::history::{self, History};
 use lith_volume::manifest::Manifest;
 use lith_volume::names;
 use lith_volume::segment::VolumeUuid;
-use lith_volume::service::{Client, ClientError, Request};
+use lith_volume::service::{Client, ClientError, Request, VolumeLock};
 use lith_volume::storage::{Folder, Storage};
 use lith_volume::volume::{Volume as OpenVolume, clone_into};
 use serde::{Deserialize, Serialize};
@@ -391,18 +391,32 @@ impl Server {
     }
 }
 
+/// Snapshots of volumes that are served, all or none. Those of one process are of one instant; an instance has several when
+/// volumes were added to it while it ran.
 fn served_snapshots(served: Vec<(Client, String)>, name: &str) -> Result<Vec<Snapshot>, Failure> {
-    let Some((client, _)) = served.first() else { return Ok(vec![]) };
-    // The volumes of an instance are served by one process, but for those that were added to it later.
-    let volumes: Vec<String> = served.iter().map(|(_, id)| id.clone()).collect();
-    let made = match client.snapshot(&volumes, name) {
-        Ok(made) => made,
-        Err(ClientError::Refused(_)) if served.len() > 1 => {
-            let each = served.iter().map(|(client, id)| client.snapshot(std::slice::from_ref(id), name));
-            each.collect::<Result<Vec<_>, _>>().map_err(|error| unanswered(&error))?.concat()
+    let mut processes: Vec<(Client, Vec<String>)> = Vec::new();
+    for (client, id) in served {
+        match processes.iter_mut().find(|(known, _)| *known == client) {
+            Some((_, ids)) => ids.push(id),
+            None => processes.push((client, vec![id])),
         }
-        Err(error) => return Err(unanswered(&error)),
-    };
+    }
+    let mut made = Vec::new();
+    for (position, (client, ids)) in processes.iter().enumerate() {
+        match client.snapshot(ids, name) {
+            Ok(more) => made.extend(more),
+            Err(error) => {
+                for (client, ids) in &processes[..position] {
+                    for id in ids {
+                        let request = Request::ForgetSnapshot { volume: id.clone(), name: name.to_owned() };
+                        // A name that stays is seen in the list.
+                        let _ = client.command(&request);
+                    }
+                }
+                return Err(unanswered(&error));
+            }
+        }
+    }
     let wire = made.into_iter().map(|made| Snapshot {
         volume: made.volume,
         name: made.name,
@@ -416,6 +430,7 @@ fn served_snapshots(served: Vec<(Client, String)>, name: &str) -> Result<Vec<Sna
 struct Opened {
     volume: OpenVolume<Folder>,
     folder: PathBuf,
+    _lock: VolumeLock,
 }
 
 impl std::ops::Deref for Opened {
@@ -440,12 +455,20 @@ impl Drop for Opened {
     }
 }
 
-/// Opens a volume that nobody serves.
+/// Opens a volume that nobody serves: there is one writer at a time, whoever it is.
 fn open(layout: &Layout, id: &VolumeId) -> Result<Opened, Failure> {
     let found = find(layout, id)?;
+    let lock =
+        VolumeLock::take(&found.folder, &id.to_string(), "a command of the server").map_err(|taken| {
+            let failure = Failure::new(Code::Conflict, taken.message);
+            match taken.hint {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        })?;
     let storage = Folder::new(&found.folder);
     let volume = OpenVolume::open_or_begin(storage, uuid()?, now_ns()).map_err(|error| failed(id, &error))?;
-    let opened = Opened { volume, folder: found.folder };
+    let opened = Opened { volume, folder: found.folder, _lock: lock };
     opened.end_restore(now_ns()).map_err(|error| failed(id, &error))?;
     Ok(opened)
 }
@@ -483,12 +506,23 @@ struct Journal {
     volumes: Vec<(String, u64)>,
 }
 
+/// One restore at a time: there is one note of what must be carried to its end.
+static RESTORING: Mutex<()> = Mutex::new(());
+
 fn restore(
     request: &RestoreRequest,
     agent: &AgentHandle,
     tell: &mut dyn FnMut(RestoreEvent),
 ) -> Result<(), Failure> {
     let (ids, job, index) = instance(&request.volumes)?;
+    let Ok(_turn) = RESTORING.try_lock() else {
+        let failure = Failure::new(Code::Conflict, "another restore is under way");
+        return Err(failure.hint("try again when it has ended"));
+    };
+    if agent.layout().restore().exists() {
+        let message = "a restore that was begun before has not ended";
+        return Err(Failure::new(Code::Conflict, message).hint("start lith again: it carries it to its end"));
+    }
     let layout = agent.layout();
     let folders = ids.iter().map(|id| Ok((id.clone(), find(layout, id)?.folder)));
     let folders = folders.collect::<Result<Vec<_>, Failure>>()?;
@@ -500,17 +534,37 @@ fn restore(
         keep_as: keep_as.clone(),
         volumes: ids.iter().zip(&targets).map(|(id, target)| (id.to_string(), target.id.seq)).collect(),
     };
-    write_journal(layout, &journal)?;
-    for (id, target) in ids.iter().zip(&targets) {
-        let when = jiff::Timestamp::from_nanosecond(i128::from(target.time_ns)).unwrap_or_default();
-        tell(RestoreEvent::Step(format!("restoring {id} to checkpoint {} of {when:.0}", target.id.seq)));
-        let restored = restore_one(layout, id, target.id.seq, &keep_as)?;
-        tell(RestoreEvent::Restored(restored));
+    for ((id, folder), target) in folders.iter().zip(&targets) {
+        // What was chosen may have been folded meanwhile, and nothing has been changed yet.
+        let view = History::open(Folder::read_only(folder)).and_then(|history| history.view(target.id.seq));
+        view.map(drop).map_err(|error| failed(id, &error))?;
     }
-    remove_journal(layout)?;
+    write_journal(layout, &journal)?;
+    let restored = restore_all(layout, &ids, &targets, &keep_as, tell);
+    if let Err(failure) = restored {
+        // Some are what they were and some are not yet: nothing of it starts before the rest has been done.
+        std::mem::forget(hold);
+        return Err(failure.hint("its tasks stay stopped; start lith again when the cause is gone: it carries the restore to its end"));
+    }
     tell(RestoreEvent::Step("starting its tasks again".to_owned()));
     drop(hold);
     Ok(())
+}
+
+fn restore_all(
+    layout: &Layout,
+    ids: &[VolumeId],
+    targets: &[history::Checkpoint],
+    keep_as: &str,
+    tell: &mut dyn FnMut(RestoreEvent),
+) -> Result<(), Failure> {
+    for (id, target) in ids.iter().zip(targets) {
+        let when = jiff::Timestamp::from_nanosecond(i128::from(target.time_ns)).unwrap_or_default();
+        tell(RestoreEvent::Step(format!("restoring {id} to checkpoint {} of {when:.0}", target.id.seq)));
+        let restored = restore_one(layout, id, target.id.seq, keep_as)?;
+        tell(RestoreEvent::Restored(restored));
+    }
+    remove_journal(layout)
 }
 
 fn restore_one(layout: &Layout, id: &VolumeId, seq: u64, keep_as: &str) -> Result<Restored, Failure> {
@@ -643,13 +697,15 @@ fn torn(opened: &[Candidate<'_>], chosen: &[history::Checkpoint]) -> Result<Opti
     for ((id, history, _), checkpoint) in opened.iter().zip(chosen) {
         let companions = history.companions(checkpoint.id.seq).map_err(|error| failed(id, &error))?;
         for companion in companions {
-            let other = opened.iter().find(|(_, other, _)| other.manifest().uuid == companion.volume);
-            let Some((_, other, list)) = other else { continue };
-            let is_there = list.iter().any(|one| one.id.seq == companion.seq)
-                || companion.seq <= other.manifest().base.id.seq;
-            // One that was merged with later ones is as good.
-            let is_merged = list.iter().any(|one| one.id.seq > companion.seq && one.marks.is_merged);
-            if !is_there && !is_merged {
+            let other = opened.iter().position(|(_, other, _)| other.manifest().uuid == companion.volume);
+            let Some(other) = other else { continue };
+            let is_whole = match opened[other].2.iter().find(|one| one.id.seq == companion.seq) {
+                // Its number may have been given again, to a later cut.
+                Some(found) => found.time_ns == checkpoint.time_ns,
+                // It was merged with later ones.
+                None => companion.seq <= chosen[other].id.seq,
+            };
+            if !is_whole {
                 return Ok(Some(checkpoint.time_ns));
             }
         }

@@ -4,11 +4,13 @@
 
 use super::{Accelerator, Drive, DriveSource, Driver, Machine, MachineError, MachineSpec, Tap};
 use crate::jail::{self, Jail, Program};
+use rustix::fs::OFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -174,7 +176,10 @@ fn open(source: &DriveSource) -> Result<(OwnedFd, u64), MachineError> {
     match source {
         DriveSource::File { path, is_read_only } => {
             let failed = |source| MachineError::Drive { path: path.clone(), source };
-            let file = OpenOptions::new().read(true).write(!is_read_only).open(path).map_err(failed)?;
+            // A link is nobody's of ours, and this is opened as root.
+            let mut options = OpenOptions::new();
+            options.read(true).write(!is_read_only).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+            let file = options.open(path).map_err(failed)?;
             let bytes = if *is_read_only { 0 } else { file.metadata().map_err(failed)?.len() };
             Ok((file.into(), bytes))
         }

@@ -63,7 +63,9 @@ fn answer(service: &Arc<Service>, request: Request) -> Answer {
         }),
         Request::Retain { window_s, history_bytes_max } => {
             service.window_ns.store(window_s.saturating_mul(1_000_000_000), Ordering::Release);
-            service.history_bytes_max.store(history_bytes_max, Ordering::Release);
+            for served in &service.volumes {
+                served.history_bytes_max.store(history_bytes_max, Ordering::Release);
+            }
             Ok(Answer::Done)
         }
         Request::End => service.end().map(|()| Answer::Done),
@@ -78,7 +80,9 @@ fn find<'service>(service: &'service Service, id: &str) -> Result<&'service Serv
 
 fn snapshot(service: &Arc<Service>, ids: &[String], name: &str) -> Result<Vec<SnapshotMade>, Failure> {
     let volumes = ids.iter().map(|id| find(service, id)).collect::<Result<Vec<_>, _>>()?;
-    let (_, errors) = cutter::cut(service, false);
+    // No other cut comes between: the newest checkpoints of all are of one instant.
+    let _turn = service.cutting.lock();
+    let (_, errors) = cutter::cut_in_turn(service, false);
     if let Some((_, error)) = errors.into_iter().next() {
         return Err(failure(&error));
     }

@@ -52,6 +52,11 @@ fn due_after(interval: Duration, dirty_bytes: u64) -> Duration {
 pub(super) fn cut(service: &Service, is_at_rest: bool) -> (Vec<CutPoint>, Vec<(usize, VolumeError)>) {
     // One after the other: a person who asks for one waits for the one under way.
     let _turn = service.cutting.lock();
+    cut_in_turn(service, is_at_rest)
+}
+
+/// The same for who has the turn.
+pub(super) fn cut_in_turn(service: &Service, is_at_rest: bool) -> (Vec<CutPoint>, Vec<(usize, VolumeError)>) {
     let volumes: Vec<&Volume<Folder>> = service.volumes.iter().map(|served| &*served.volume).collect();
     let cuts = begin_cuts(&volumes, CutTime { now_ns: now_ns(), is_at_rest });
     let (mut points, mut errors) = (Vec::new(), Vec::new());

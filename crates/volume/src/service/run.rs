@@ -3,18 +3,16 @@
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::FlockOperation;
-
 use super::control::{self, failure};
 use super::cutter::{self, now_ns};
+use super::lock::VolumeLock;
 use super::protocol::{Failure, Ready};
 use super::{Config, DESCRIPTOR_FIRST, Served, keeper, sys};
 use crate::blk::{Access, Device, Handle, Settings};
@@ -23,22 +21,19 @@ use crate::error::VolumeError;
 use crate::segment::VolumeUuid;
 use crate::storage::Folder;
 use crate::volume::Volume;
+use rustix::event::{PollFd, PollFlags, poll};
 
 /// Stack of a thread that answers questions or waits.
 const STACK_BYTES: usize = 256 << 10;
 /// Questions at a time: the daemon's, and a lifeline for each task.
 const CONNECTIONS_MAX: usize = 128;
-/// The file whose lock says that a volume is open, and whose content says by whom.
-const LOCK: &str = "lock";
 
 /// What all threads share.
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) volumes: Vec<ServedVolume>,
     pub(super) interval: Duration,
-    pub(super) reserve_bytes: u64,
     pub(super) window_ns: AtomicU64,
-    pub(super) history_bytes_max: AtomicU64,
     /// Held by who makes a cut.
     pub(super) cutting: Turn,
     ending: Mutex<bool>,
@@ -62,12 +57,14 @@ impl Turn {
 pub(super) struct ServedVolume {
     pub(super) id: String,
     pub(super) folder: PathBuf,
+    pub(super) reserve_bytes: u64,
+    pub(super) history_bytes_max: AtomicU64,
     pub(super) volume: Arc<Volume<Folder>>,
     device: Device,
     handle: Mutex<Option<Handle>>,
     is_attached: AtomicBool,
     problem: Mutex<Option<String>>,
-    _lock: std::fs::File,
+    _lock: VolumeLock,
 }
 
 impl std::fmt::Debug for ServedVolume {
@@ -213,9 +210,7 @@ fn start(arguments: &[String]) -> Result<Running, Failure> {
     let service = Service {
         volumes,
         interval: Duration::from_millis(config.interval_ms),
-        reserve_bytes: config.reserve_bytes,
         window_ns: AtomicU64::new(config.window_s.saturating_mul(1_000_000_000)),
-        history_bytes_max: AtomicU64::new(config.history_bytes_max),
         cutting: Turn::default(),
         ending: Mutex::new(false),
         ended: Condvar::new(),
@@ -226,7 +221,7 @@ fn start(arguments: &[String]) -> Result<Running, Failure> {
 }
 
 fn open(served: &Served, holder: &str) -> Result<ServedVolume, Failure> {
-    let lock = take(&served.folder, &served.id, holder)?;
+    let lock = VolumeLock::take(&served.folder, &served.id, holder)?;
     let named = |error: &VolumeError| {
         let failure = failure(error);
         Failure { message: format!("volume {}: {}", served.id, failure.message), ..failure }
@@ -246,6 +241,8 @@ fn open(served: &Served, holder: &str) -> Result<ServedVolume, Failure> {
     Ok(ServedVolume {
         id: served.id.clone(),
         folder: served.folder.clone(),
+        reserve_bytes: served.reserve_bytes,
+        history_bytes_max: AtomicU64::new(served.history_bytes_max),
         volume,
         device: Device::new(disk, settings).map_err(bad)?,
         handle: Mutex::new(None),
@@ -253,21 +250,6 @@ fn open(served: &Served, holder: &str) -> Result<ServedVolume, Failure> {
         problem: Mutex::new(None),
         _lock: lock,
     })
-}
-
-/// Takes a volume for this process alone.
-fn take(folder: &Path, id: &str, holder: &str) -> Result<std::fs::File, Failure> {
-    let path = folder.join(LOCK);
-    let failed = |error: std::io::Error| Failure { message: format!("volume {id}: {error}"), hint: None };
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let by = std::fs::read_to_string(&path).unwrap_or_default();
-        let message = format!("volume {id} is being written by {}", by.trim());
-        return Err(Failure { message, hint: Some("one alloc at a time may write a volume".to_owned()) });
-    }
-    file.set_len(0).and_then(|()| file.write_all(holder.as_bytes())).map_err(failed)?;
-    Ok(file)
 }
 
 impl Running {

@@ -50,6 +50,15 @@ pub fn begin_cuts<'volume, S: Storage>(
 ) -> Vec<Result<Option<Cut<'volume, S>>, VolumeError>> {
     // What takes time comes before the instant.
     let mut points: Vec<_> = volumes.iter().map(|volume| volume.begin_segment(time.now_ns)).collect();
+    if points.iter().any(Result::is_err) {
+        // All or none: a cut that one of them is missing from could not be told from a whole one.
+        for (volume, point) in volumes.iter().zip(&mut points) {
+            if let Ok(Some(_)) = point {
+                lock(&volume.segment).take().into_iter().for_each(SegmentWriter::abandon);
+                *point = Ok(None);
+            }
+        }
+    }
     // One time for all: the latest that any of them allows.
     let times = points.iter().flatten().flatten().map(|(_, time_ns)| *time_ns);
     let time_ns = times.max().unwrap_or(time.now_ns);

@@ -31,6 +31,10 @@ const WINDOW_BLOCKS: u64 = 64 << 10;
 /// Segments of a base file are ended at this size of their table, which is in memory.
 const TABLE_BYTES: usize = 256 << 10;
 
+/// How often somebody who reads is waited for, and as long as it takes to fold so many bytes: some minutes.
+const HOLD_TRIES: u32 = 600;
+const HOLD_PACE_BYTES: u64 = 8 << 20;
+
 /// What a fold is to do, and what it works on.
 #[derive(Debug)]
 struct Plan {
@@ -57,21 +61,20 @@ impl<S: Storage + Clone> Volume<S> {
     /// # Errors
     /// A file cannot be read, is damaged, or cannot be written: the history is as it was.
     pub fn fold(&self, retention: Retention, now_ns: i64, pace: Pace<'_>) -> Result<bool, VolumeError> {
-        let _changing = lock(&self.changing);
-        let Some(_hold) = self.storage.try_own().map_err(VolumeError::file("hold", names::LOG))? else {
-            return Ok(false);
-        };
+        // Snapshots may be made meanwhile: they are of checkpoints behind all that is folded, or of the last one of these.
+        let _folding = lock(&self.folding);
         lock(&self.manifest).settle(&self.storage)?;
         let Some(plan) = self.plan(retention, now_ns) else { return Ok(false) };
         let stays = if plan.has_new_base { self.move_base(plan.points[0])? } else { BlockSet::new() };
         // What a failure leaves is not removed: a manifest that could not be written may be on disk all the same.
-        self.carry_out(&plan, &stays, pace)?;
-        Ok(true)
+        self.carry_out(&plan, &stays, pace)
     }
 
     fn plan(&self, retention: Retention, now_ns: i64) -> Option<Plan> {
-        let manifest = lock(&self.manifest).get().clone();
+        // Held together: a snapshot that is made meanwhile is of a checkpoint behind those that are folded.
+        let manifest = lock(&self.manifest);
         let mut log = lock(&self.log);
+        let manifest = manifest.get();
         let base_bytes = {
             let base = lock(&self.base);
             base.bytes_before + base.end
@@ -116,6 +119,10 @@ impl<S: Storage + Clone> Volume<S> {
                 continue;
             }
             let mut base = lock(&self.base);
+            // It is not written to any more: what a failed write has left behind its end is not to be taken for damage.
+            let name = &base.file.name;
+            base.file.file.resize(base.end).map_err(VolumeError::file("cut", name))?;
+            base.file.file.sync().map_err(VolumeError::file("sync", name))?;
             let live = new_base_file(&self.storage, base.number + 1)?;
             let bytes_before = base.bytes_before + base.end;
             *base = BaseFile { bytes_before, ..live };
@@ -123,7 +130,18 @@ impl<S: Storage + Clone> Volume<S> {
         }
     }
 
-    fn carry_out(&self, plan: &Plan, stays: &BlockSet, pace: Pace<'_>) -> Result<(), VolumeError> {
+    fn hold_alone(&self, pace: Pace<'_>) -> Result<Option<S::Hold>, VolumeError> {
+        for _ in 0..HOLD_TRIES {
+            if let Some(hold) = self.storage.try_own().map_err(VolumeError::file("hold", names::LOG))? {
+                return Ok(Some(hold));
+            }
+            pace(HOLD_PACE_BYTES);
+        }
+        Ok(None)
+    }
+
+    /// Whether it could be done: somebody may read for longer than is waited.
+    fn carry_out(&self, plan: &Plan, stays: &BlockSet, pace: Pace<'_>) -> Result<bool, VolumeError> {
         let live = lock(&self.base).number;
         let mut base_bytes = 0;
         let base = if plan.has_new_base {
@@ -135,6 +153,8 @@ impl<S: Storage + Clone> Volume<S> {
         let merged = self.write_merged(plan, base, pace)?;
         // What is cold from now on is on the disk alone.
         self.flush().map_err(VolumeError::file("sync", names::DISK))?;
+        // Who reads holds the files that go: it is waited for, and who comes meanwhile waits for a moment only.
+        let Some(_hold) = self.hold_alone(pace)? else { return Ok(false) };
         let mut manifest = lock(&self.manifest);
         let mut log = lock(&self.log);
         let remaining = log.files.get(plan.files).filter(|file| !file.is_merged);
@@ -162,7 +182,7 @@ impl<S: Storage + Clone> Volume<S> {
         for name in gone.into_iter().chain(folded).chain(bases.map(names::base_file)) {
             let _ = self.storage.remove(&name);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Writes what the touched blocks held at the new base; how many bytes that took.

@@ -150,7 +150,8 @@ impl<S: Storage> Volume<S> {
     /// # Errors
     /// The map cannot be written; nothing is lost by that.
     pub fn unmark(&self) -> Result<(), VolumeError> {
-        if lock(&self.tracker).machine.has_marks() {
+        let idle = lock(&self.tracker).machine.idle();
+        if !idle.is_empty() {
             // What a checkpoint has may not be on the disk yet: a crash now would make the disk older than it.
             self.flush().map_err(VolumeError::file("sync", crate::names::DISK))?;
         }
@@ -161,7 +162,7 @@ impl<S: Storage> Volume<S> {
         };
         let intents = lock(&self.intents);
         intents.note(Known { seq, base_file, base_segments })?;
-        let idle = lock(&self.tracker).machine.unmark();
-        intents.clear(&idle)
+        let still = lock(&self.tracker).machine.unmark(&idle);
+        intents.clear(&still)
     }
 }

@@ -47,6 +47,7 @@ impl<S: Storage> Volume<S> {
             uuid: manifest.uuid,
             disk,
             bytes: AtomicU64::new(bytes),
+            folding: Mutex::new(()),
             changing: Mutex::new(()),
             manifest: Mutex::new(Keeper::new(manifest)),
             log: Mutex::new(log),
@@ -276,7 +277,10 @@ fn scan_log<F: StoredFile>(
         if is_foreign || (reached < known.seq && is_last) {
             return Err(file.damaged(offset, damage));
         }
-        truncate(&file, bytes)?;
+        // In front of another file it stays: whether it is damage shows when that one does not follow.
+        if is_last {
+            truncate(&file, bytes)?;
+        }
     }
     if is_last {
         // As in the base: it is believed from now on.

@@ -53,6 +53,7 @@ struct World {
     /// Operations until one fails.
     fault_in: Option<(u32, Fault)>,
     faults: u32,
+    is_read: bool,
     /// Grows with each crash: files that were open before are gone.
     boot: u32,
 }
@@ -85,6 +86,7 @@ impl SimDisk {
             random: Random::new(seed),
             fault_in: None,
             faults: 0,
+            is_read: false,
             boot: 0,
         };
         Self { world: Arc::new(Mutex::new(world)) }
@@ -243,15 +245,17 @@ impl World {
 
 impl Storage for SimDisk {
     type File = SimFile;
-    // One thread does one thing after the other: nobody holds it meanwhile.
     type Hold = ();
 
     fn share(&self) -> io::Result<()> {
         Ok(())
     }
 
+    /// Now and then somebody reads, and does not end.
     fn try_own(&self) -> io::Result<Option<()>> {
-        Ok(Some(()))
+        let mut world = lock(&self.world);
+        world.is_read = if world.is_read { !world.random.one_in(700) } else { world.random.one_in(8) };
+        Ok((!world.is_read).then_some(()))
     }
 
     fn open(&self, name: &str) -> io::Result<Option<SimFile>> {
