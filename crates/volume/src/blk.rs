@@ -8,7 +8,7 @@
 //!   guest ◀═ring══ ring: answer, announce ◀─────────────── pool ◀─────┘
 //! ```
 //!
-//! All that a guest writes is hostile: [`request`] turns it into a closed set of requests or refuses it. The front end is
+//! All that a guest writes is hostile: `request` turns it into a closed set of requests or refuses it. The front end is
 //! the virtual machine monitor, which is trusted not to cut off memory that it has shared.
 
 mod channel;

@@ -24,7 +24,7 @@ Examples:
 
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum VolumeCommand {
-    /// List volumes, also those of removed jobs; with VOLUME[:PATH], the files in one
+    /// List volumes, also those of removed jobs; with `VOLUME[:PATH]`, the files in one
     Ls(VolumeLsArgs),
     /// List the checkpoints of a volume, the newest first
     Checkpoints(CheckpointsArgs),
