@@ -234,9 +234,10 @@ impl Serving {
     }
 
     fn start(&mut self, alloc: &AllocId, wanted: &[&Wanted]) -> Result<(), String> {
+        let served = served(wanted)?;
         let folder = self.new_folder().map_err(|error| format!("its volumes cannot be served: {error}"))?;
         let volumes: Vec<VolumeId> = wanted.iter().map(|one| one.id.clone()).collect();
-        let launch = Launch { folder: folder.clone(), alloc: alloc.to_string(), volumes: served(wanted)? };
+        let launch = Launch { folder: folder.clone(), alloc: alloc.to_string(), volumes: served };
         let result: Arc<Mutex<Option<Result<(), String>>>> = Arc::default();
         let (told, waker, children) = (Arc::clone(&result), self.waker.clone(), Arc::clone(&self.children));
         std::thread::spawn(move || {
