@@ -2,6 +2,7 @@
 //! at one of them. Reads only; it works beside whoever writes the volume, who must not move the base meanwhile.
 
 mod map;
+mod pinned;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,6 +17,8 @@ use crate::names;
 use crate::segment::{CheckpointId, Companion, Damage, Extent, Marks, Stored};
 use crate::storage::{Storage, StoredFile};
 use map::RangeMap;
+
+pub use pinned::Pinned;
 
 /// Extents whose content is kept for the next read: a reader of a file system comes back to the same ones.
 const CONTENTS_MAX: usize = 16;
@@ -110,6 +113,16 @@ impl<S: Storage> History<S> {
             Ok(true)
         })?;
         Ok(list)
+    }
+
+    /// The newest checkpoint that can be read.
+    pub(crate) fn newest(&self) -> Result<u64, VolumeError> {
+        let mut newest = self.manifest.base.id.seq;
+        self.walk(|_, located| {
+            newest = located.header.id.seq;
+            Ok(true)
+        })?;
+        Ok(newest)
     }
 
     /// The volumes that were cut with a checkpoint and changed, with their checkpoints.
@@ -391,6 +404,12 @@ impl<S: Storage> View<S> {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.disk_blocks * BLOCK_BYTES
+    }
+
+    /// Holds the history no longer. Who goes on reading finds out by itself whether it has changed.
+    fn let_go(&mut self) {
+        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        inner.history._hold = None;
     }
 
     /// Fills a buffer with what the disk held from a block on.

@@ -3,6 +3,7 @@
 //! ```text
 //! disk.img        the disk as it is now
 //! volume.json     what the volume is: its identity, its base, its snapshots
+//! readers         nothing; locks on it are holds on the history, and pins of checkpoints
 //! intents         regions that may hold what no checkpoint has, and how far the history certainly goes
 //! log/N.merged    segments that stand for many, before all others
 //! log/N.log       segments from checkpoint N on, in order
@@ -16,6 +17,8 @@ pub const DISK: &str = "disk.img";
 pub const MANIFEST: &str = "volume.json";
 /// The write-intent map.
 pub const INTENTS: &str = "intents";
+/// The file whose locks say what of the history must stay.
+pub const READERS: &str = "readers";
 /// The folder of segments.
 pub const LOG: &str = "log";
 /// The folder of the base's blocks.

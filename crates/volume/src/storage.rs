@@ -1,6 +1,9 @@
 //! Files of a volume, as the engine uses them: the seam at which tests put a disk that loses, tears and fails. Owns the
 //! real one, a folder. What is written is durable only after a sync; a name only after its folder's.
 
+mod ranges;
+
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -12,6 +15,7 @@ use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 
 use crate::disk::Patience;
+use crate::names;
 use crate::pieces::{Pieces, sys};
 
 /// A folder of files. Names are relative, with at most one folder in front.
@@ -63,12 +67,35 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// What the system says.
     fn try_own(&self) -> io::Result<Option<Self::Hold>>;
 
+    /// Keeps a checkpoint in the history for as long as the hold lives. Waits for nobody: whether it is there, who pins it
+    /// looks afterwards.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn pin(&self, seq: u64) -> io::Result<Self::Hold>;
+
+    /// The checkpoints that are kept by somebody.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn pinned(&self) -> io::Result<BTreeSet<u64>>;
+
+    /// What tells a file from another one that has taken its name; none if there is no file.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn mark(&self, name: &str) -> io::Result<Option<Mark>>;
+
     /// Makes the names in a folder durable.
     ///
     /// # Errors
     /// What the system says.
     fn sync_folder(&self, folder: &str) -> io::Result<()>;
 }
+
+/// Tells a file from another one that has taken its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark(pub u64, pub i64);
 
 /// A file that several threads use at once.
 pub trait StoredFile: Debug + Send + Sync + 'static {
@@ -168,19 +195,22 @@ impl Folder {
     }
 }
 
-/// The file whose lock is the hold on a history. There is nothing in it.
-const READERS: &str = "readers";
 /// Whoever gets at the folder may open it.
 const READERS_MODE: u32 = 0o644;
 
 impl Folder {
     fn readers(&self) -> io::Result<File> {
         // Who only reads may not be allowed to make it, nor need to.
-        if let Ok(file) = File::open(self.path.join(READERS)) {
+        if let Ok(file) = File::open(self.path.join(names::READERS)) {
             return Ok(file);
         }
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(READERS_MODE).open(self.path.join(READERS))
+        options
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(READERS_MODE)
+            .open(self.path.join(names::READERS))
     }
 }
 
@@ -200,6 +230,29 @@ impl Storage for Folder {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(file)),
             Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A lock on the byte of that number, which many may have.
+    fn pin(&self, seq: u64) -> io::Result<File> {
+        let file = self.readers()?;
+        ranges::share(&file, seq)?;
+        Ok(file)
+    }
+
+    fn pinned(&self) -> io::Result<BTreeSet<u64>> {
+        ranges::shared(&self.readers()?)
+    }
+
+    fn mark(&self, name: &str) -> io::Result<Option<Mark>> {
+        match rustix::fs::lstat(self.path.join(name)) {
+            Ok(found) => {
+                let nanoseconds = i64::try_from(found.st_ctime_nsec).unwrap_or_default();
+                let changed = found.st_ctime.saturating_mul(1_000_000_000).saturating_add(nanoseconds);
+                Ok(Some(Mark(found.st_ino, changed)))
+            }
+            Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

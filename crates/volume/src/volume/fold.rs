@@ -7,9 +7,10 @@
 //!  what is touched from now on ───▶ live base file, which comes behind it       ┘
 //! ```
 //!
-//! B is the oldest snapshot that is not newer than W, or W. A block that has not changed since B is cold again: the disk
+//! B is the oldest snapshot or pinned checkpoint that is not newer than W, or W. A block that has not changed since B is cold again: the disk
 //! itself holds what B held.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -48,6 +49,13 @@ struct Plan {
     has_new_base: bool,
 }
 
+impl Plan {
+    /// Whether a checkpoint cannot be read any more afterwards.
+    fn takes(&self, seq: u64) -> bool {
+        (self.base.id.seq..self.end.id.seq).contains(&seq) && !self.points.contains(&seq)
+    }
+}
+
 /// A merged file, and its number.
 type Merged<F> = (u64, LogFile<F>);
 
@@ -64,13 +72,18 @@ impl<S: Storage + Clone> Volume<S> {
         // Snapshots may be made meanwhile: they are of checkpoints behind all that is folded, or of the last one of these.
         let _folding = lock(&self.folding);
         lock(&self.manifest).settle(&self.storage)?;
-        let Some(plan) = self.plan(retention, now_ns) else { return Ok(false) };
+        let pinned = self.pinned()?;
+        let Some(plan) = self.plan(&pinned, retention, now_ns) else { return Ok(false) };
         let stays = if plan.has_new_base { self.move_base(plan.points[0])? } else { BlockSet::new() };
         // What a failure leaves is not removed: a manifest that could not be written may be on disk all the same.
         self.carry_out(&plan, &stays, pace)
     }
 
-    fn plan(&self, retention: Retention, now_ns: i64) -> Option<Plan> {
+    fn pinned(&self) -> Result<BTreeSet<u64>, VolumeError> {
+        self.storage.pinned().map_err(VolumeError::file("look for pins in", names::READERS))
+    }
+
+    fn plan(&self, pinned: &BTreeSet<u64>, retention: Retention, now_ns: i64) -> Option<Plan> {
         // Held together: a snapshot that is made meanwhile is of a checkpoint behind those that are folded.
         let manifest = lock(&self.manifest);
         let mut log = lock(&self.log);
@@ -96,8 +109,8 @@ impl<S: Storage + Clone> Volume<S> {
         let end = last.last;
         let base = manifest.base;
         let is_between = |seq: &u64| (base.id.seq..end.id.seq).contains(seq);
-        let mut points: Vec<u64> =
-            manifest.snapshots.iter().map(|snapshot| snapshot.seq).filter(is_between).collect();
+        let named = manifest.snapshots.iter().map(|snapshot| snapshot.seq);
+        let mut points: Vec<u64> = named.chain(pinned.iter().copied()).filter(is_between).collect();
         points.push(end.id.seq);
         points.sort_unstable();
         points.dedup();
@@ -155,6 +168,10 @@ impl<S: Storage + Clone> Volume<S> {
         self.flush().map_err(VolumeError::file("sync", names::DISK))?;
         // Who reads holds the files that go: it is waited for, and who comes meanwhile waits for a moment only.
         let Some(_hold) = self.hold_alone(pace)? else { return Ok(false) };
+        // Who has pinned a checkpoint since looks for it after this, and finds it gone.
+        if self.pinned()?.iter().any(|seq| plan.takes(*seq)) {
+            return Ok(false);
+        }
         let mut manifest = lock(&self.manifest);
         let mut log = lock(&self.log);
         let remaining = log.files.get(plan.files).filter(|file| !file.is_merged);

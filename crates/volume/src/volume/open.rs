@@ -40,6 +40,8 @@ impl<S: Storage> Volume<S> {
         for folder in [names::BASE, names::LOG] {
             storage.sync_folder(folder).map_err(VolumeError::file("sync", folder))?;
         }
+        // Who may only read could not make the file that holds need.
+        storage.share().map_err(VolumeError::file("hold", names::READERS))?;
         let machine = Tracker::new(touched, intents.marked()?);
         let is_recovering = machine.is_dirty();
         Ok(Self {

@@ -1,14 +1,14 @@
 //! A disk that loses power and fails on order. What was not synced may be there or not after a crash, sector by sector and
 //! in any order; names that were not synced come and go in the order in which they were changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use lith_volume::disk::Patience;
 use lith_volume::pieces::Pieces;
-use lith_volume::storage::{Storage, StoredFile};
+use lith_volume::storage::{Mark, Storage, StoredFile};
 
 use crate::random::Random;
 
@@ -54,6 +54,8 @@ struct World {
     fault_in: Option<(u32, Fault)>,
     faults: u32,
     is_read: bool,
+    /// Checkpoints that somebody reads for long; by number, how many do.
+    pins: BTreeMap<u64, usize>,
     /// Grows with each crash: files that were open before are gone.
     boot: u32,
 }
@@ -62,6 +64,25 @@ struct World {
 #[derive(Debug, Clone)]
 pub(crate) struct SimDisk {
     world: Arc<Mutex<World>>,
+}
+
+/// A hold on the history, or on one checkpoint of it.
+#[derive(Debug)]
+pub(crate) struct SimHold {
+    pin: Option<(Arc<Mutex<World>>, u64)>,
+}
+
+impl Drop for SimHold {
+    fn drop(&mut self) {
+        if let Some((world, seq)) = &self.pin {
+            let pins = &mut lock(world).pins;
+            let count = pins.get_mut(seq).expect("it was pinned");
+            *count -= 1;
+            if *count == 0 {
+                pins.remove(seq);
+            }
+        }
+    }
 }
 
 /// An open file of it.
@@ -87,6 +108,7 @@ impl SimDisk {
             fault_in: None,
             faults: 0,
             is_read: false,
+            pins: BTreeMap::new(),
             boot: 0,
         };
         Self { world: Arc::new(Mutex::new(world)) }
@@ -245,17 +267,30 @@ impl World {
 
 impl Storage for SimDisk {
     type File = SimFile;
-    type Hold = ();
+    type Hold = SimHold;
 
-    fn share(&self) -> io::Result<()> {
-        Ok(())
+    fn share(&self) -> io::Result<SimHold> {
+        Ok(SimHold { pin: None })
+    }
+
+    fn pin(&self, seq: u64) -> io::Result<SimHold> {
+        *lock(&self.world).pins.entry(seq).or_default() += 1;
+        Ok(SimHold { pin: Some((Arc::clone(&self.world), seq)) })
+    }
+
+    fn pinned(&self) -> io::Result<BTreeSet<u64>> {
+        Ok(lock(&self.world).pins.keys().copied().collect())
+    }
+
+    fn mark(&self, name: &str) -> io::Result<Option<Mark>> {
+        Ok(lock(&self.world).names.get(name).map(|node| Mark(*node as u64, 0)))
     }
 
     /// Now and then somebody reads, and does not end.
-    fn try_own(&self) -> io::Result<Option<()>> {
+    fn try_own(&self) -> io::Result<Option<SimHold>> {
         let mut world = lock(&self.world);
         world.is_read = if world.is_read { !world.random.one_in(700) } else { world.random.one_in(8) };
-        Ok((!world.is_read).then_some(()))
+        Ok((!world.is_read).then_some(SimHold { pin: None }))
     }
 
     fn open(&self, name: &str) -> io::Result<Option<SimFile>> {

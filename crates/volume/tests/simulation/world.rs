@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lith_volume::disk::{Disk, Patience};
 use lith_volume::error::VolumeError;
-use lith_volume::history::History;
+use lith_volume::history::{History, Pinned};
 use lith_volume::pieces::Pieces;
 use lith_volume::segment::VolumeUuid;
 use lith_volume::storage::{Storage, StoredFile};
@@ -40,6 +40,8 @@ pub(crate) struct World {
     /// And at those that may have become so: more than one, when it was tried more than once.
     doubtful: BTreeMap<u64, Vec<State>>,
     snapshots: BTreeMap<String, u64>,
+    /// Checkpoints that are read for long, with what they hold.
+    readers: Vec<(Pinned<SimDisk>, State)>,
     /// A restore that was begun: its target.
     restoring: Option<(u64, State)>,
     trace: bool,
@@ -92,6 +94,7 @@ impl World {
             doubtful: BTreeMap::new(),
             state,
             snapshots: BTreeMap::new(),
+            readers: vec![],
             restoring: None,
             trace: std::env::var_os("LITH_SIMULATION_TRACE").is_some(),
         }
@@ -105,7 +108,7 @@ impl World {
 
     pub(crate) fn step(&mut self) {
         self.now_ns += 1 + self.random.below(400_000_000_000) as i64;
-        match self.random.below(34) {
+        match self.random.below(36) {
             0..=11 => self.write(),
             12..=15 => self.flush(),
             16..=17 => self.discard(),
@@ -118,6 +121,8 @@ impl World {
             29 => self.reopen(),
             30..=31 => self.order_fault(),
             32 => self.verify(),
+            33 => self.pin(),
+            34 => self.read_pinned(),
             _ => self.clone_one(),
         }
     }
@@ -339,6 +344,39 @@ impl World {
         assert!(content(&volume) == self.checkpoints[&seq], "a clone of checkpoint {seq}");
     }
 
+    /// Somebody begins to read a checkpoint for long, or ends.
+    fn pin(&mut self) {
+        if self.readers.len() > 1 {
+            drop(self.readers.remove(0));
+            return;
+        }
+        self.disk.heal();
+        let seq = if self.random.one_in(2) { self.pick() } else { None };
+        let pinned = match seq {
+            Some(seq) => Pinned::open(&self.disk, seq),
+            None => Pinned::newest(&self.disk),
+        };
+        let pinned = pinned.unwrap();
+        self.say(|| format!("pin {}", pinned.seq()));
+        // One that was not told to be durable may be looked at all the same; what it should hold is not known.
+        if let Some(state) = self.checkpoints.get(&pinned.seq()) {
+            self.readers.push((pinned, state.clone()));
+        }
+    }
+
+    /// Whoever reads for long reads what was there when the checkpoint was cut, wherever the base is by now.
+    fn read_pinned(&mut self) {
+        self.disk.heal();
+        for (pinned, state) in &self.readers {
+            let mut content = vec![0; (BLOCKS * 4096) as usize];
+            // By halves, in any order: one of them opens files that the other has not.
+            let (first, second) = content.split_at_mut((BLOCKS * 4096 / 2) as usize);
+            pinned.read_at(BLOCKS * 4096 / 2, second).unwrap();
+            pinned.read_at(0, first).unwrap();
+            assert!(numbers(&content) == *state, "a reader of checkpoint {}", pinned.seq());
+        }
+    }
+
     /// A checkpoint that can be read.
     fn pick(&mut self) -> Option<u64> {
         let base = self.volume().status().base.id.seq;
@@ -380,6 +418,7 @@ impl World {
     fn crash(&mut self) {
         self.say(|| "crash".to_owned());
         self.volume = None;
+        self.readers.clear();
         self.disk.crash();
         self.open();
     }
