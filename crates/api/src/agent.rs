@@ -4,7 +4,7 @@
 //! Both are level-triggered: the server sends all that the node should have, the agent sends all that it sees. A lost
 //! message costs time, never correctness. The agent keeps the last [`Desired`] on its own disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +41,7 @@ pub struct Alloc {
     /// The version of [`Desired`] that it appeared in: what a former alloc of the same name left is not its own.
     #[serde(default)]
     pub born: u64,
-    /// The job's volumes that its tasks mount.
+    /// The job's volumes whose disks its tasks have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub volumes: BTreeMap<String, VolumeSpec>,
     /// The job's secrets that its tasks see, with what they hold: whoever keeps them keeps them from others.
@@ -65,6 +65,9 @@ pub struct AllocTask {
     pub incarnation: u64,
     /// Whether it should run.
     pub run: bool,
+    /// The volumes of which it sees checkpoints, for another task has their disks.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub reads: BTreeSet<String>,
 }
 
 /// Everything that an agent sees.

@@ -35,6 +35,9 @@ pub struct Volume {
     pub oldest_checkpoint: Option<Checkpoint>,
     /// The tasks that have it open for writing.
     pub holders: Vec<String>,
+    /// The tasks that see a checkpoint of it.
+    #[serde(default)]
+    pub readers: Vec<String>,
     /// Whether it has a disk; else there is only what it is to start with, because its task has not started yet.
     pub has_disk: bool,
     /// Whether a deployed job declares it.

@@ -7,9 +7,9 @@ use std::net::IpAddr;
 
 use crate::job::file::FileSource;
 use crate::job::process::TaskKind;
-use crate::job::volume::MountSource;
+use crate::job::volume::{Mount, MountSource};
 use crate::job::{JobSpec, TaskSpec};
-use crate::name::{TaskName, VolumeName};
+use crate::name::{GroupName, TaskName, VolumeName};
 use crate::value::Refusal;
 
 /// Most volumes of one task: a virtual machine of QEMU's `microvm` type has room for 24 devices, of which lith takes six.
@@ -83,29 +83,42 @@ fn disks(job: &JobSpec, task: &TaskSpec) -> usize {
     volumes.len() + volumes.iter().filter(imports).count()
 }
 
-/// Volumes that several tasks mount: one disk in two machines would be destroyed, read-only or not.
+/// Volumes that several tasks write to, for one disk in two machines would be destroyed; and readers of which an instance
+/// would have nothing to read.
 fn shared(job: &JobSpec) -> Vec<Refusal> {
-    let mut holders: BTreeMap<&VolumeName, Vec<&TaskName>> = BTreeMap::new();
-    for (_, task, spec) in job.tasks() {
-        for mount in &spec.volumes {
-            if let MountSource::Volume(volume) = &mount.source {
-                let holders = holders.entry(volume).or_default();
-                if !holders.contains(&task) {
-                    holders.push(task);
-                }
-            }
+    let mut writers: BTreeMap<&VolumeName, BTreeSet<&TaskName>> = BTreeMap::new();
+    let mut refusals = Vec::new();
+    for (group, task, spec) in job.tasks() {
+        let writes = spec.volumes.iter().filter(|mount| !mount.is_read_only).filter_map(Mount::volume);
+        for volume in writes {
+            writers.entry(volume).or_default().insert(task);
         }
+        refusals
+            .extend(job.reads(task).into_iter().filter_map(|volume| too_many(job, (group, task), volume)));
     }
-    let shared = holders.into_iter().filter(|(_, tasks)| tasks.len() > 1);
-    let refusal = |(volume, tasks): (&VolumeName, Vec<&TaskName>)| {
-        let tasks: Vec<String> = tasks.iter().map(|task| format!("\"{task}\"")).collect();
+    let shared = writers.into_iter().filter(|(_, tasks)| tasks.len() > 1).map(|(volume, tasks)| {
+        let tasks: Vec<String> = tasks.into_iter().map(|task| format!("\"{task}\"")).collect();
         let message = format!(
-            "volume \"{volume}\" is mounted by tasks {}: shared volumes come in a later version",
+            "volume \"{volume}\" is written by tasks {}: shared volumes come in a later version",
             tasks.join(", ")
         );
-        Refusal::new(message).hint("give each task a volume of its own")
-    };
-    shared.map(refusal).collect()
+        Refusal::new(message).hint(
+            "let one of them write, and mount it with `:ro` in the others, or give each a volume of its own",
+        )
+    });
+    shared.chain(refusals).collect()
+}
+
+/// Each instance of a group has volumes of its own, and reads those of the same number.
+fn too_many(job: &JobSpec, (group, task): (&GroupName, &TaskName), volume: &VolumeName) -> Option<Refusal> {
+    let (held_in, holder) = job.holder(volume)?;
+    let [wanted, there] = [group, held_in].map(|name| job.groups.get(name).map_or(0, |group| group.count));
+    (wanted > there).then(|| {
+        let message = format!(
+            "{wanted} instances of task \"{task}\" read volume \"{volume}\", each its own, and \"{holder}\", which writes it, has {there}"
+        );
+        Refusal::new(message).hint(format!("give group \"{held_in}\" as many instances as group \"{group}\""))
+    })
 }
 
 /// What of the job is kept but not acted upon yet, in one line; `None` when all of it is in force.
@@ -162,7 +175,7 @@ mod tests {
     use super::*;
     use crate::job::access::{Egress, Expose};
     use crate::job::process::{Device, Gpu, Update};
-    use crate::job::volume::{Mount, VolumeSpec};
+    use crate::job::volume::VolumeSpec;
     use crate::job::{Bytes, GroupSpec, Publish, Transport};
 
     fn job(tasks: Vec<(&str, TaskSpec)>) -> JobSpec {
@@ -226,17 +239,61 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_belongs_to_one_task() {
+    fn one_task_writes_and_others_read() {
         let with = || TaskSpec { volumes: vec![volume()], ..task() };
-        let reader = TaskSpec { volumes: vec![Mount { is_read_only: true, ..volume() }], ..task() };
-        let shared = [
-            "volume \"data\" is mounted by tasks \"a\", \"b\": shared volumes come in a later version: give each task a volume of its own",
-        ];
-        assert_eq!(told(&job(vec![("a", with()), ("b", with())])), shared);
-        assert_eq!(told(&job(vec![("a", with()), ("b", reader)])), shared);
+        let reader = || TaskSpec { volumes: vec![Mount { is_read_only: true, ..volume() }], ..task() };
+        assert_eq!(
+            told(&job(vec![("a", with()), ("b", with()), ("c", reader())])),
+            [
+                "volume \"data\" is written by tasks \"a\", \"b\": shared volumes come in a later version: let one of them write, and mount it with `:ro` in the others, or give each a volume of its own",
+            ]
+        );
+        let none = Vec::<String>::new();
+        assert_eq!(told(&job(vec![("a", reader()), ("b", with()), ("c", reader())])), none);
+        assert_eq!(told(&job(vec![("a", reader()), ("b", reader())])), none);
         let twice = Mount { target: "/other".to_owned(), ..volume() };
         let twice = TaskSpec { volumes: vec![volume(), twice], ..task() };
-        assert_eq!(told(&job(vec![("a", twice), ("b", task())])), Vec::<String>::new());
+        assert_eq!(told(&job(vec![("a", twice), ("b", task())])), none);
+    }
+
+    #[test]
+    fn the_first_that_writes_has_the_disk() {
+        let with = || TaskSpec { volumes: vec![volume()], ..task() };
+        let reader = || TaskSpec { volumes: vec![Mount { is_read_only: true, ..volume() }], ..task() };
+        let check = |tasks, holder: Option<&str>, readers: &[&str]| {
+            let job = job(tasks);
+            let data = "data".parse().unwrap();
+            assert_eq!(job.holder(&data).map(|(_, task)| task.as_str()), holder);
+            let reads = |(_, name, _): &(_, &TaskName, _)| !job.reads(name).is_empty();
+            let found: Vec<&str> = job.tasks().filter(reads).map(|(_, name, _)| name.as_str()).collect();
+            assert_eq!(found, readers);
+        };
+        check(vec![("a", reader()), ("b", with()), ("c", reader())], Some("b"), &["a", "c"]);
+        check(vec![("a", reader()), ("b", reader())], Some("a"), &["b"]);
+        check(vec![("a", task())], None, &[]);
+    }
+
+    #[test]
+    fn each_instance_reads_the_volume_of_its_number() {
+        let with = |is_read_only| TaskSpec { volumes: vec![Mount { is_read_only, ..volume() }], ..task() };
+        let group = |count, name: &str, spec| GroupSpec {
+            count,
+            ..GroupSpec::new([(name.parse().unwrap(), spec)].into())
+        };
+        let check = |writers, readers| {
+            let groups = [
+                ("back".parse().unwrap(), group(writers, "db", with(false))),
+                ("front".parse().unwrap(), group(readers, "web", with(true))),
+            ];
+            told(&JobSpec::new("shop".parse().unwrap(), groups.into()))
+        };
+        assert_eq!(check(2, 1), Vec::<String>::new());
+        assert_eq!(
+            check(1, 3),
+            [
+                "3 instances of task \"web\" read volume \"data\", each its own, and \"db\", which writes it, has 1: give group \"back\" as many instances as group \"front\""
+            ]
+        );
     }
 
     #[test]

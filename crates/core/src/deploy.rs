@@ -131,7 +131,7 @@ pub fn plan(current: Option<&Job>, spec: JobSpec, next: Incarnation) -> Plan {
         let key = (group.clone(), task.clone());
         let count = spec.groups[group].count;
         let before = current.and_then(|job| before(job, &key));
-        let brought = current.is_some_and(|job| files_differ(&job.spec, &spec, declared));
+        let brought = current.map_or_else(Vec::new, |job| brought_keys(&job.spec, &spec, (task, declared)));
         let kind = change_kind(before, declared, brought, count);
         let incarnation = match (&kind, before) {
             // What was stopped may have finished before: only a new incarnation runs again.
@@ -162,17 +162,16 @@ fn before<'a>(job: &'a Job, key: &TaskKey) -> Option<(&'a GroupSpec, &'a TaskSpe
 fn change_kind(
     before: Option<(&GroupSpec, &TaskSpec, &Desire)>,
     declared: &TaskSpec,
-    files_differ: bool,
+    brought: Vec<&'static str>,
     count: u32,
 ) -> ChangeKind {
     let Some((group, task, desire)) = before else {
         return ChangeKind::Create { count };
     };
     let mut keys = changed_keys(task, declared);
-    if files_differ {
-        keys.push(if declared.secrets.is_empty() { "configs" } else { "secrets" });
-        keys.dedup();
-    }
+    keys.extend(brought);
+    let mut told = BTreeSet::new();
+    keys.retain(|key| told.insert(*key));
     let instances = Instances { from: group.count, to: count };
     if !keys.is_empty() {
         ChangeKind::Restart { keys, instances }
@@ -183,6 +182,21 @@ fn change_kind(
     } else {
         ChangeKind::Keep
     }
+}
+
+/// The keys of a task that mean something else than before, though they read the same: by what the rest of the job says.
+fn brought_keys(
+    before: &JobSpec,
+    after: &JobSpec,
+    (name, task): (&TaskName, &TaskSpec),
+) -> Vec<&'static str> {
+    let files = files_differ(before, after, task).then_some(match task.secrets.is_empty() {
+        true => "configs",
+        false => "secrets",
+    });
+    // A disk that it had, and of which it sees checkpoints now, or the other way round.
+    let disks = (before.reads(name) != after.reads(name)).then_some("volumes");
+    disks.into_iter().chain(files).collect()
 }
 
 /// Whether a secret or config that the task sees holds something else than before.

@@ -435,6 +435,26 @@ impl JobSpec {
             .iter()
             .flat_map(|(group, spec)| spec.tasks.iter().map(move |(name, task)| (group, name, task)))
     }
+
+    /// The task that has the disk of a volume: the first one that writes to it, or, when none does, the first one that
+    /// mounts it. All others see checkpoints. `None` when no task mounts it.
+    #[must_use]
+    pub fn holder(&self, volume: &VolumeName) -> Option<(&GroupName, &TaskName)> {
+        let mounts = |writes: bool| {
+            move |mount: &Mount| mount.volume() == Some(volume) && (!writes || !mount.is_read_only)
+        };
+        let find = |writes| self.tasks().find(|(_, _, task)| task.volumes.iter().any(mounts(writes)));
+        find(true).or_else(|| find(false)).map(|(group, name, _)| (group, name))
+    }
+
+    /// The volumes that a task mounts and another one holds: of these it sees checkpoints.
+    #[must_use]
+    pub fn reads(&self, task: &TaskName) -> BTreeSet<&VolumeName> {
+        let mounted =
+            self.tasks().filter(|(_, name, _)| *name == task).flat_map(|(_, _, spec)| &spec.volumes);
+        let is_held = |volume: &&VolumeName| self.holder(volume).is_some_and(|(_, holder)| holder != task);
+        mounted.filter_map(Mount::volume).filter(is_held).collect()
+    }
 }
 
 /// Tasks that wait for each other in a circle, none of which could ever start; `None` when there are none.

@@ -136,6 +136,12 @@ impl AgentHandle {
         serving::control_of(&self.layout, volume).map(|socket| lith_volume::service::Client::new(&socket))
     }
 
+    /// The tasks that see a checkpoint of a volume now.
+    #[must_use]
+    pub fn readers(&self, volume: &VolumeId) -> Vec<TaskId> {
+        serving::readers_of(&self.layout, volume)
+    }
+
     /// A task that may still have the disk of a volume open: one of the same job and instance, wanted or not.
     #[must_use]
     pub fn user_of(&self, volume: &VolumeId) -> Option<TaskId> {

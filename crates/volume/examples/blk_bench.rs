@@ -116,8 +116,13 @@ fn disks(program: &str, folder: &Path, socket: &Path) -> io::Result<()> {
         queues: 1,
         uuid: "00".repeat(16),
     };
-    let config =
-        Config { holder: "bench".to_owned(), interval_ms: 1000, window_s: 24 * 3600, volumes: vec![volume] };
+    let config = Config {
+        holder: "bench".to_owned(),
+        access: Access::ReadWrite,
+        interval_ms: 1000,
+        window_s: 24 * 3600,
+        volumes: vec![volume],
+    };
     let path = socket.with_extension("json");
     std::fs::write(&path, serde_json::to_vec(&config)?)?;
     Err(std::process::Command::new(program).arg("disks").arg(path).arg(folder).exec())

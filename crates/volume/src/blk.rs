@@ -29,6 +29,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use vhost::vhost_user::BackendReqHandler;
 use virtio_bindings::virtio_blk::VIRTIO_BLK_ID_BYTES;
 
@@ -48,7 +49,8 @@ pub const QUEUES_MAX: u16 = 64;
 const STACK_BYTES: usize = 256 << 10;
 
 /// What a guest may do with a disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Access {
     /// Read it.
     ReadOnly,

@@ -23,6 +23,7 @@ mod journal;
 mod layout;
 pub mod limits;
 mod path;
+pub mod settled;
 pub mod source;
 pub mod walk;
 

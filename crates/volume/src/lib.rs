@@ -13,6 +13,7 @@ pub mod intents;
 pub mod manifest;
 pub mod names;
 pub mod pieces;
+pub mod reader;
 pub mod segment;
 pub mod service;
 pub mod storage;

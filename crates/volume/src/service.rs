@@ -15,6 +15,7 @@ mod control;
 mod cutter;
 mod keeper;
 mod lock;
+mod port;
 mod protocol;
 mod run;
 mod sys;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::blk::Access;
 pub use client::{Client, ClientError};
 pub use lock::VolumeLock;
 pub use protocol::{Answer, CutPoint, Failure, Ready, Request, SnapshotMade, Status, VolumeStatus};
@@ -37,6 +39,8 @@ pub const DESCRIPTOR_FIRST: i32 = 3;
 pub struct Config {
     /// Whose volumes these are, for who finds one of them taken.
     pub holder: String,
+    /// Whether they are held to be written, or checkpoints of them are read, which needs no more than to read their files.
+    pub access: Access,
     /// Between two checkpoints while something changes, milliseconds.
     pub interval_ms: u64,
     /// How much history is kept, seconds.

@@ -33,6 +33,8 @@ mod packaging;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod readers;
+#[cfg(test)]
 mod registry;
 #[cfg(test)]
 mod resilience;

@@ -19,6 +19,7 @@ pub(super) fn volume(id: &str) -> Volume {
         last_checkpoint: Some(checkpoint(118, 3_000_000_000)),
         oldest_checkpoint: Some(checkpoint(1, 3_000_000_000 - 80_000_000)),
         holders: vec![],
+        readers: vec![],
         has_disk: true,
         is_declared: true,
         problem: None,

@@ -58,9 +58,11 @@ fn table(volumes: &[Volume], now_ms: u64) -> Table {
         "CHECKPOINT",
         "WINDOW",
         "HOLDER",
+        "READERS",
         "POOL",
         "STATE",
     ]);
+    let tasks = |list: &[String]| list.iter().map(|task| short_task(task)).collect::<Vec<_>>().join(", ");
     let some = |bytes: u64| if bytes > 0 { size(bytes) } else { String::new() };
     for volume in volumes {
         let newest = volume.last_checkpoint.as_ref().map(|checkpoint| time::ago(now_ms, checkpoint.time_ms));
@@ -73,7 +75,8 @@ fn table(volumes: &[Volume], now_ms: u64) -> Table {
             some(volume.dirty_bytes),
             newest.unwrap_or_default(),
             oldest.map_or_else(String::new, |checkpoint| time::age(now_ms, checkpoint.time_ms)),
-            volume.holders.iter().map(|holder| short_task(holder)).collect::<Vec<_>>().join(", "),
+            tasks(&volume.holders),
+            tasks(&volume.readers),
             volume.pool.clone(),
             state(volume).to_owned(),
         ]);
@@ -126,7 +129,8 @@ mod tests {
         let kept = Volume { is_declared: false, ..volume("old.files.0") };
         let broken = Volume { problem: Some("its history is damaged".to_owned()), ..volume("wiki.pages.0") };
         let held = Volume {
-            holders: vec!["shop.main.0.db".to_owned(), "shop.main.0.backup".to_owned()],
+            holders: vec!["shop.main.0.db".to_owned()],
+            readers: vec!["shop.main.0.web".to_owned(), "shop.main.0.backup".to_owned()],
             dirty_bytes: 2 << 20,
             ..volume("shop.data.0")
         };

@@ -169,8 +169,11 @@ fn warning(volumes: &[Volume], point: &str) -> String {
         1 => ("Volume", "becomes what it was", "What it holds now is kept as a snapshot."),
         _ => ("Volumes", "become what they were", "What they hold now is kept as snapshots."),
     };
-    let mut holders: Vec<String> =
-        volumes.iter().flat_map(|volume| &volume.holders).map(|holder| short_task(holder)).collect();
+    let mut holders: Vec<String> = volumes
+        .iter()
+        .flat_map(|volume| volume.holders.iter().chain(&volume.readers))
+        .map(|task| short_task(task))
+        .collect();
     holders.sort_unstable();
     holders.dedup();
     let stopped = match holders.len() {

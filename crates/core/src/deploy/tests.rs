@@ -148,7 +148,8 @@ proptest! {
         for (key, desire) in &after.desires {
             if let Some(earlier) = before.desires.get(key) {
                 prop_assert!(desire.incarnation >= earlier.incarnation);
-                let same = before.spec.groups[&key.0].tasks[&key.1] == after.spec.groups[&key.0].tasks[&key.1];
+                let same = before.spec.groups[&key.0].tasks[&key.1] == after.spec.groups[&key.0].tasks[&key.1]
+                    && before.spec.reads(&key.1) == after.spec.reads(&key.1);
                 prop_assert_eq!(same, desire.incarnation == earlier.incarnation);
             }
         }

@@ -58,6 +58,17 @@ pub struct Mount {
     pub is_read_only: bool,
 }
 
+impl Mount {
+    /// The volume that is mounted, if it is one.
+    #[must_use]
+    pub fn volume(&self) -> Option<&VolumeName> {
+        match &self.source {
+            MountSource::Volume(name) => Some(name),
+            MountSource::Host(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Mount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source {

@@ -50,7 +50,14 @@ pub(crate) fn prepare(settings: &Settings, image: &Path) -> Result<Trees, Failur
         // One volume may have several places.
         let its = settings.disks.iter().filter(|other| other.serial == disk.serial);
         let targets: Vec<&str> = its.map(|disk| disk.target.as_str()).collect();
-        let (volume, tree) = prepare_disk(number, disk, &targets, image)?;
+        let top = PathBuf::from(format!("{VOLUMES}/{number}"));
+        fs::create_dir_all(&top).during(BootStep::Volumes, doing(disk))?;
+        let device = find_disk(&disk.serial)?;
+        if is_read_only(&device) {
+            disks.push(prepare_checkpoint(disk, &device, &top)?);
+            continue;
+        }
+        let (volume, tree) = prepare_disk((number, disk), (device, top), &targets, image)?;
         disks.push(tree);
         if volumes.iter().all(|other| other.device != volume.device) {
             volumes.push(volume);
@@ -60,17 +67,32 @@ pub(crate) fn prepare(settings: &Settings, image: &Path) -> Result<Trees, Failur
     Ok(Trees { disks, files, volumes })
 }
 
+fn doing(disk: &Disk) -> String {
+    format!("mount the volume at {}", disk.target)
+}
+
+/// Whether the disk takes no writes.
+fn is_read_only(device: &str) -> bool {
+    let name = device.trim_start_matches("/dev/");
+    fs::read_to_string(format!("/sys/block/{name}/ro")).is_ok_and(|text| text.trim_end() == "1")
+}
+
+/// A checkpoint of a volume that another task writes. Its journal has been replayed for us, though its superblock says that
+/// this is to be done: without `noload`, the kernel would want to write.
+fn prepare_checkpoint(disk: &Disk, device: &str, top: &Path) -> Result<OwnedFd, Failure> {
+    let step = BootStep::Volumes;
+    mount(device, top, "ext4", MountFlags::RDONLY, Some(c"noload")).during(step, doing(disk))?;
+    clone_tree(&top.join(SHOWN)).during(step, doing(disk))
+}
+
 fn prepare_disk(
-    number: usize,
-    disk: &Disk,
+    (number, disk): (usize, &Disk),
+    (device, top): (String, PathBuf),
     targets: &[&str],
     image: &Path,
 ) -> Result<(Volume, OwnedFd), Failure> {
     let step = BootStep::Volumes;
-    let doing = format_args!("mount the volume at {}", disk.target).to_string();
-    let top = PathBuf::from(format!("{VOLUMES}/{number}"));
-    fs::create_dir_all(&top).during(step, &doing)?;
-    let device = find_disk(&disk.serial)?;
+    let doing = doing(disk);
     // What is deleted goes back to the node at once.
     mount(&device, &top, "ext4", MountFlags::empty(), Some(c"discard")).during(step, &doing)?;
     let shown = top.join(SHOWN);

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use lith_api::agent::Alloc;
 use lith_core::chain::chain;
 use lith_core::job::TaskSpec;
-use lith_core::job::volume::MountSource;
+use lith_core::job::volume::Mount;
 use lith_core::name::{TaskId, VolumeId, VolumeName};
 use lith_guest::messages::settings::{Disk, Start};
 use lith_vmm::durable;
@@ -38,17 +38,62 @@ pub(super) struct Disks {
     pub(super) control: BTreeSet<PathBuf>,
 }
 
-/// The volumes that a task mounts, each once.
-pub(super) fn mounted(id: &TaskId, spec: &TaskSpec) -> Vec<VolumeId> {
-    let (job, index) = (&id.alloc.job, id.alloc.index);
-    let volumes = spec.volumes.iter().filter_map(|mount| match &mount.source {
-        MountSource::Volume(volume) => Some(VolumeId { job: job.clone(), volume: volume.clone(), index }),
-        MountSource::Host(_) => None,
-    });
-    let mut volumes: Vec<VolumeId> = volumes.collect();
-    volumes.sort();
-    volumes.dedup();
-    volumes
+impl Disks {
+    /// A disk more; the serial by which the guest finds it.
+    fn attach(&mut self, place: Place) -> String {
+        let source = DriveSource::Served { socket: place.device, queues: serving::QUEUES };
+        self.volumes.push(VolumeDisk { source, serial: place.serial.clone() });
+        self.control.insert(place.control);
+        place.serial
+    }
+}
+
+/// A task, as far as its volumes are concerned.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mounting<'a> {
+    /// Which.
+    pub(super) id: &'a TaskId,
+    /// What it mounts.
+    pub(super) spec: &'a TaskSpec,
+    /// Of which of these it sees checkpoints.
+    pub(super) reads: &'a BTreeSet<VolumeName>,
+}
+
+impl Mounting<'_> {
+    /// The volumes that it holds, each once.
+    pub(super) fn held(&self) -> Vec<VolumeId> {
+        self.volumes(|name| !self.reads.contains(name))
+    }
+
+    /// Those of which it sees checkpoints.
+    pub(super) fn read(&self) -> Vec<VolumeId> {
+        self.volumes(|name| self.reads.contains(name))
+    }
+
+    fn volumes(&self, wanted: impl Fn(&VolumeName) -> bool) -> Vec<VolumeId> {
+        let (job, index) = (&self.id.alloc.job, self.id.alloc.index);
+        let names = self.spec.volumes.iter().filter_map(Mount::volume).filter(|name| wanted(name));
+        let volumes = names.map(|volume| VolumeId { job: job.clone(), volume: volume.clone(), index });
+        let mut volumes: Vec<VolumeId> = volumes.collect();
+        volumes.sort();
+        volumes.dedup();
+        volumes
+    }
+}
+
+/// Where the volumes are that a task reads, which others make.
+///
+/// # Errors
+/// A sentence that says which is not there yet.
+pub(super) fn find_read(layout: &Layout, task: Mounting<'_>) -> Result<Vec<Wanted>, String> {
+    let find = |id: VolumeId| {
+        let folder = layout.volume(&id);
+        match volumes::is_there(&folder.join(names::DISK)) {
+            true => Ok(Wanted { id, folder }),
+            false => Err(format!("waits for volume {}, which no task has made yet", id.volume)),
+        }
+    };
+    task.read().into_iter().map(find).collect()
 }
 
 /// Makes the disks of an alloc's volumes that are not there yet, and returns where they are: all that are to be served
@@ -56,13 +101,8 @@ pub(super) fn mounted(id: &TaskId, spec: &TaskSpec) -> Vec<VolumeId> {
 ///
 /// # Errors
 /// A sentence that says which of the task's own cannot be made. One of another task's is that one's trouble.
-pub(super) fn make(
-    layout: &Layout,
-    id: &TaskId,
-    spec: &TaskSpec,
-    alloc: &Alloc,
-) -> Result<Vec<Wanted>, String> {
-    let own = mounted(id, spec);
+pub(super) fn make(layout: &Layout, task: Mounting<'_>, alloc: &Alloc) -> Result<Vec<Wanted>, String> {
+    let (id, own) = (task.id, task.held());
     let mut wanted =
         own.iter().map(|volume| make_one(layout, volume, alloc)).collect::<Result<Vec<_>, _>>()?;
     let of_alloc = alloc.volumes.keys().filter_map(|name| {
@@ -122,36 +162,35 @@ fn make_one(layout: &Layout, volume: &VolumeId, alloc: &Alloc) -> Result<Wanted,
 /// A sentence that says which cannot be mounted.
 pub(super) fn prepare(
     layout: &Layout,
-    id: &TaskId,
-    spec: &TaskSpec,
+    task: Mounting<'_>,
     alloc: &Alloc,
-    place: impl Fn(&VolumeId) -> Option<Place>,
+    place: impl Fn(Option<&TaskId>, &VolumeId) -> Option<Place>,
 ) -> Result<Disks, String> {
     let mut disks = Disks::default();
     let mut attached: BTreeMap<VolumeName, (String, Start)> = BTreeMap::new();
-    for (position, volume) in mounted(id, spec).into_iter().enumerate() {
+    let unserved = |volume: &VolumeId| format!("its volume \"{}\" is not served", volume.volume);
+    for volume in task.read() {
+        let place = place(Some(task.id), &volume).ok_or_else(|| unserved(&volume))?;
+        attached.insert(volume.volume, (disks.attach(place), Start::Nothing));
+    }
+    for (position, volume) in task.held().into_iter().enumerate() {
         let name = volume.volume.as_str();
         let declared =
             alloc.volumes.get(name).ok_or_else(|| format!("its volume \"{name}\" is not declared"))?;
         let declared = declared.parse(name).map_err(|error| chain(&error))?;
-        let place = place(&volume).ok_or_else(|| format!("its volume \"{name}\" is not served"))?;
+        let place = place(None, &volume).ok_or_else(|| unserved(&volume))?;
         let start = start(layout, &volume, declared.import.as_deref(), position)?;
-        let source = DriveSource::Served { socket: place.device, queues: serving::QUEUES };
-        disks.volumes.push(VolumeDisk { source, serial: place.serial.clone() });
-        disks.control.insert(place.control);
+        let serial = disks.attach(place);
         if let Start::Content(serial) = &start {
             let path = layout.volume_content(&volume);
             disks.content_bytes += std::fs::metadata(&path).map_or(0, |found| found.len());
             let source = DriveSource::File { path, is_read_only: true };
             disks.volumes.push(VolumeDisk { source, serial: serial.clone() });
         }
-        attached.insert(volume.volume, (place.serial, start));
+        attached.insert(volume.volume, (serial, start));
     }
-    for mount in &spec.volumes {
-        let found = match &mount.source {
-            MountSource::Volume(volume) => attached.get(volume).cloned(),
-            MountSource::Host(_) => None,
-        };
+    for mount in &task.spec.volumes {
+        let found = mount.volume().and_then(|volume| attached.get(volume).cloned());
         let (serial, start) =
             found.ok_or_else(|| format!("{} of the node cannot be mounted yet", mount.target))?;
         let (target, is_read_only) = (mount.target.clone(), mount.is_read_only);
@@ -180,7 +219,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use lith_api::job::VolumeSpec;
-    use lith_core::job::volume::{self, Mount};
+    use lith_core::job::volume::{self, MountSource};
 
     use super::*;
 
@@ -189,9 +228,10 @@ mod tests {
         Mount { source, target: target.to_owned(), is_read_only }
     }
 
-    fn place(id: &VolumeId) -> Option<Place> {
+    fn place(reader: Option<&TaskId>, id: &VolumeId) -> Option<Place> {
+        let control = reader.map_or("control", |_| "reader");
         let serial = id.volume.to_string();
-        Some(Place { device: "/run/0.sock".into(), control: "/run/control.sock".into(), serial })
+        Some(Place { device: "/run/0.sock".into(), control: format!("/run/{control}.sock").into(), serial })
     }
 
     #[test]
@@ -202,6 +242,8 @@ mod tests {
         let id: TaskId = "shop.main.2.db".parse().unwrap();
         let volumes = vec![mount("b", "/b", false), mount("a", "/a", true), mount("b", "/b/deep", true)];
         let spec = TaskSpec { volumes, ..TaskSpec::new("db:1") };
+        let reads = BTreeSet::new();
+        let task = Mounting { id: &id, spec: &spec, reads: &reads };
         let size = |bytes| {
             VolumeSpec::from(&volume::VolumeSpec {
                 size: lith_core::job::Bytes(bytes),
@@ -216,8 +258,8 @@ mod tests {
             configs: BTreeMap::new(),
             tasks: vec![],
         };
-        let made = make(&layout, &id, &spec, &alloc(32 << 20)).unwrap();
-        let disks = prepare(&layout, &id, &spec, &alloc(32 << 20), place).unwrap();
+        let made = make(&layout, task, &alloc(32 << 20)).unwrap();
+        let disks = prepare(&layout, task, &alloc(32 << 20), place).unwrap();
         let serials: Vec<(&str, &str)> =
             disks.mounts.iter().map(|disk| (disk.serial.as_str(), disk.target.as_str())).collect();
         assert_eq!(serials, [("b", "/b"), ("a", "/a"), ("b", "/b/deep")]);
@@ -227,14 +269,14 @@ mod tests {
         assert_eq!((found.len(), found.permissions().mode() & 0o777), (32 << 20, 0o600));
         assert!(found.blocks() * 512 < 8 << 20, "sparse");
         // Another size, as after a deployment: what is there stays as it is.
-        assert_eq!(make(&layout, &id, &spec, &alloc(64 << 20)).unwrap(), made);
+        assert_eq!(make(&layout, task, &alloc(64 << 20)).unwrap(), made);
         assert_eq!(std::fs::metadata(&path).unwrap().ino(), found.ino());
         let missing = Alloc { volumes: BTreeMap::new(), ..alloc(1) };
-        assert_eq!(make(&layout, &id, &spec, &missing).unwrap_err(), "its volume \"a\" is not declared");
+        assert_eq!(make(&layout, task, &missing).unwrap_err(), "its volume \"a\" is not declared");
         // One that has lost its disk is not replaced by an empty one.
         std::fs::write(path.with_file_name("volume.json"), "{}").unwrap();
         std::fs::remove_file(&path).unwrap();
-        let why = make(&layout, &id, &spec, &alloc(32 << 20)).unwrap_err();
+        let why = make(&layout, task, &alloc(32 << 20)).unwrap_err();
         assert!(why.starts_with("the disk of volume \"shop.b.2\" is missing"), "{why}");
         assert!(!path.exists());
     }
@@ -249,6 +291,8 @@ mod tests {
             volumes: vec![mount("a", "/a", false), mount("b", "/b", false)],
             ..TaskSpec::new("web:1")
         };
+        let reads = BTreeSet::new();
+        let task = Mounting { id: &id, spec: &spec, reads: &reads };
         let volume = |import: Option<&str>| {
             VolumeSpec::from(&volume::VolumeSpec {
                 size: lith_core::job::Bytes(32 << 20),
@@ -265,14 +309,14 @@ mod tests {
             tasks: vec![],
         };
         assert_eq!(
-            make(&layout, &id, &spec, &alloc).unwrap_err(),
+            make(&layout, task, &alloc).unwrap_err(),
             "volume \"shop.b.0\" starts with the content of ./site, which is not here: deploy the job again"
         );
         let volume: VolumeId = "shop.b.0".parse().unwrap();
         assert!(!layout.volume_disk(&volume).exists());
         std::fs::write(layout.volume_content(&volume), "pages").unwrap();
-        make(&layout, &id, &spec, &alloc).unwrap();
-        let disks = prepare(&layout, &id, &spec, &alloc, place).unwrap();
+        make(&layout, task, &alloc).unwrap();
+        let disks = prepare(&layout, task, &alloc, place).unwrap();
         assert_eq!(disks.content_bytes, 5);
         let is_file = |disk: &VolumeDisk| matches!(disk.source, DriveSource::File { .. });
         let serials: Vec<(&str, bool)> =
@@ -282,7 +326,39 @@ mod tests {
             |disks: &Disks| -> Vec<Start> { disks.mounts.iter().map(|disk| disk.start.clone()).collect() };
         assert_eq!(starts(&disks), [Start::Image, Start::Content("content-1".to_owned())]);
         volumes::forget_content(&layout, &volume);
-        let disks = prepare(&layout, &id, &spec, &alloc, place).unwrap();
+        let disks = prepare(&layout, task, &alloc, place).unwrap();
         assert_eq!((disks.volumes.len(), starts(&disks)), (2, vec![Start::Image, Start::Nothing]));
+    }
+
+    #[test]
+    fn what_others_write_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path(), folder.path());
+        std::fs::create_dir_all(layout.node()).unwrap();
+        let id: TaskId = "shop.main.0.web".parse().unwrap();
+        let volumes = vec![mount("a", "/a", true), mount("a", "/again", true)];
+        let spec = TaskSpec { volumes, ..TaskSpec::new("web:1") };
+        let reads = BTreeSet::from(["a".parse().unwrap()]);
+        let task = Mounting { id: &id, spec: &spec, reads: &reads };
+        let alloc = Alloc {
+            id: "shop.main.0".to_owned(),
+            born: 1,
+            volumes: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            configs: BTreeMap::new(),
+            tasks: vec![],
+        };
+        assert_eq!(make(&layout, task, &alloc).unwrap(), []);
+        let why = find_read(&layout, task).unwrap_err();
+        assert_eq!(why, "waits for volume a, which no task has made yet");
+        let volume: VolumeId = "shop.a.0".parse().unwrap();
+        assert!(!layout.volume(&volume).exists(), "whoever reads makes nothing");
+        std::fs::create_dir_all(layout.volume(&volume)).unwrap();
+        std::fs::write(layout.volume_disk(&volume), "disk").unwrap();
+        assert_eq!(find_read(&layout, task).unwrap().len(), 1);
+        let disks = prepare(&layout, task, &alloc, place).unwrap();
+        assert_eq!((disks.volumes.len(), disks.mounts.len()), (1, 2));
+        assert_eq!(disks.control, BTreeSet::from(["/run/reader.sock".into()]));
+        assert!(disks.mounts.iter().all(|disk| disk.start == Start::Nothing && disk.is_read_only));
     }
 }

@@ -10,7 +10,7 @@ use lith_api::agent::{Alloc, AllocTask, Desired, Observed};
 use lith_api::task::TaskStatus;
 use lith_core::connect::{Directory, Grants};
 use lith_core::job::{Publish, RestartPolicy, STOP_GRACE_DEFAULT, TaskSpec};
-use lith_core::name::{AllocId, TaskId, VolumeId};
+use lith_core::name::{AllocId, TaskId, VolumeId, VolumeName};
 use lith_core::slot::Slot;
 use lith_core::task::{
     Action, Exit, ExitReport, HealthState, History, Image, Incarnation, Phase, Process, Step, Wanted, step,
@@ -20,11 +20,12 @@ use lith_guest::messages::HostEntry;
 use lith_net::{Guest, GuestNetwork, NetworkState, Redirect};
 
 use super::connects::{self, Rights};
+use super::disks::{self, Mounting};
 use super::machine::with_hint;
 use super::order::{self, Known};
 use super::state::{self, PinnedImage, Record, StateError};
 use super::supervise::Boot;
-use super::{Agent, RESYNC_INTERVAL, RETRY_INTERVAL, disks, health};
+use super::{Agent, RESYNC_INTERVAL, RETRY_INTERVAL, health};
 use crate::clock;
 use lith_core::chain::chain;
 
@@ -45,6 +46,14 @@ struct Declared {
     born: u64,
     spec: TaskSpec,
     wanted: Wanted,
+    /// Volumes of which it sees checkpoints.
+    reads: BTreeSet<VolumeName>,
+}
+
+impl Declared {
+    fn mounting<'a>(&'a self, id: &'a TaskId) -> Mounting<'a> {
+        Mounting { id, spec: &self.spec, reads: &self.reads }
+    }
 }
 
 /// A task as it is before anything is decided.
@@ -391,11 +400,12 @@ impl Agent {
         let kept = Arc::clone(&self.kept);
         let alloc = alloc_of(&kept, &turn.id).ok_or("its alloc is not known")?;
         let declaration = (alloc, &declared.spec);
-        let place = |id: &VolumeId| self.serving.place(id);
-        let disks = disks::prepare(&self.config.layout, &turn.id, &declared.spec, alloc, place)?;
+        let mounting = declared.mounting(&turn.id);
+        let place = |reader: Option<&TaskId>, id: &VolumeId| self.serving.place(reader, id);
+        let disks = disks::prepare(&self.config.layout, mounting, alloc, place)?;
         let mut config = self.machines.config(&turn.id, turn.slot, declaration, &image, network, disks)?;
         config.boot.extra_hosts.clone_from(&turn.hosts);
-        let volumes = disks::mounted(&turn.id, &declared.spec);
+        let volumes = mounting.held();
         let boot_of = Boot {
             id: &turn.id,
             slot: turn.slot,
@@ -587,7 +597,9 @@ fn declare(alloc: &Alloc, task: &AllocTask, is_draining: bool) -> Result<(TaskId
         stop_grace: spec.stop_grace,
         obstacle: None,
     };
-    Ok((TaskId { alloc, task: name }, Declared { born, spec, wanted }))
+    let reads = task.reads.iter().map(|volume| volume.parse().map_err(|error| chain(&error)));
+    let reads = reads.collect::<Result<_, _>>()?;
+    Ok((TaskId { alloc, task: name }, Declared { born, spec, wanted, reads }))
 }
 
 /// Whether it matters that the image of the wanted version is here: before a start, and before what runs is stopped for
@@ -699,7 +711,8 @@ mod tests {
 
     fn desired(memory_bytes: u64) -> Desired {
         let spec = WireSpec { memory_bytes, ..WireSpec::from(&TaskSpec::new("nginx:1")) };
-        let task = AllocTask { name: "web".to_owned(), spec, incarnation: 1, run: true };
+        let task =
+            AllocTask { name: "web".to_owned(), spec, incarnation: 1, run: true, reads: BTreeSet::new() };
         let alloc = Alloc {
             id: "shop.main.0".to_owned(),
             born: 1,

@@ -1,5 +1,5 @@
-//! The processes that serve volumes: one for the volumes of an alloc, found again by their folders after a restart of the
-//! daemon. Owns starting, finding and ending them; what they do is `lith_volume::service`'s.
+//! The processes that serve volumes: one for the volumes of an alloc, and one for each task that sees checkpoints of others'
+//! volumes, found again by their folders after a restart of the daemon. Owns starting, finding and ending them; what they do is `lith_volume::service`'s.
 //!
 //! ```text
 //!   absent ── ensure ──▶ opening ──▶ serving ── nobody needs it ──▶ ending ──▶ absent
@@ -13,13 +13,14 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use lith_core::chain::chain;
-use lith_core::name::{AllocId, VolumeId};
+use lith_core::name::{AllocId, TaskId, VolumeId};
 use lith_vmm::durable;
 use lith_vmm::jail::{self, Jail, Program, Tie};
 use lith_vmm::machine::UID_BASE;
-use lith_volume::service::{Client, Config, Ready, Request, Served};
+use lith_volume::service::{Access, Client, Config, Failure, Ready, Request, Served};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
@@ -31,12 +32,16 @@ use crate::pools::{self, Space};
 const USER: u32 = UID_BASE;
 /// Between two checkpoints while something changes.
 const INTERVAL_MS: u64 = 1000;
+/// Before it is looked again whether there is something to read.
+const WAIT_MIN: Duration = Duration::from_millis(900);
 /// How much history is kept: a day.
 const WINDOW_S: u64 = 24 * 3600;
 /// Queues that a guest may use: more than two processors of a guest that wait for one disk are rare.
 pub(super) const QUEUES: u16 = 4;
 /// Files that such a process may have open: its volumes' histories, while it folds them.
 const OPEN_FILES_MAX: u64 = 16 << 10;
+/// Most that one that reads may write, which is what it says.
+const LOG_BYTES_MAX: u64 = 1 << 20;
 /// Longest first line of such a process.
 const READY_BYTES_MAX: u64 = 64 << 10;
 /// What is shown in the jail, for the dynamic linker.
@@ -56,7 +61,43 @@ const JAIL: &str = "jail";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
     alloc: String,
+    /// The task that reads, when it is not for who writes.
+    #[serde(default)]
+    reader: Option<String>,
     volumes: Vec<String>,
+}
+
+/// For whom volumes are served.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum For {
+    /// All that an alloc's tasks write, by one process.
+    Alloc(AllocId),
+    /// What a task reads of others, by a process that can read no more.
+    Reader(TaskId),
+}
+
+impl For {
+    fn alloc(&self) -> &AllocId {
+        match self {
+            For::Alloc(alloc) | For::Reader(TaskId { alloc, .. }) => alloc,
+        }
+    }
+
+    fn reader(&self) -> Option<&TaskId> {
+        match self {
+            For::Alloc(_) => None,
+            For::Reader(task) => Some(task),
+        }
+    }
+}
+
+impl std::fmt::Display for For {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            For::Alloc(alloc) => alloc.fmt(formatter),
+            For::Reader(task) => task.fmt(formatter),
+        }
+    }
 }
 
 /// A volume that is to be served.
@@ -86,13 +127,15 @@ pub(super) enum Outcome {
     Serves,
     /// Not yet; the agent is woken.
     Opening,
+    /// There is nothing to be read yet: a sentence.
+    Waits(String),
     /// They cannot be: a sentence.
     Failed(String),
 }
 
 #[derive(Debug)]
 enum State {
-    Opening(Arc<Mutex<Option<Result<(), String>>>>),
+    Opening(Arc<Mutex<Option<Outcome>>>),
     Serves,
     /// Asked to end; whether it has refused.
     Ending(Arc<AtomicBool>),
@@ -101,7 +144,7 @@ enum State {
 #[derive(Debug)]
 struct Process {
     folder: PathBuf,
-    alloc: AllocId,
+    whose: For,
     volumes: Vec<VolumeId>,
     state: State,
 }
@@ -111,8 +154,10 @@ struct Process {
 pub(super) struct Serving {
     layout: Layout,
     processes: Vec<Process>,
-    /// Why the last start for an alloc failed, until it is told.
-    failures: BTreeMap<AllocId, String>,
+    /// Why the last start failed, until it is told.
+    failures: BTreeMap<For, Outcome>,
+    /// Who had nothing to read, when, and why: not asked again at once, for each end of a process is a round for all.
+    waiting: BTreeMap<For, (Instant, String)>,
     /// Those that this daemon has started, to be waited for.
     children: Arc<Mutex<Vec<jail::Process>>>,
     waker: Waker,
@@ -124,14 +169,21 @@ impl Serving {
         let mut processes = Vec::new();
         for folder in folders(&layout) {
             match read(&folder) {
-                Some((alloc, volumes)) if is_alive(&folder) => {
-                    processes.push(Process { folder, alloc, volumes, state: State::Serves });
+                Some((whose, volumes)) if is_alive(&folder) => {
+                    processes.push(Process { folder, whose, volumes, state: State::Serves });
                 }
                 // It has ended, or was never begun.
                 _ => forget(&folder),
             }
         }
-        Self { layout, processes, failures: BTreeMap::new(), children: Arc::default(), waker }
+        Self {
+            layout,
+            processes,
+            failures: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            children: Arc::default(),
+            waker,
+        }
     }
 
     /// Whether none runs.
@@ -139,30 +191,39 @@ impl Serving {
         self.processes.is_empty()
     }
 
-    /// Sees to it that volumes of an alloc are served.
-    pub(super) fn ensure(&mut self, alloc: &AllocId, wanted: &[Wanted]) -> Outcome {
+    /// Sees to it that volumes are served.
+    pub(super) fn ensure(&mut self, whose: &For, wanted: &[Wanted]) -> Outcome {
         self.reap();
-        if let Some(why) = self.failures.remove(alloc) {
-            return Outcome::Failed(why);
+        if let Some(failure) = self.failures.remove(whose) {
+            if let Outcome::Waits(why) = &failure {
+                self.waiting.insert(whose.clone(), (Instant::now(), why.clone()));
+            }
+            return failure;
+        }
+        self.waiting.retain(|_, (since, _)| since.elapsed() < WAIT_MIN);
+        if let Some((_, why)) = self.waiting.get(whose) {
+            return Outcome::Waits(why.clone());
         }
         let is_between =
-            |process: &Process| process.alloc == *alloc && !matches!(process.state, State::Serves);
+            |process: &Process| process.whose == *whose && !matches!(process.state, State::Serves);
         if self.processes.iter().any(is_between) {
             return Outcome::Opening;
         }
-        let missing: Vec<&Wanted> = wanted.iter().filter(|one| self.place(&one.id).is_none()).collect();
+        let missing: Vec<&Wanted> =
+            wanted.iter().filter(|one| self.place(whose.reader(), &one.id).is_none()).collect();
         if missing.is_empty() {
             return Outcome::Serves;
         }
-        match self.start(alloc, &missing) {
+        match self.start(whose, &missing) {
             Ok(()) => Outcome::Opening,
             Err(why) => Outcome::Failed(why),
         }
     }
 
-    /// Where a volume is served, if it is.
-    pub(super) fn place(&self, id: &VolumeId) -> Option<Place> {
-        let serves = |process: &&Process| matches!(process.state, State::Serves);
+    /// Where a volume is served, if it is: to who writes it, or to a task that reads it.
+    pub(super) fn place(&self, reader: Option<&TaskId>, id: &VolumeId) -> Option<Place> {
+        let serves =
+            |process: &&Process| matches!(process.state, State::Serves) && process.whose.reader() == reader;
         self.processes.iter().filter(serves).find_map(|process| {
             let position = process.volumes.iter().position(|volume| volume == id)?;
             Some(Place {
@@ -173,20 +234,20 @@ impl Serving {
         })
     }
 
-    /// Ends those of allocs that need none.
-    pub(super) fn end_idle(&mut self, needed: &BTreeSet<AllocId>) {
+    /// Ends those that nobody needs.
+    pub(super) fn end_idle(&mut self, needed: &BTreeSet<For>) {
         self.reap();
         for process in &mut self.processes {
-            if needed.contains(&process.alloc) || !matches!(process.state, State::Serves) {
+            if needed.contains(&process.whose) || !matches!(process.state, State::Serves) {
                 continue;
             }
             let refused: Arc<AtomicBool> = Arc::default();
             process.state = State::Ending(Arc::clone(&refused));
             let (client, waker) = (Client::new(&process.folder.join(CONTROL)), self.waker.clone());
-            let (alloc, folder) = (process.alloc.to_string(), process.folder.clone());
+            let (whose, folder) = (process.whose.to_string(), process.folder.clone());
             std::thread::spawn(move || {
                 if let Err(error) = client.command(&Request::End) {
-                    tracing::warn!(%alloc, error = %chain(&error), "the volumes of an alloc are not let go");
+                    tracing::info!(%whose, error = %chain(&error), "volumes are not let go yet");
                     refused.store(true, Ordering::Release);
                 } else {
                     // Its lock goes with it, which takes a moment; and nothing else will wake the agent then.
@@ -206,9 +267,9 @@ impl Serving {
                 let result = lock(result).take();
                 match result {
                     None => {}
-                    Some(Ok(())) => process.state = State::Serves,
-                    Some(Err(why)) => {
-                        failures.insert(process.alloc.clone(), why);
+                    Some(Outcome::Serves) => process.state = State::Serves,
+                    Some(failure) => {
+                        failures.insert(process.whose.clone(), failure);
                         forget(&process.folder);
                         return false;
                     }
@@ -220,7 +281,7 @@ impl Serving {
             }
             if matches!(process.state, State::Serves) {
                 let words = last_words(&process.folder);
-                tracing::error!(alloc = %process.alloc, words, "the process that serves volumes has ended");
+                tracing::error!(whose = %process.whose, words, "the process that serves volumes has ended");
             }
             forget(&process.folder);
             false
@@ -233,19 +294,19 @@ impl Serving {
         }
     }
 
-    fn start(&mut self, alloc: &AllocId, wanted: &[&Wanted]) -> Result<(), String> {
+    fn start(&mut self, whose: &For, wanted: &[&Wanted]) -> Result<(), String> {
         let served = served(wanted)?;
         let folder = self.new_folder().map_err(|error| format!("its volumes cannot be served: {error}"))?;
         let volumes: Vec<VolumeId> = wanted.iter().map(|one| one.id.clone()).collect();
-        let launch = Launch { folder: folder.clone(), alloc: alloc.to_string(), volumes: served };
-        let result: Arc<Mutex<Option<Result<(), String>>>> = Arc::default();
+        let launch = Launch { folder: folder.clone(), whose: whose.clone(), volumes: served };
+        let result: Arc<Mutex<Option<Outcome>>> = Arc::default();
         let (told, waker, children) = (Arc::clone(&result), self.waker.clone(), Arc::clone(&self.children));
         std::thread::spawn(move || {
-            let outcome = launch.run(&children);
+            let outcome = launch.run(&children).unwrap_or_else(Outcome::Failed);
             *lock(&told) = Some(outcome);
             waker.wake();
         });
-        self.processes.push(Process { folder, alloc: alloc.clone(), volumes, state: State::Opening(result) });
+        self.processes.push(Process { folder, whose: whose.clone(), volumes, state: State::Opening(result) });
         Ok(())
     }
 
@@ -266,19 +327,36 @@ impl Serving {
 
 /// The control socket of the process that serves a volume, if one does.
 pub(crate) fn control_of(layout: &Layout, id: &VolumeId) -> Option<PathBuf> {
-    let serves =
-        |folder: &PathBuf| read(folder).is_some_and(|(_, volumes)| volumes.contains(id)) && is_alive(folder);
-    folders(layout).into_iter().find(serves).map(|folder| folder.join(CONTROL))
+    let writes = |(_, whose): &(PathBuf, For)| whose.reader().is_none();
+    serving(layout, id).find(writes).map(|(folder, _)| folder.join(CONTROL))
+}
+
+/// The tasks that see checkpoints of a volume.
+pub(crate) fn readers_of(layout: &Layout, id: &VolumeId) -> Vec<TaskId> {
+    serving(layout, id).filter_map(|(_, whose)| whose.reader().cloned()).collect()
+}
+
+/// The folders of those that serve a volume.
+fn serving<'a>(layout: &Layout, id: &'a VolumeId) -> impl Iterator<Item = (PathBuf, For)> + 'a {
+    folders(layout).into_iter().filter_map(|folder| {
+        let (whose, volumes) = read(&folder)?;
+        (volumes.contains(id) && is_alive(&folder)).then_some((folder, whose))
+    })
 }
 
 fn folders(layout: &Layout) -> Vec<PathBuf> {
     fs::read_dir(layout.serving_all()).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
-fn read(folder: &Path) -> Option<(AllocId, Vec<VolumeId>)> {
+fn read(folder: &Path) -> Option<(For, Vec<VolumeId>)> {
     let record: Record = serde_json::from_slice(&fs::read(folder.join(RECORD)).ok()?).ok()?;
     let volumes = record.volumes.iter().map(|id| id.parse().ok()).collect::<Option<Vec<VolumeId>>>()?;
-    Some((record.alloc.parse().ok()?, volumes))
+    let alloc = record.alloc.parse().ok()?;
+    let whose = match record.reader {
+        Some(task) => For::Reader(TaskId { alloc, task: task.parse().ok()? }),
+        None => For::Alloc(alloc),
+    };
+    Some((whose, volumes))
 }
 
 /// Whether the process lives: it has its lock.
@@ -362,14 +440,15 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// All that a start needs.
 struct Launch {
     folder: PathBuf,
-    alloc: String,
+    whose: For,
     volumes: Vec<(Served, PathBuf)>,
 }
 
 impl Launch {
-    fn run(self, children: &Mutex<Vec<jail::Process>>) -> Result<(), String> {
+    fn run(self, children: &Mutex<Vec<jail::Process>>) -> Result<Outcome, String> {
         let failed = |error: &dyn std::fmt::Display| format!("its volumes cannot be served: {error}");
-        for (_, folder) in &self.volumes {
+        // What others write is theirs by now.
+        for (_, folder) in self.volumes.iter().filter(|_| self.access() == Access::ReadWrite) {
             give_to_user(folder).map_err(|error| failed(&format!("{}: {error}", folder.display())))?;
         }
         let (descriptors, lock) = self.descriptors().map_err(|error| failed(&error))?;
@@ -398,12 +477,14 @@ impl Launch {
         let mut line = String::new();
         let read = BufReader::new(ready_read.take(READY_BYTES_MAX)).read_line(&mut line);
         read.map_err(|error| failed(&error))?;
+        let sentence = |failure: Failure| {
+            let hint = failure.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+            format!("{}{hint}", failure.message)
+        };
         match serde_json::from_str(&line) {
-            Ok(Ready::Serves) => Ok(()),
-            Ok(Ready::Failed(failure)) => {
-                let hint = failure.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-                Err(format!("{}{hint}", failure.message))
-            }
+            Ok(Ready::Serves) => Ok(Outcome::Serves),
+            Ok(Ready::Failed(failure)) => Err(sentence(failure)),
+            Ok(Ready::Waits(failure)) => Ok(Outcome::Waits(sentence(failure))),
             Err(_) => {
                 let words = last_words(&self.folder);
                 Err(failed(&if words.is_empty() { "their process ended at once".to_owned() } else { words }))
@@ -415,7 +496,8 @@ impl Launch {
     /// be held until the process has it.
     fn descriptors(&self) -> io::Result<(Vec<std::os::fd::OwnedFd>, File)> {
         let record = Record {
-            alloc: self.alloc.clone(),
+            alloc: self.whose.alloc().to_string(),
+            reader: self.whose.reader().map(|task| task.task.to_string()),
             volumes: self.volumes.iter().map(|(served, _)| served.id.clone()).collect(),
         };
         let json = serde_json::to_vec(&record).map_err(io::Error::from)?;
@@ -433,7 +515,8 @@ impl Launch {
 
     fn write_config(&self) -> io::Result<()> {
         let config = Config {
-            holder: self.alloc.clone(),
+            holder: self.whose.to_string(),
+            access: self.access(),
             interval_ms: INTERVAL_MS,
             window_s: WINDOW_S,
             volumes: self.volumes.iter().map(|(served, _)| served.clone()).collect(),
@@ -443,7 +526,19 @@ impl Launch {
         durable::write(&self.folder.join(CONFIG), &json, 0o644)
     }
 
+    fn access(&self) -> Access {
+        if self.whose.reader().is_some() { Access::ReadOnly } else { Access::ReadWrite }
+    }
+
     fn jail(&self) -> Jail {
+        let volumes: Vec<(PathBuf, PathBuf)> =
+            self.volumes.iter().map(|(served, folder)| (folder.clone(), served.folder.clone())).collect();
+        let (writable, folders, file_bytes_max) = match self.access() {
+            // A disk may grow while it is served.
+            Access::ReadWrite => (volumes, vec![], u64::MAX),
+            // What it says may be a file.
+            Access::ReadOnly => (vec![], volumes, LOG_BYTES_MAX),
+        };
         Jail {
             tie: Tie::Alone,
             uid: USER,
@@ -451,14 +546,10 @@ impl Launch {
             read_only: LIBRARIES.iter().map(PathBuf::from).collect(),
             files: vec![(self.folder.join(CONFIG), "/config.json")],
             devices: vec![PathBuf::from("/dev/null")],
-            writable: self
-                .volumes
-                .iter()
-                .map(|(served, folder)| (folder.clone(), served.folder.clone()))
-                .collect(),
+            writable,
+            folders,
             open_files_max: OPEN_FILES_MAX,
-            // A disk may grow while it is served.
-            file_bytes_max: u64::MAX,
+            file_bytes_max,
             ..Jail::default()
         }
     }

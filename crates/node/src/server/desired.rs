@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lith_api::agent::{Alloc, AllocTask, Desired};
-use lith_core::job::volume::MountSource;
-use lith_core::job::{GroupSpec, JobSpec};
-use lith_core::name::NodeName;
+use lith_core::job::volume::Mount;
+use lith_core::job::{GroupSpec, JobSpec, TaskSpec};
+use lith_core::name::{NodeName, TaskName};
 use lith_store::World;
 
 /// Everything that `node` should have.
@@ -21,6 +21,7 @@ pub(crate) fn of(world: &World, node: &NodeName) -> Desired {
                 spec: spec.into(),
                 incarnation: desire.incarnation.0,
                 run: desire.run,
+                reads: job.spec.reads(name).into_iter().map(ToString::to_string).collect(),
             })
         });
         let born = world.births.get(id).copied().unwrap_or_default();
@@ -31,15 +32,13 @@ pub(crate) fn of(world: &World, node: &NodeName) -> Desired {
 }
 
 /// What the tasks of a group need of their job, and no more: a node learns no secret that it has no use for.
-fn brought(job: &JobSpec, group: &GroupSpec) -> Alloc {
+fn brought<'a>(job: &'a JobSpec, group: &'a GroupSpec) -> Alloc {
     let tasks = || group.tasks.values();
-    let volumes: BTreeSet<_> = tasks()
-        .flat_map(|task| &task.volumes)
-        .filter_map(|mount| match &mount.source {
-            MountSource::Volume(name) => Some(name),
-            MountSource::Host(_) => None,
-        })
-        .collect();
+    let held = |(name, task): (&TaskName, &'a TaskSpec)| {
+        let reads = job.reads(name);
+        task.volumes.iter().filter_map(Mount::volume).filter(move |volume| !reads.contains(volume))
+    };
+    let volumes: BTreeSet<_> = group.tasks.iter().flat_map(held).collect();
     let secrets: BTreeSet<_> = tasks().flat_map(|task| &task.secrets).map(|mount| &mount.source).collect();
     let configs: BTreeSet<_> = tasks().flat_map(|task| &task.configs).map(|mount| &mount.source).collect();
     Alloc {
@@ -66,8 +65,7 @@ fn named<'a, N: Ord + ToString, T, W: From<&'a T>>(
 mod tests {
     use lith_core::deploy;
     use lith_core::job::file::{Content, FileMount, FileSource};
-    use lith_core::job::volume::{Mount, VolumeSpec};
-    use lith_core::job::{JobSpec, TaskSpec};
+    use lith_core::job::volume::{MountSource, VolumeSpec};
     use lith_core::task::Incarnation;
     use lith_core::time::Time;
     use lith_store::StoredJob;
@@ -122,6 +120,7 @@ mod tests {
         };
         assert_eq!(names(&desired.allocs[0]), ["disk", "password"]);
         assert_eq!(names(&desired.allocs[1]), ["site"]);
+        assert!(desired.allocs.iter().all(|alloc| alloc.tasks[0].reads.is_empty()));
         assert!(desired.allocs[0].secrets["password"].content.is_some());
     }
 }

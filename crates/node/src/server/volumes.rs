@@ -9,9 +9,9 @@ use lith_api::task::{ChangeKind, VolumeChange};
 use lith_api::volume::{Pool, RemovedVolume, Volume};
 use lith_core::capability;
 use lith_core::chain::chain;
-use lith_core::job::volume::{MountSource, VolumeSpec};
-use lith_core::job::{GroupSpec, JobSpec};
-use lith_core::name::VolumeId;
+use lith_core::job::JobSpec;
+use lith_core::job::volume::VolumeSpec;
+use lith_core::name::{GroupName, TaskName, VolumeId};
 use lith_image::UnpackError;
 use lith_store::World;
 
@@ -171,7 +171,8 @@ impl Server {
         let Found { id, size_bytes, used_bytes, pool, .. } = found;
         let job = world.jobs.get(&id.job).map(|stored| &stored.job.spec);
         let seen = history::look(found, agent);
-        let holders = if seen.is_attached { self.mounters(job, id) } else { vec![] };
+        let name = |group: &GroupName, task: &TaskName| format!("{}.{group}.{}.{task}", id.job, id.index);
+        let holder = job.and_then(|job| job.holder(&id.volume)).filter(|_| seen.is_attached);
         Volume {
             id: id.to_string(),
             job: id.job.to_string(),
@@ -185,22 +186,12 @@ impl Server {
             dirty_bytes: seen.dirty_bytes,
             last_checkpoint: seen.last,
             oldest_checkpoint: seen.oldest,
-            holders,
+            holders: holder.map(|(group, task)| name(group, task)).into_iter().collect(),
+            readers: agent.readers(id).iter().map(ToString::to_string).collect(),
             has_disk: size_bytes.is_some(),
             is_declared: job.is_some_and(|job| declares(job, id)),
             problem: seen.problem,
         }
-    }
-
-    /// The tasks that mount a volume.
-    fn mounters(&self, job: Option<&JobSpec>, id: &VolumeId) -> Vec<String> {
-        let source = MountSource::Volume(id.volume.clone());
-        let groups = job.into_iter().flat_map(|job| &job.groups);
-        groups
-            .flat_map(|(group, spec)| spec.tasks.iter().map(move |(task, spec)| (group, task, spec)))
-            .filter(|(_, _, spec)| spec.volumes.iter().any(|mount| mount.source == source))
-            .map(|(group, task, _)| format!("{}.{group}.{}.{task}", id.job, id.index))
-            .collect()
     }
 }
 
@@ -230,15 +221,10 @@ fn removed_volume(removed: &volumes::Removed, is_gone: bool) -> RemovedVolume {
 /// Whether the job has an instance that mounts this disk, or declares a volume that no task mounts now: taking a mount out
 /// of a file and putting it back must not cost what it held.
 fn declares(job: &JobSpec, id: &VolumeId) -> bool {
-    let source = MountSource::Volume(id.volume.clone());
-    match job.groups.values().find(|group| mounts(group, &source)) {
+    match job.holder(&id.volume).and_then(|(group, _)| job.groups.get(group)) {
         Some(group) => id.index < group.count,
         None => job.volumes.contains_key(&id.volume),
     }
-}
-
-fn mounts(group: &GroupSpec, source: &MountSource) -> bool {
-    group.tasks.values().flat_map(|task| &task.volumes).any(|mount| mount.source == *source)
 }
 
 /// The volumes of a job as they are on this node, looked at once.
@@ -263,9 +249,8 @@ impl<'a> Volumes<'a> {
     fn unmade(&self) -> impl Iterator<Item = (VolumeId, &'a VolumeSpec)> {
         let job = self.job;
         let ids = job.volumes.iter().flat_map(move |(name, volume)| {
-            let source = MountSource::Volume(name.clone());
-            let holders = job.groups.values().filter(|group| mounts(group, &source));
-            let count = holders.map(|group| group.count).max().unwrap_or(0);
+            let holder = job.holder(name).and_then(|(group, _)| job.groups.get(group));
+            let count = holder.map_or(0, |group| group.count);
             let id = move |index| VolumeId { job: job.name.clone(), volume: name.clone(), index };
             (0..count).map(move |index| (id(index), volume))
         });
@@ -372,8 +357,8 @@ fn unreadable(layout: &Layout, error: &std::io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use lith_core::job::TaskSpec;
-    use lith_core::job::volume::Mount;
+    use lith_core::job::volume::{Mount, MountSource};
+    use lith_core::job::{GroupSpec, TaskSpec};
 
     use super::*;
 

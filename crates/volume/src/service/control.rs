@@ -58,7 +58,7 @@ fn answer(service: &Arc<Service>, request: Request) -> Answer {
         }),
         Request::Grow { volume, bytes } => find(service, &volume).and_then(|served| {
             served.volume.grow(bytes).map_err(|error| failure(&error))?;
-            served.announce_size();
+            served.port.announce_size();
             Ok(Answer::Done)
         }),
         Request::Retain { window_s, history_bytes_max } => {
@@ -133,7 +133,7 @@ fn volume_status(served: &ServedVolume) -> VolumeStatus {
         tip: point(&served.id, &status.tip),
         base: point(&served.id, &status.base),
         history_bytes: status.history_bytes,
-        is_attached: served.is_attached(),
+        is_attached: served.port.is_attached(),
         problem,
         kept_blocks: load(&figures.kept_blocks),
         rescued_blocks: load(&figures.rescued_blocks),

@@ -75,6 +75,8 @@ pub enum Ready {
     Serves,
     /// They are not.
     Failed(Failure),
+    /// There is nothing to be read yet.
+    Waits(Failure),
 }
 
 /// How all volumes are.

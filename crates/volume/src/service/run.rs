@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -13,11 +13,13 @@ use std::time::Duration;
 use super::control::{self, failure};
 use super::cutter::{self, now_ns};
 use super::lock::VolumeLock;
+use super::port::Port;
 use super::protocol::{Failure, Ready};
 use super::{Config, DESCRIPTOR_FIRST, Served, keeper, sys};
-use crate::blk::{Access, Device, Handle, Settings};
+use crate::blk::{Access, Settings};
 use crate::disk::Disk;
 use crate::error::VolumeError;
+use crate::reader::{Reader, ReaderError};
 use crate::segment::VolumeUuid;
 use crate::storage::Folder;
 use crate::volume::Volume;
@@ -31,7 +33,10 @@ const CONNECTIONS_MAX: usize = 128;
 /// What all threads share.
 #[derive(Debug)]
 pub(super) struct Service {
+    /// Those that are held: none when checkpoints are read.
     pub(super) volumes: Vec<ServedVolume>,
+    /// In the order of the sockets.
+    ports: Vec<Arc<Port>>,
     pub(super) interval: Duration,
     pub(super) window_ns: AtomicU64,
     /// Held by who makes a cut.
@@ -53,16 +58,14 @@ impl Turn {
     }
 }
 
-/// A volume with its device.
+/// A volume that is held, with its port.
 pub(super) struct ServedVolume {
     pub(super) id: String,
     pub(super) folder: PathBuf,
     pub(super) reserve_bytes: u64,
     pub(super) history_bytes_max: AtomicU64,
     pub(super) volume: Arc<Volume<Folder>>,
-    device: Device,
-    handle: Mutex<Option<Handle>>,
-    is_attached: AtomicBool,
+    pub(super) port: Arc<Port>,
     problem: Mutex<Option<String>>,
     _lock: VolumeLock,
 }
@@ -74,21 +77,8 @@ impl std::fmt::Debug for ServedVolume {
 }
 
 impl ServedVolume {
-    pub(super) fn is_attached(&self) -> bool {
-        self.is_attached.load(Ordering::Acquire)
-    }
-
     pub(super) fn problem(&self) -> Option<String> {
         lock(&self.problem).clone()
-    }
-
-    /// Tells the guest, if there is one. One that starts later asks by itself.
-    pub(super) fn announce_size(&self) {
-        if let Some(handle) = &*lock(&self.handle)
-            && let Err(error) = handle.announce_size()
-        {
-            tracing::warn!(volume = %self.id, error = %lith_core::chain::chain(&error), "the guest was not told of a larger disk");
-        }
     }
 }
 
@@ -109,8 +99,8 @@ impl Service {
 
     /// Ends, after a last checkpoint, unless a guest has a volume.
     pub(super) fn end(&self) -> Result<(), Failure> {
-        if let Some(served) = self.volumes.iter().find(|served| served.is_attached()) {
-            let message = format!("a guest has volume {}", served.id);
+        if let Some(port) = self.ports.iter().find(|port| port.is_attached()) {
+            let message = format!("a guest has volume {}", port.id);
             return Err(Failure { message, hint: None });
         }
         self.settle().map_err(|error| failure(&error))?;
@@ -123,7 +113,7 @@ impl Service {
 
     /// A guest has let go of its volume. With the last one, what it left becomes a checkpoint.
     fn has_detached(&self) {
-        if self.volumes.iter().all(|served| !served.is_attached()) {
+        if self.ports.iter().all(|port| !port.is_attached()) {
             for error in cutter::cut(self, true).1 {
                 self.note(&error);
             }
@@ -165,7 +155,8 @@ pub fn main(arguments: &[String]) -> ExitCode {
     let started = start(arguments);
     let ready = match &started {
         Ok(_) => Ready::Serves,
-        Err(failure) => Ready::Failed(failure.clone()),
+        Err(Obstacle::Failed(failure)) => Ready::Failed(failure.clone()),
+        Err(Obstacle::Waits(failure)) => Ready::Waits(failure.clone()),
     };
     let mut line = serde_json::to_vec(&ready).expect("it always encodes");
     line.push(b'\n');
@@ -185,9 +176,22 @@ struct Running {
     bell: std::os::unix::net::UnixStream,
 }
 
-fn start(arguments: &[String]) -> Result<Running, Failure> {
+/// Why volumes are not served.
+enum Obstacle {
+    Failed(Failure),
+    /// It goes away by itself.
+    Waits(Failure),
+}
+
+impl From<Failure> for Obstacle {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+fn start(arguments: &[String]) -> Result<Running, Obstacle> {
     let plain = |message: String| Failure { message, hint: None };
-    let [path, _] = arguments else { return Err(plain("it is started by lith itself".to_owned())) };
+    let [path, _] = arguments else { return Err(plain("it is started by lith itself".to_owned()).into()) };
     let terminations =
         sys::terminations().map_err(|error| plain(format!("cannot wait for SIGTERM: {error}")))?;
     let config =
@@ -204,11 +208,22 @@ fn start(arguments: &[String]) -> Result<Running, Failure> {
     let control = inherited(DESCRIPTOR_FIRST)?;
     let devices = (1..).take(config.volumes.len()).map(|number| inherited(DESCRIPTOR_FIRST + number));
     let devices = devices.collect::<Result<Vec<_>, _>>()?;
-    let volumes = config.volumes.iter().map(|served| open(served, &config.holder));
-    let volumes = volumes.collect::<Result<Vec<_>, _>>()?;
+    let (volumes, ports) = match config.access {
+        Access::ReadWrite => {
+            let volumes = config.volumes.iter().map(|served| open(served, &config.holder));
+            let volumes = volumes.collect::<Result<Vec<_>, _>>()?;
+            let ports = volumes.iter().map(|served| Arc::clone(&served.port)).collect();
+            (volumes, ports)
+        }
+        Access::ReadOnly => {
+            let ports = config.volumes.iter().map(open_checkpoints);
+            (vec![], ports.collect::<Result<Vec<_>, _>>()?)
+        }
+    };
     let (bell, ringer) = std::os::unix::net::UnixStream::pair().map_err(|error| plain(error.to_string()))?;
     let service = Service {
         volumes,
+        ports,
         interval: Duration::from_millis(config.interval_ms),
         window_ns: AtomicU64::new(config.window_s.saturating_mul(1_000_000_000)),
         cutting: Turn::default(),
@@ -234,9 +249,8 @@ fn open(served: &Served, holder: &str) -> Result<ServedVolume, Failure> {
     // One that was cut short is ended before anybody sees the disk.
     volume.end_restore(now_ns()).map_err(|error| named(&error))?;
     let volume = Arc::new(volume);
-    let settings =
-        Settings { serial: served.serial.clone(), queues: served.queues, access: Access::ReadWrite };
     let disk: Arc<dyn Disk> = Arc::<Volume<Folder>>::clone(&volume);
+    let port = Port::of_volume(&served.id, disk, settings(served, Access::ReadWrite));
     let bad = |error| Failure { message: lith_core::chain::chain(&error), hint: None };
     Ok(ServedVolume {
         id: served.id.clone(),
@@ -244,12 +258,30 @@ fn open(served: &Served, holder: &str) -> Result<ServedVolume, Failure> {
         reserve_bytes: served.reserve_bytes,
         history_bytes_max: AtomicU64::new(served.history_bytes_max),
         volume,
-        device: Device::new(disk, settings).map_err(bad)?,
-        handle: Mutex::new(None),
-        is_attached: AtomicBool::new(false),
+        port: Arc::new(port.map_err(bad)?),
         problem: Mutex::new(None),
         _lock: lock,
     })
+}
+
+fn settings(served: &Served, access: Access) -> Settings {
+    Settings { serial: served.serial.clone(), queues: served.queues, access }
+}
+
+/// A volume of which guests read checkpoints. That there is one is looked at first.
+fn open_checkpoints(served: &Served) -> Result<Arc<Port>, Obstacle> {
+    let folder = Folder::read_only(&served.folder);
+    match Reader::open(&folder) {
+        Ok(_) => {
+            let settings = settings(served, Access::ReadOnly);
+            Ok(Arc::new(Port::of_checkpoints(&served.id, folder, settings)))
+        }
+        Err(error) => {
+            let message = format!("volume {}: {}", served.id, lith_core::chain::chain(&error));
+            let failure = Failure { message, hint: error.hint().map(str::to_owned) };
+            Err(if matches!(error, ReaderError::Empty) { Obstacle::Waits(failure) } else { failure.into() })
+        }
+    }
 }
 
 impl Running {
@@ -269,7 +301,7 @@ impl Running {
                 PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN),
             ];
             // A guest that comes while the former one's requests are being ended waits in the socket's queue.
-            let look_for = |position: usize| match service.volumes[position].is_attached() {
+            let look_for = |position: usize| match service.ports[position].is_attached() {
                 true => PollFlags::empty(),
                 false => PollFlags::IN,
             };
@@ -328,30 +360,19 @@ fn accept_control(service: &Arc<Service>, listener: &UnixListener) {
 /// Takes a guest's VMM. There is none at this moment: two that write to one disk destroy it.
 fn accept_device(service: &Arc<Service>, position: usize, listener: &UnixListener) {
     let Ok((stream, _)) = listener.accept() else { return };
-    let served = &service.volumes[position];
-    if stream.set_nonblocking(false).is_err() || served.is_attached.swap(true, Ordering::AcqRel) {
+    let port = &service.ports[position];
+    if stream.set_nonblocking(false).is_err() || !port.take() {
         return;
     }
     let shared = Arc::clone(service);
     let serving = spawn("device", move || {
-        let served = &shared.volumes[position];
-        match served.device.connect(stream) {
-            Ok(connection) => {
-                *lock(&served.handle) = Some(connection.handle());
-                if let Err(error) = connection.serve() {
-                    tracing::warn!(volume = %served.id, error = %lith_core::chain::chain(&error), "a guest was cut off");
-                }
-                *lock(&served.handle) = None;
-            }
-            Err(error) => {
-                tracing::error!(volume = %served.id, error = %lith_core::chain::chain(&error), "a guest was refused");
-            }
-        }
-        served.is_attached.store(false, Ordering::Release);
+        let port = &shared.ports[position];
+        port.serve(stream);
+        port.let_go();
         shared.has_detached();
     });
     if serving.is_err() {
-        served.is_attached.store(false, Ordering::Release);
+        port.let_go();
     }
 }
 
@@ -359,6 +380,6 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()
     thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(work).map(drop)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

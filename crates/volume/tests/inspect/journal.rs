@@ -1,8 +1,10 @@
 //! What the journal holds and its place does not yet: as the kernel would have it, which `e2fsck` does as well.
 
 use std::fs;
+use std::sync::Arc;
 
-use crate::image::{Image, paths, read, run};
+use crate::image::{Image, Memory, paths, read, run};
+use lith_volume::inspect::settled::Settled;
 use lith_volume::inspect::walk::Depth;
 
 const BLOCK: usize = 1024;
@@ -60,6 +62,25 @@ impl Journaled {
         let theirs = run("debugfs", &["-R", &format!("cat /data/{path}"), replayed]).stdout;
         assert!(theirs.starts_with(expected), "{path}: {:?}", &theirs[..expected.len().min(theirs.len())]);
         assert!(read(&self.image.view(), path) == theirs, "{path}");
+        self.check_settled(&fs::read(replayed).unwrap());
+    }
+
+    /// The disk as a kernel is shown it that may not write: each block as after the journal. Where the journal itself is,
+    /// and in the superblock, is noted that it was replayed.
+    fn check_settled(&self, replayed: &[u8]) {
+        let settled = Settled::open(Box::new(Memory(Arc::new(self.image.bytes()))), "/data").unwrap();
+        let mut content = vec![0; usize::try_from(settled.bytes()).unwrap()];
+        // In pieces that begin and end anywhere.
+        for (index, piece) in content.chunks_mut(5 * 512).enumerate() {
+            settled.read_at(index as u64 * 5 * 512, piece).unwrap();
+        }
+        let mut noted = self.image.blocks("<8>");
+        noted.push(1);
+        for (number, (ours, theirs)) in content.chunks(BLOCK).zip(replayed.chunks(BLOCK)).enumerate() {
+            assert!(ours == theirs || noted.contains(&(number as u64)), "block {number}");
+        }
+        let beyond = settled.bytes();
+        settled.read_at(beyond, &mut [0; 512]).unwrap_err();
     }
 }
 

@@ -1,14 +1,15 @@
 //! What a round does about volumes: starts wait for their disks, which are served first; what is to be restored has no
 //! guest meanwhile; what new volumes started with is forgotten when they have it.
 
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 use lith_core::name::{TaskId, VolumeId};
 use lith_core::task::{Exit, Process};
 
-use super::{Agent, Declarations, Declared, Turn, alloc_of, is_alive, is_starting};
+use super::{Agent, Declarations, Turn, alloc_of, is_alive, is_starting};
 use crate::agent::disks;
-use crate::agent::serving::Outcome;
+use crate::agent::serving::{For, Outcome};
 use crate::volumes;
 
 impl Agent {
@@ -39,7 +40,7 @@ impl Agent {
             .collect();
         for turn in turns.iter_mut().filter(|turn| is_starting(&turn.step)) {
             let Some(declared) = &turn.declared else { continue };
-            let wanted = disks::mounted(&turn.id, &declared.spec);
+            let wanted = declared.mounting(&turn.id).held();
             let holder = held.iter().find(|(volume, id)| *id != turn.id && wanted.contains(volume));
             if let Some((volume, holder)) = holder {
                 turn.put_off(format!("waits for volume {}, which task {holder} still has", volume.volume));
@@ -50,31 +51,60 @@ impl Agent {
     /// Has the volumes of what starts served, and lets go of those that nobody needs.
     pub(super) fn serve_volumes(&mut self, turns: &mut [Turn]) {
         for turn in turns.iter_mut().filter(|turn| is_starting(&turn.step)) {
-            match self.volumes_of(turn) {
+            let outcome = match self.hold_volumes(turn) {
+                Outcome::Serves => self.read_volumes(turn),
+                outcome => outcome,
+            };
+            match outcome {
                 Outcome::Serves => {}
                 Outcome::Opening => turn.put_off("its volumes are being opened".to_owned()),
+                Outcome::Waits(why) => turn.put_off(why),
                 Outcome::Failed(why) => self.call_off(turn, why),
             }
         }
-        let needs = |turn: &&Turn| {
-            let has_volumes = |one: &Declared| one.wanted.run && !one.spec.volumes.is_empty();
-            turn.declared.as_ref().is_some_and(has_volumes)
-                || (is_alive(&turn.process) && !self.supervisors.mounted(&turn.id).is_empty())
-        };
-        let needed = turns.iter().filter(needs).map(|turn| turn.id.alloc.clone()).collect();
-        self.serving.end_idle(&needed);
+        self.serving.end_idle(&self.needed(turns));
     }
 
-    fn volumes_of(&mut self, turn: &Turn) -> Outcome {
-        let Some(declared) = turn.declared.as_ref().filter(|one| !one.spec.volumes.is_empty()) else {
+    /// For whom volumes must be served: who runs or is to run.
+    fn needed(&self, turns: &[Turn]) -> BTreeSet<For> {
+        let mut needed = BTreeSet::new();
+        for turn in turns {
+            let wanted = turn.declared.as_ref().filter(|one| one.wanted.run);
+            let mounting = wanted.map(|one| one.mounting(&turn.id));
+            let lives = is_alive(&turn.process);
+            let holds = mounting.is_some_and(|one| !one.held().is_empty())
+                || (lives && !self.supervisors.mounted(&turn.id).is_empty());
+            needed.extend(holds.then(|| For::Alloc(turn.id.alloc.clone())));
+            let reads = lives || mounting.is_some_and(|one| !one.reads.is_empty());
+            needed.extend(reads.then(|| For::Reader(turn.id.clone())));
+        }
+        needed
+    }
+
+    fn hold_volumes(&mut self, turn: &Turn) -> Outcome {
+        let Some(mounting) = turn.declared.as_ref().map(|one| one.mounting(&turn.id)) else {
             return Outcome::Serves;
         };
+        if mounting.held().is_empty() {
+            return Outcome::Serves;
+        }
         let Some(alloc) = alloc_of(&self.kept, &turn.id) else {
             return Outcome::Failed("its alloc is not known".to_owned());
         };
-        match disks::make(&self.config.layout, &turn.id, &declared.spec, alloc) {
-            Ok(wanted) => self.serving.ensure(&turn.id.alloc, &wanted),
+        match disks::make(&self.config.layout, mounting, alloc) {
+            Ok(wanted) => self.serving.ensure(&For::Alloc(turn.id.alloc.clone()), &wanted),
             Err(why) => Outcome::Failed(why),
+        }
+    }
+
+    fn read_volumes(&mut self, turn: &Turn) -> Outcome {
+        let Some(mounting) = turn.declared.as_ref().map(|one| one.mounting(&turn.id)) else {
+            return Outcome::Serves;
+        };
+        match disks::find_read(&self.config.layout, mounting) {
+            Ok(wanted) if wanted.is_empty() => Outcome::Serves,
+            Ok(wanted) => self.serving.ensure(&For::Reader(turn.id.clone()), &wanted),
+            Err(why) => Outcome::Waits(why),
         }
     }
 
@@ -91,7 +121,7 @@ impl Agent {
         };
         for turn in turns.iter().filter(has_run) {
             let Some(declared) = &turn.declared else { continue };
-            let mut kept = disks::mounted(&turn.id, &declared.spec);
+            let mut kept = declared.mounting(&turn.id).held();
             kept.retain(|volume| volumes::is_there(&layout.volume_content(volume)));
             if kept.is_empty() {
                 continue;
