@@ -141,7 +141,6 @@ pub fn not_in_force(job: &JobSpec) -> Option<String> {
         ("update", tasks(|task| task.update.is_some())),
         ("schedule", tasks(|task| matches!(task.kind, TaskKind::Periodic { .. }))),
         ("publish on IPv6", tasks(publishes_on_ipv6)),
-        ("pool", volumes(|volume| volume.pool.is_some())),
         ("max_lag", volumes(|volume| volume.max_lag.is_some())),
     ];
     let keys: Vec<String> = said
@@ -322,7 +321,7 @@ mod tests {
         assert_eq!(
             not_in_force(&all).unwrap(),
             "not in force yet in this version: place (main), failover_after (main), egress (web, worker), expose (web), \
-             update (web), schedule (backup), publish on IPv6 (web), pool (site), max_lag (site)"
+             update (web), schedule (backup), publish on IPv6 (web), max_lag (site)"
         );
     }
 

@@ -136,11 +136,11 @@ mod tests {
         };
         let volumes = [held, kept.clone(), new, broken];
         insta::assert_snapshot!(table(&volumes, NOW_MS).render(None, Paint::PLAIN), @"
-        VOLUME        SIZE      USED     HISTORY   DIRTY    CHECKPOINT  WINDOW  HOLDER                POOL  STATE
-        shop.data.0   64.0 GiB  5.0 MiB  12.0 MiB  2.0 MiB  3s ago      22h     shop/db, shop/backup  main  declared
-        old.files.0   64.0 GiB  5.0 MiB  12.0 MiB           3s ago      22h                           main  kept
-        shop.site.0   -         5.0 MiB                                                               main  waits for its task
-        wiki.pages.0  64.0 GiB  5.0 MiB  12.0 MiB           3s ago      22h                           main  its history is damaged
+        VOLUME        SIZE      USED     HISTORY   DIRTY    CHECKPOINT  WINDOW  HOLDER   READERS                POOL  STATE
+        shop.data.0   64.0 GiB  5.0 MiB  12.0 MiB  2.0 MiB  3s ago      22h     shop/db  shop/web, shop/backup  main  declared
+        old.files.0   64.0 GiB  5.0 MiB  12.0 MiB           3s ago      22h                                     main  kept
+        shop.site.0   -         5.0 MiB                                                                         main  waits for its task
+        wiki.pages.0  64.0 GiB  5.0 MiB  12.0 MiB           3s ago      22h                                     main  its history is damaged
         ");
         insta::assert_snapshot!(table(&[kept], NOW_MS).render(None, Paint::PLAIN), @"
         VOLUME       SIZE      USED     HISTORY   CHECKPOINT  WINDOW  POOL  STATE

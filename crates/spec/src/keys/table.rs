@@ -70,7 +70,7 @@ pub(super) const JOB_SYNONYMS: &[(&str, &str)] = &[
 ];
 
 pub(super) const VOLUME: &[Key] = &[
-    later(
+    key(
         "pool",
         Takes::Name,
         "The pool of the node that holds it; the node's first one by default.",

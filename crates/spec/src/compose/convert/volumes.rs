@@ -23,8 +23,18 @@ pub(super) struct Volumes {
     /// By what they are in the Compose file.
     by_origin: BTreeMap<Origin, VolumeName>,
     specs: BTreeMap<VolumeName, VolumeSpec>,
-    /// Which services mount it, and where the first of them says so.
-    users: BTreeMap<VolumeName, (BTreeSet<String>, Span)>,
+    /// Who mounts it.
+    users: BTreeMap<VolumeName, Users>,
+}
+
+/// The services that mount a volume.
+#[derive(Default)]
+struct Users {
+    services: BTreeSet<String>,
+    /// Those of them that write.
+    writers: BTreeSet<String>,
+    /// Where the first of them says so.
+    span: Span,
 }
 
 /// What a volume of the job is in the Compose file: two mounts of the same thing are mounts of one volume.
@@ -92,9 +102,12 @@ pub(super) fn volumes(service: &Service, name: &TaskName, task: &mut TaskSpec, w
         let source = source(service, name, &mount.value, &target, mount.span, task, work);
         let Some(source) = source else { continue };
         if let MountSource::Volume(volume) = &source {
-            let (users, _) =
-                work.volumes.users.entry(volume.clone()).or_insert_with(|| (BTreeSet::new(), mount.span));
-            users.insert(service.name.value.clone());
+            let new = || Users { span: mount.span, ..Users::default() };
+            let users = work.volumes.users.entry(volume.clone()).or_insert_with(new);
+            users.services.insert(service.name.value.clone());
+            if !mount.value.read_only {
+                users.writers.insert(service.name.value.clone());
+            }
         }
         task.volumes.push(Mount { source, target, is_read_only: mount.value.read_only });
     }
@@ -246,7 +259,7 @@ fn driver(volume: &Volume, work: &mut Work<'_>) -> Option<Driver> {
 pub(super) fn share(work: &mut Work<'_>) {
     let project = work.project;
     let users = std::mem::take(&mut work.volumes.users);
-    for (name, (services, span)) in users {
+    for (name, Users { services, writers, span }) in users {
         let mounting = || project.services.iter().filter(|service| services.contains(&service.name.value));
         let odd = mounting().find(|service| group::count(service) != 1);
         if services.len() < 2 {
@@ -270,11 +283,22 @@ pub(super) fn share(work: &mut Work<'_>) {
             refuse(Code::SharedVolume, span, what, work);
             continue;
         }
-        if let Some(spec) = work.volumes.specs.get_mut(&name) {
-            spec.is_shared = true;
-        }
-        let services: Vec<String> = services.into_iter().collect();
-        let comment = format!("shared by {}", services.join(", "));
+        let comment = if writers.len() > 1 {
+            if let Some(spec) = work.volumes.specs.get_mut(&name) {
+                spec.is_shared = true;
+            }
+            format!("written by {}", listed(&writers))
+        } else {
+            let holder = writers.first().or(services.first()).cloned().unwrap_or_default();
+            let readers: BTreeSet<String> =
+                services.into_iter().filter(|service| *service != holder).collect();
+            let sees = if readers.len() == 1 {
+                "sees it as it was at its own start"
+            } else {
+                "see it as it was at their own starts"
+            };
+            format!("held by {holder}; {} {sees}", listed(&readers))
+        };
         work.decisions.push(Decision { place: DecisionPlace::Volume(name), comment });
     }
     if work.volumes.specs.len() > VOLUMES_MAX {
@@ -282,6 +306,10 @@ pub(super) fn share(work: &mut Work<'_>) {
         let span = project.services.first().map(|service| service.name.span).unwrap_or_default();
         work.reporter.error(Code::TooMany, span, message, "split the file into several");
     }
+}
+
+fn listed(names: &BTreeSet<String>) -> String {
+    names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// Refuses two things at one place of a task.

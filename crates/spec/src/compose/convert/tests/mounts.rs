@@ -11,21 +11,23 @@ fn volumes_become_disks() {
     let text = "
 services:
   a: { image: a, volumes: [ \"app_data:/data\", \"/var/cache/app\", { type: tmpfs, target: /run, tmpfs: { size: 1m } } ] }
-  b: { image: b, volumes: [ \"app_data:/data:ro\" ], tmpfs: [ \"/tmp:size=64m,mode=1777\" ] }
-volumes: { app_data: }
+  b: { image: b, volumes: [ \"app_data:/data:ro\", \"both:/both\" ], tmpfs: [ \"/tmp:size=64m,mode=1777\" ] }
+  c: { image: c, volumes: [ \"both:/both\" ] }
+volumes: { app_data: , both: }
 ";
     let converted = converted(text);
     insta::assert_snapshot!(words(&task(&converted.job, "a").volumes), @"app-data:/data, a-var-cache-app:/var/cache/app");
-    insta::assert_snapshot!(words(&task(&converted.job, "b").volumes), @"app-data:/data:ro");
+    insta::assert_snapshot!(words(&task(&converted.job, "b").volumes), @"both:/both, app-data:/data:ro");
     assert_eq!(words(&task(&converted.job, "a").tmpfs), "/run:size=1M");
     assert_eq!(words(&task(&converted.job, "b").tmpfs), "/tmp:size=64M,mode=1777");
     let shared: Vec<_> =
         converted.job.volumes.iter().map(|(name, spec)| (name.as_str(), spec.is_shared)).collect();
-    assert_eq!(shared, [("a-var-cache-app", false), ("app-data", true)]);
+    assert_eq!(shared, [("a-var-cache-app", false), ("app-data", false), ("both", true)]);
     insta::assert_snapshot!(decisions(&converted), @"
     volume a-var-cache-app: without a name in Compose; /var/cache/app of a
-    job: Compose allows these 2 connections; something speaks for 0 of them (`--narrow` keeps only those)
-    volume app-data: shared by a, b
+    job: Compose allows these 6 connections; something speaks for 0 of them (`--narrow` keeps only those)
+    volume app-data: held by a; b sees it as it was at its own start
+    volume both: written by b, c
     job: Compose implies `egress: [ internet ]`; remove it where a task needs none
     ");
 }
