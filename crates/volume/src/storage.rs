@@ -1,18 +1,21 @@
 //! Files of a volume, as the engine uses them: the seam at which tests put a disk that loses, tears and fails. Owns the
 //! real one, a folder. What is written is durable only after a sync; a name only after its folder's.
 
+mod folder;
+
 use std::fmt::Debug;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
 
-use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom, fallocate, seek};
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 
 use crate::disk::Patience;
 use crate::pieces::{Pieces, sys};
+
+pub use folder::Folder;
 
 /// A folder of files. Names are relative, with at most one folder in front.
 pub trait Storage: Debug + Send + Sync + 'static {
@@ -142,123 +145,6 @@ pub fn replace<S: Storage>(storage: &S, name: &str, content: &[u8]) -> io::Resul
     file.sync()?;
     storage.rename(&temporary, name)?;
     storage.sync_folder("")
-}
-
-/// A folder of the host.
-#[derive(Debug, Clone)]
-pub struct Folder {
-    path: PathBuf,
-    is_read_only: bool,
-}
-
-/// Files of volumes are nobody's but lith's.
-const FILE_MODE: u32 = 0o600;
-
-impl Folder {
-    /// The folder at a path, which must be there.
-    #[must_use]
-    pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), is_read_only: false }
-    }
-
-    /// The same for who only reads, and may not be allowed more.
-    #[must_use]
-    pub fn read_only(path: &Path) -> Self {
-        Self { path: path.to_owned(), is_read_only: true }
-    }
-}
-
-/// The file whose lock is the hold on a history. There is nothing in it.
-const READERS: &str = "readers";
-/// Whoever gets at the folder may open it.
-const READERS_MODE: u32 = 0o644;
-
-impl Folder {
-    fn readers(&self) -> io::Result<File> {
-        // Who only reads may not be allowed to make it, nor need to.
-        if let Ok(file) = File::open(self.path.join(READERS)) {
-            return Ok(file);
-        }
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(READERS_MODE).open(self.path.join(READERS))
-    }
-}
-
-impl Storage for Folder {
-    type File = File;
-    /// A lock of flock(2), which ends with its file.
-    type Hold = File;
-
-    fn share(&self) -> io::Result<File> {
-        let file = self.readers()?;
-        rustix::fs::flock(&file, FlockOperation::LockShared)?;
-        Ok(file)
-    }
-
-    fn try_own(&self) -> io::Result<Option<File>> {
-        let file = self.readers()?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn open(&self, name: &str) -> io::Result<Option<File>> {
-        // A symbolic link in here is nobody's of ours.
-        let flags = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
-        let mut options = OpenOptions::new();
-        let file =
-            options.read(true).write(!self.is_read_only).custom_flags(flags).open(self.path.join(name));
-        match file {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn create(&self, name: &str) -> io::Result<File> {
-        // A new file, so that whoever still reads the one that had the name keeps what it reads.
-        self.remove(name)?;
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true).mode(FILE_MODE).open(self.path.join(name))
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        match std::fs::remove_file(self.path.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        }
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        std::fs::rename(self.path.join(from), self.path.join(to))
-    }
-
-    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
-        let path = self.path.join(folder);
-        let entries = match std::fs::read_dir(&path) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_read_only => return Ok(vec![]),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                std::fs::create_dir(&path)?;
-                self.sync_folder("")?;
-                return Ok(vec![]);
-            }
-            Err(error) => return Err(error),
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            // What is named otherwise is not ours.
-            names.extend(entry?.file_name().into_string().ok());
-        }
-        names.sort();
-        Ok(names)
-    }
-
-    fn sync_folder(&self, folder: &str) -> io::Result<()> {
-        File::open(self.path.join(folder))?.sync_all()
-    }
 }
 
 impl StoredFile for File {
