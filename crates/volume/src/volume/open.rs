@@ -167,8 +167,10 @@ fn scan_base<F: StoredFile>(
         End::Whole { .. } => None,
         End::Broken { damage, .. } => Some(damage),
     };
+    let count = found.len() as u64;
     for located in found {
-        let is_certain = segments < known_segments;
+        // The next one was begun when this one was durable: a power cut tears the last one alone.
+        let is_certain = segments < known_segments || segments + 1 < count;
         let table = match file.table(&located) {
             Ok(table) if located.header.kind == Kind::Base => table,
             Ok(_) => return Err(file.damaged(located.offset, Damage::Chain)),
@@ -256,11 +258,13 @@ fn scan_log<F: StoredFile>(
         End::Broken { offset, damage } => (offset, Some((offset, damage))),
     };
     let mut last = None;
-    for located in &found {
+    let count = found.len();
+    for (position, located) in found.iter().enumerate() {
         if located.header.id.seq > known.seq {
             match file.verify(located) {
                 Ok(()) => {}
-                Err(VolumeError::Damaged { source, .. }) => {
+                // The next one was begun when this one was durable: a power cut tears the last one alone.
+                Err(VolumeError::Damaged { source, .. }) if position + 1 == count => {
                     broken = Some((located.offset, source));
                     bytes = located.offset;
                     break;
