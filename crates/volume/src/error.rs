@@ -74,11 +74,14 @@ pub enum VolumeError {
         /// The size that was asked for, bytes.
         wanted: u64,
     },
-    /// A restore was begun and has not ended.
-    #[error("a restore to checkpoint {seq} has not ended")]
+    /// A restore was begun and cannot be ended: what it needs has become damaged.
+    #[error("a restore to checkpoint {seq} has not ended, and cannot be")]
     RestoreUnfinished {
         /// The target.
         seq: u64,
+        /// What is damaged.
+        #[source]
+        source: Box<VolumeError>,
     },
 }
 

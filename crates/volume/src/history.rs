@@ -2,6 +2,7 @@
 //! at one of them. Reads only; it works beside whoever writes the volume, who must not move the base meanwhile.
 
 mod map;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,13 +10,16 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::block::{BLOCK_BYTES, BlockSet};
-use crate::chain::{ChainFile, End, Located};
+use crate::chain::{ChainFile, Located};
 use crate::error::VolumeError;
 use crate::manifest::{Manifest, Point};
 use crate::names;
-use crate::segment::{CheckpointId, Companion, Damage, Extent, Marks, Stored};
+use crate::segment::{CheckpointId, Companion, Extent, Marks, Stored};
 use crate::storage::{Storage, StoredFile};
 use map::RangeMap;
+
+pub(crate) use verify::each_changed;
+pub use verify::verify_restore;
 
 /// Extents whose content is kept for the next read: a reader of a file system comes back to the same ones.
 const CONTENTS_MAX: usize = 16;
@@ -180,32 +184,6 @@ impl<S: Storage> History<S> {
         let disk_blocks = disk_blocks.unwrap_or(bytes / BLOCK_BYTES);
         let inner = Inner { map, history: self, contents: Contents::default() };
         Ok(View { disk_blocks, inner: Mutex::new(inner) })
-    }
-
-    /// Verifies all that is stored. `pace` is told of bytes.
-    ///
-    /// # Errors
-    /// A file cannot be read, or is damaged: which, and where.
-    pub fn verify(mut self, pace: &dyn Fn(u64)) -> Result<(), VolumeError> {
-        // Opens the base's files, and looks at their tables.
-        self.read_base(&mut RangeMap::new(0..0))?;
-        let bases = self.bases.iter().map(|base| &base.file);
-        for file in bases.chain(&self.logs) {
-            let mut result = Ok(());
-            let end = file.walk(0, None, |located| {
-                pace(located.header.bytes());
-                result = file.verify(&located);
-                result.is_ok()
-            })?;
-            result?;
-            if let End::Broken { offset, damage } = end
-                && file.file.bytes().map_err(VolumeError::file("read", &file.name))? > offset
-                && damage != Damage::NoSegment
-            {
-                return Err(file.damaged(offset, damage));
-            }
-        }
-        Ok(())
     }
 
     /// The blocks of segments behind a checkpoint.

@@ -75,6 +75,10 @@ impl<S: Storage + Clone> Volume<S> {
         let manifest = lock(&self.manifest);
         let mut log = lock(&self.log);
         let manifest = manifest.get();
+        if manifest.restore.is_some() {
+            // Its target may be any checkpoint.
+            return None;
+        }
         let base_bytes = {
             let base = lock(&self.base);
             base.bytes_before + base.end

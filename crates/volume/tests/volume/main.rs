@@ -1,0 +1,8 @@
+//! Volumes in folders of this machine, where a test needs one certain thing to go wrong.
+
+#![allow(missing_docs)]
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod restore;
