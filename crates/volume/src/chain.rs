@@ -13,7 +13,7 @@ use crate::block::BLOCK_BYTES;
 use crate::error::VolumeError;
 use crate::segment::{
     self, Companion, Damage, EXTENT_BLOCKS_MAX, Extent, HEADER_BYTES, Header, SegmentHash, Stored,
-    TABLE_BYTES_MAX, Table, TableWriter,
+    TABLE_BYTES_MAX, Table, TableWriter, VolumeUuid,
 };
 use crate::storage::StoredFile;
 
@@ -32,6 +32,8 @@ const SAVED_MIN: usize = 16;
 pub struct ChainFile<F> {
     /// Its name within the volume's folder.
     pub name: String,
+    /// The volume whose segments it may hold, and no other's.
+    pub volume: VolumeUuid,
     /// The file.
     pub file: F,
 }
@@ -102,6 +104,9 @@ impl<F: StoredFile> ChainFile<F> {
         let mut buffer = [0; HEADER_BYTES];
         self.file.read_into(offset, &mut buffer).map_err(VolumeError::file("read", &self.name))?;
         let found = Header::decode(&buffer).and_then(|(header, hash)| {
+            if header.volume != self.volume {
+                return Err(Damage::Foreign { volume: header.volume });
+            }
             let end = offset.checked_add(header.bytes());
             if end.is_none_or(|end| end > bytes) {
                 return Err(Damage::Bounds { what: "length" });
@@ -145,6 +150,20 @@ impl<F: StoredFile> ChainFile<F> {
             }
         }
         Ok(())
+    }
+
+    /// A reader stops where a segment is being written at this moment. At one of another volume it must not: what follows
+    /// would be a mixture of both.
+    ///
+    /// # Errors
+    /// The walk ended at such a one.
+    pub(crate) fn refuse_foreign(&self, end: &End) -> Result<(), VolumeError> {
+        match end {
+            End::Broken { offset, damage: damage @ Damage::Foreign { .. } } => {
+                Err(self.damaged(*offset, damage.clone()))
+            }
+            End::Broken { .. } | End::Whole { .. } => Ok(()),
+        }
     }
 
     /// The error that names this file.

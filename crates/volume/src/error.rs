@@ -93,7 +93,7 @@ impl VolumeError {
             VolumeError::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("free space in the pool; `lith pool ls` shows it")
             }
-            VolumeError::Damaged { .. } => {
+            VolumeError::Damaged { .. } | VolumeError::Manifest { .. } => {
                 Some("`lith volume forget-history` goes on without its history; the files are kept aside")
             }
             VolumeError::NoDisk { .. } => Some("is the pool mounted? `lith pool ls` shows what is expected"),
@@ -101,7 +101,6 @@ impl VolumeError {
             VolumeError::NoSnapshot { .. } => Some("`lith volume snapshots` lists them"),
             VolumeError::SnapshotExists { .. } => Some("choose another name"),
             VolumeError::File { .. }
-            | VolumeError::Manifest { .. }
             | VolumeError::Shrinks { .. }
             | VolumeError::RestoreUnfinished { .. } => None,
         }

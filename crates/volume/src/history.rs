@@ -79,9 +79,10 @@ impl<S: Storage> History<S> {
         let numbers = names::log_numbers(&listed).into_iter().filter(|number| *number >= manifest.log_file);
         let log_names =
             manifest.merged.map(names::merged_file).into_iter().chain(numbers.map(names::log_file));
+        let volume = manifest.uuid;
         for name in log_names {
             if let Some(file) = storage.open(&name).map_err(VolumeError::file("open", &name))? {
-                logs.push(Arc::new(ChainFile { name, file }));
+                logs.push(Arc::new(ChainFile { name, volume, file }));
             }
         }
         Ok(Self { storage, _hold: None, manifest, disk, logs, bases: Vec::new() })
@@ -139,11 +140,12 @@ impl<S: Storage> History<S> {
         let mut previous = self.manifest.base.hash;
         for file in &self.logs {
             let mut result = Ok(true);
-            file.walk(0, Some(previous), |located| {
+            let end = file.walk(0, Some(previous), |located| {
                 previous = located.identity;
                 result = each(file, &located);
                 matches!(result, Ok(true))
             })?;
+            file.refuse_foreign(&end)?;
             if !result? {
                 return Ok(());
             }
@@ -240,6 +242,7 @@ impl<S: Storage> History<S> {
     /// Adds what the base's files have got since they were last read.
     fn read_base(&mut self, map: &mut RangeMap<Place<S::File>>) -> Result<(), VolumeError> {
         let listed = self.storage.list(names::BASE).map_err(VolumeError::file("list", names::BASE))?;
+        let volume = self.manifest.uuid;
         let first = self.manifest.base_file;
         let folded = self.manifest.folded.map(names::folded_file);
         let numbers = names::base_numbers(&listed).into_iter().filter(|number| *number >= first);
@@ -248,14 +251,14 @@ impl<S: Storage> History<S> {
                 continue;
             }
             if let Some(file) = self.storage.open(&name).map_err(VolumeError::file("open", &name))? {
-                let file = Arc::new(ChainFile { name, file });
+                let file = Arc::new(ChainFile { name, volume, file });
                 self.bases.push(BaseSeen { file, seen: 0 });
             }
         }
         for base in &mut self.bases {
             let mut result = Ok(());
             // The hash of the one before is looked at by whoever opens the volume: a reader takes up in the middle.
-            base.file.walk(base.seen, None, |located| {
+            let end = base.file.walk(base.seen, None, |located| {
                 result = insert(map, &base.file, &located, Precedence::Oldest);
                 if result.is_ok() {
                     base.seen = located.offset + located.header.bytes();
@@ -263,6 +266,7 @@ impl<S: Storage> History<S> {
                 result.is_ok()
             })?;
             result?;
+            base.file.refuse_foreign(&end)?;
         }
         Ok(())
     }

@@ -197,6 +197,15 @@ pub enum Damage {
     /// It does not follow what is before it.
     #[error("it does not follow the segment before it")]
     Chain,
+    /// It is whole, and somebody else's.
+    #[error("it belongs to another history, that of volume {volume}")]
+    Foreign {
+        /// Whose.
+        volume: VolumeUuid,
+    },
+    /// Files that were known to be there are not.
+    #[error("it is missing")]
+    Missing,
 }
 
 impl Header {

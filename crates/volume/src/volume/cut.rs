@@ -231,7 +231,7 @@ impl<S: Storage> Volume<S> {
         let name = names::log_file(id.seq);
         let file = self.storage.create(&name).map_err(VolumeError::file("make", &name))?;
         self.storage.sync_folder(names::LOG).map_err(VolumeError::file("sync", names::LOG))?;
-        let file = Arc::new(ChainFile { name, file });
+        let file = Arc::new(ChainFile { name, volume: self.uuid, file });
         let first = Point { id, hash: SegmentHash::default(), time_ns };
         log.files.push(LogFile {
             file: Arc::clone(&file),

@@ -127,7 +127,7 @@ impl<S: Storage + Clone> Volume<S> {
             let name = &base.file.name;
             base.file.file.resize(base.end).map_err(VolumeError::file("cut", name))?;
             base.file.file.sync().map_err(VolumeError::file("sync", name))?;
-            let live = new_base_file(&self.storage, base.number + 1)?;
+            let live = new_base_file(&self.storage, self.uuid, base.number + 1)?;
             let bytes_before = base.bytes_before + base.end;
             *base = BaseFile { bytes_before, ..live };
             return Ok(lock(&self.tracker).machine.move_base(&changed));
@@ -198,7 +198,7 @@ impl<S: Storage + Clone> Volume<S> {
         pace: Pace<'_>,
     ) -> Result<u64, VolumeError> {
         let id = self.point_at(seq)?.id;
-        let mut file = new_folded_file(&self.storage, number)?;
+        let mut file = new_folded_file(&self.storage, self.uuid, number)?;
         let mut from = 0;
         while let Some(window) = window_from(stays, from) {
             from = window.end;
@@ -247,7 +247,7 @@ impl<S: Storage + Clone> Volume<S> {
         let number = self.next_merged();
         let name = names::merged_file(number);
         let file = self.storage.create(&name).map_err(VolumeError::file("make", &name))?;
-        let file = Arc::new(ChainFile { name, file });
+        let file = Arc::new(ChainFile { name, volume: self.uuid, file });
         let (mut end, mut parent, mut first) = (0, base, None);
         for point in points {
             let located = self.merge(&file, end, parent, point, pace)?;

@@ -32,15 +32,22 @@ impl<S: Storage> Volume<S> {
         if bytes != has {
             disk.resize(bytes).map_err(failed("enlarge"))?;
         }
+        let history = history_files(&storage)?;
+        if history.iter().any(|name| name != names::INTENTS)
+            && !history.iter().any(|name| name == names::INTENTS)
+        {
+            // What it marked would be taken for what checkpoints have.
+            return Err(VolumeError::Manifest { name: names::INTENTS, problem: "it is missing".to_owned() });
+        }
         let intents = Intents::open(&storage)?;
-        let known = intents.known()?;
-        let (base, touched) = open_base(&storage, &manifest, known)?;
+        let (known, marked) = (intents.known()?, intents.marked()?);
         let log = open_log(&storage, &manifest, known)?;
+        let (base, touched) = open_base(&storage, &manifest, known, &marked)?;
         // The name of a file that is gone on with may not be durable yet.
         for folder in [names::BASE, names::LOG] {
             storage.sync_folder(folder).map_err(VolumeError::file("sync", folder))?;
         }
-        let machine = Tracker::new(touched, intents.marked()?);
+        let machine = Tracker::new(touched, marked);
         let is_recovering = machine.is_dirty();
         Ok(Self {
             storage,
@@ -64,23 +71,44 @@ impl<S: Storage> Volume<S> {
         })
     }
 
-    /// Makes a volume of a disk that has no history yet, or has it already.
+    /// Makes a volume of a disk that has no history yet, or has it already. Files of a history without the description that
+    /// says whose they are may be half of one that somebody puts aside: nothing is made of them, nor are they touched.
     ///
     /// # Errors
     /// As [`Volume::open`].
     pub fn open_or_begin(storage: S, uuid: VolumeUuid, now_ns: i64) -> Result<Self, VolumeError> {
         if Manifest::load(&storage)?.is_none() {
+            if let Some(file) = history_files(&storage)?.into_iter().next() {
+                let problem = format!("it is missing, and {file} belongs to it");
+                return Err(VolumeError::Manifest { name: names::MANIFEST, problem });
+            }
             Manifest::new(uuid, now_ns).save(&storage)?;
         }
         Self::open(storage)
     }
 }
 
-fn open_file<S: Storage>(storage: &S, name: String) -> Result<ChainFile<S::File>, VolumeError> {
+/// The files of a history beside its description.
+fn history_files<S: Storage>(storage: &S) -> Result<Vec<String>, VolumeError> {
+    let mut files = Vec::new();
+    let intents = storage.open(names::INTENTS).map_err(VolumeError::file("open", names::INTENTS))?;
+    files.extend(intents.map(|_| names::INTENTS.to_owned()));
+    for folder in [names::LOG, names::BASE] {
+        let listed = storage.list(folder).map_err(VolumeError::file("list", folder))?;
+        files.extend(listed.into_iter().map(|name| format!("{folder}/{name}")));
+    }
+    Ok(files)
+}
+
+fn open_file<S: Storage>(
+    storage: &S,
+    volume: VolumeUuid,
+    name: String,
+) -> Result<ChainFile<S::File>, VolumeError> {
     let file = storage.open(&name).map_err(VolumeError::file("open", &name))?;
     let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
     let file = file.ok_or_else(|| VolumeError::file("open", &name)(missing()))?;
-    Ok(ChainFile { name, file })
+    Ok(ChainFile { name, volume, file })
 }
 
 /// What is left of a fold that a crash came upon, or of one that deleted nothing any more.
@@ -95,6 +123,7 @@ fn open_base<S: Storage>(
     storage: &S,
     manifest: &Manifest,
     known: Known,
+    marked: &BlockSet,
 ) -> Result<(BaseFile<S::File>, BlockSet), VolumeError> {
     let listed = storage.list(names::BASE).map_err(VolumeError::file("list", names::BASE))?;
     let (old, numbers): (Vec<u64>, Vec<u64>) =
@@ -102,11 +131,15 @@ fn open_base<S: Storage>(
     let folded = names::folded_numbers(&listed).into_iter().filter(|number| Some(*number) != manifest.folded);
     let leftovers = old.into_iter().map(names::base_file).chain(folded.map(names::folded_file));
     remove_leftovers(storage, leftovers)?;
+    let is_new = manifest.folded.is_none() && known == Known::default() && marked.is_empty();
+    if !(is_new && is_empty_log(storage)?) {
+        missing_base(manifest, known, &numbers)?;
+    }
     let mut touched = BlockSet::new();
     let mut last = None;
     let mut bytes_before = 0;
     if let Some(number) = manifest.folded {
-        let file = open_file(storage, names::folded_file(number))?;
+        let file = open_file(storage, manifest.uuid, names::folded_file(number))?;
         // It was whole before the manifest spoke of it.
         let certain = Known { base_file: u64::MAX, ..known };
         bytes_before = scan_base(file, number, certain, &mut touched)?.end;
@@ -115,34 +148,60 @@ fn open_base<S: Storage>(
         if let Some(BaseFile { end, .. }) = last.take() {
             bytes_before += end;
         }
-        let file = open_file(storage, names::base_file(number))?;
+        let file = open_file(storage, manifest.uuid, names::base_file(number))?;
         let base = scan_base(file, number, known, &mut touched)?;
         last = Some(BaseFile { bytes_before, ..base });
     }
     let base = match last {
         Some(base) => base,
-        None => new_base_file(storage, manifest.base_file)?,
+        None => new_base_file(storage, manifest.uuid, manifest.base_file)?,
     };
     Ok((base, touched))
 }
 
+fn is_empty_log<S: Storage>(storage: &S) -> Result<bool, VolumeError> {
+    Ok(storage.list(names::LOG).map_err(VolumeError::file("list", names::LOG))?.is_empty())
+}
+
+/// The first file of base blocks is there before anything is marked or cut, and their numbers have no gaps. Without
+/// one of them the disk's own blocks would be taken for those of the base.
+fn missing_base(manifest: &Manifest, known: Known, numbers: &[u64]) -> Result<(), VolumeError> {
+    let end = numbers.last().map_or(0, |last| last + 1).max(known.base_file + 1).max(manifest.base_file + 1);
+    match (manifest.base_file..end).find(|number| numbers.binary_search(number).is_err()) {
+        Some(number) => {
+            Err(VolumeError::Damaged { name: names::base_file(number), offset: 0, source: Damage::Missing })
+        }
+        None => Ok(()),
+    }
+}
+
 /// A new file of base blocks.
-pub(super) fn new_base_file<S: Storage>(storage: &S, number: u64) -> Result<BaseFile<S::File>, VolumeError> {
-    begin_base(storage, number, names::base_file(number))
+pub(super) fn new_base_file<S: Storage>(
+    storage: &S,
+    volume: VolumeUuid,
+    number: u64,
+) -> Result<BaseFile<S::File>, VolumeError> {
+    begin_base(storage, volume, number, names::base_file(number))
 }
 
 /// A new file for a fold.
 pub(super) fn new_folded_file<S: Storage>(
     storage: &S,
+    volume: VolumeUuid,
     number: u64,
 ) -> Result<BaseFile<S::File>, VolumeError> {
-    begin_base(storage, number, names::folded_file(number))
+    begin_base(storage, volume, number, names::folded_file(number))
 }
 
-fn begin_base<S: Storage>(storage: &S, number: u64, name: String) -> Result<BaseFile<S::File>, VolumeError> {
+fn begin_base<S: Storage>(
+    storage: &S,
+    volume: VolumeUuid,
+    number: u64,
+    name: String,
+) -> Result<BaseFile<S::File>, VolumeError> {
     let file = storage.create(&name).map_err(VolumeError::file("make", &name))?;
     storage.sync_folder(names::BASE).map_err(VolumeError::file("sync", names::BASE))?;
-    let file = Arc::new(ChainFile { name, file });
+    let file = Arc::new(ChainFile { name, volume, file });
     Ok(BaseFile { number, file, end: 0, segments: 0, previous: SegmentHash::default(), bytes_before: 0 })
 }
 
@@ -189,7 +248,7 @@ fn scan_base<F: StoredFile>(
         (previous, segments) = (located.identity, segments + 1);
     }
     if let Some(damage) = broken {
-        if segments < known_segments {
+        if segments < known_segments || matches!(damage, Damage::Foreign { .. }) {
             return Err(file.damaged(offset, damage));
         }
         truncate(&file, offset)?;
@@ -218,7 +277,7 @@ fn open_log<S: Storage>(storage: &S, manifest: &Manifest, known: Known) -> Resul
         files.into_iter().chain(numbers.into_iter().map(|number| (names::log_file(number), false))).collect();
     let count = files.len();
     for (position, (name, is_merged)) in files.into_iter().enumerate() {
-        let file = open_file(storage, name)?;
+        let file = open_file(storage, manifest.uuid, name)?;
         let (file, is_empty) = scan_log(file, is_merged, &mut log.tip, known, position + 1 == count)?;
         if is_empty {
             // Made for a segment that was never finished.
@@ -227,7 +286,8 @@ fn open_log<S: Storage>(storage: &S, manifest: &Manifest, known: Known) -> Resul
             log.files.push(file);
         }
     }
-    if log.tip.id.seq < known.seq {
+    let named = manifest.snapshots.iter().map(|snapshot| snapshot.seq).max().unwrap_or_default();
+    if log.tip.id.seq < known.seq.max(named) {
         let name = log.files.last().map_or(names::LOG.to_owned(), |file| file.file.name.clone());
         let offset = log.files.last().map_or(0, |file| file.bytes);
         return Err(VolumeError::Damaged { name, offset, source: Damage::Chain });
@@ -277,7 +337,7 @@ fn scan_log<F: StoredFile>(
     let reached = last.map_or(tip.id.seq, |last| last.id.seq);
     if let Some((offset, damage)) = broken {
         // A file that begins with a segment of another history, or one before the end that is known to be durable.
-        let is_foreign = offset == 0 && damage == Damage::Chain;
+        let is_foreign = (offset == 0 && damage == Damage::Chain) || matches!(damage, Damage::Foreign { .. });
         if is_foreign || (reached < known.seq && is_last) {
             return Err(file.damaged(offset, damage));
         }

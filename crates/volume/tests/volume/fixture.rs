@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use lith_volume::block::BLOCK_BYTES;
 use lith_volume::disk::{Disk, Patience};
 use lith_volume::error::VolumeError;
+use lith_volume::history::History;
 use lith_volume::pieces::Pieces;
 use lith_volume::segment::VolumeUuid;
 use lith_volume::storage::Folder;
@@ -46,7 +47,16 @@ impl Fixture {
     }
 
     pub(crate) fn open(&self) -> Result<Volume<Folder>, VolumeError> {
-        Volume::open_or_begin(self.storage(), UUID, 1)
+        self.open_as(UUID)
+    }
+
+    /// The same, with another identity should it have none.
+    pub(crate) fn open_as(&self, uuid: VolumeUuid) -> Result<Volume<Folder>, VolumeError> {
+        Volume::open_or_begin(self.storage(), uuid, 1)
+    }
+
+    pub(crate) fn history(&self) -> Result<History<Folder>, VolumeError> {
+        History::open(Folder::read_only(self.folder.path()))
     }
 
     /// The names of files in a folder, in order.

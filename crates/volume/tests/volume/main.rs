@@ -5,4 +5,6 @@
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod identity;
+#[cfg(test)]
 mod restore;
