@@ -37,7 +37,7 @@ use crate::storage::{Storage, StoredFile};
 use crate::tracker::{Admission, Ticket, Tracker};
 
 pub use cut::{Cut, CutTime, begin_cuts};
-pub use fold::Pace;
+pub use fold::{Folded, Pace};
 pub use restore::clone_into;
 pub use retention::Retention;
 
@@ -99,6 +99,7 @@ struct LogFile<F> {
     /// Its last one.
     last: Point,
     is_merged: bool,
+    segments: u64,
     /// It is not written to any more.
     is_closed: bool,
     /// A segment that did not become durable may be at its end, and looks whole: the next one must take its place before

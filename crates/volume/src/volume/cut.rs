@@ -188,6 +188,7 @@ impl<F> Log<F> {
         let file = self.files.last_mut().expect("a segment is written to the last file");
         file.bytes = located.offset + located.header.bytes();
         file.last = point;
+        file.segments += 1;
         self.tip = point;
         point
     }
@@ -239,6 +240,7 @@ impl<S: Storage> Volume<S> {
             first,
             last: log.tip,
             is_merged: false,
+            segments: 0,
             is_closed: false,
             is_spoiled: false,
         });

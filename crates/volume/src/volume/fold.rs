@@ -13,8 +13,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::open::{new_base_file, new_folded_file};
-use super::retention::{Candidate, Retention, choose};
+use super::open::{new_base_file, new_folded_file, remove_leftovers};
+use super::retention::{Candidate, Choice, Retention, Stock, choose};
 use super::{BaseFile, LogFile, Volume, lock};
 use crate::block::BlockSet;
 use crate::chain::{ChainFile, Located, Packing, SegmentWriter, pack, zeroes};
@@ -34,6 +34,22 @@ const TABLE_BYTES: usize = 256 << 10;
 /// How often somebody who reads is waited for, and as long as it takes to fold so many bytes: some minutes.
 const HOLD_TRIES: u32 = 600;
 const HOLD_PACE_BYTES: u64 = 8 << 20;
+
+/// What came of a fold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Folded {
+    /// There was nothing to fold, or it cannot be now and will be soon.
+    Nothing,
+    /// It is done.
+    Done,
+    /// Somebody reads the history, for longer than is waited: it is as it was.
+    IsRead,
+    /// It has more bytes than it may, and snapshots need so many of them that folding would not help.
+    IsPinned {
+        /// What snapshots need.
+        bytes: u64,
+    },
+}
 
 /// What a fold is to do, and what it works on.
 #[derive(Debug)]
@@ -55,46 +71,76 @@ type Merged<F> = (u64, LogFile<F>);
 pub type Pace<'pace> = &'pace dyn Fn(u64);
 
 impl<S: Storage + Clone> Volume<S> {
-    /// Folds what is not to be kept any more; whether there was anything. `pace` is called now and then with the bytes that
-    /// were read and written since the last call.
+    /// Folds what is not to be kept any more. `pace` is called now and then with the bytes that were read and written since
+    /// the last call.
     ///
     /// # Errors
     /// A file cannot be read, is damaged, or cannot be written: the history is as it was.
-    pub fn fold(&self, retention: Retention, now_ns: i64, pace: Pace<'_>) -> Result<bool, VolumeError> {
+    pub fn fold(&self, retention: Retention, now_ns: i64, pace: Pace<'_>) -> Result<Folded, VolumeError> {
         // Snapshots may be made meanwhile: they are of checkpoints behind all that is folded, or of the last one of these.
         let _folding = lock(&self.folding);
-        lock(&self.manifest).settle(&self.storage)?;
-        let Some(plan) = self.plan(retention, now_ns) else { return Ok(false) };
-        let stays = if plan.has_new_base { self.move_base(plan.points[0])? } else { BlockSet::new() };
-        // What a failure leaves is not removed: a manifest that could not be written may be on disk all the same.
-        self.carry_out(&plan, &stays, pace)
+        if lock(&self.manifest).settle(&self.storage)? {
+            self.clear()?;
+        }
+        let plan = match self.plan(retention, now_ns) {
+            Ok(plan) => plan,
+            Err(reason) => return Ok(reason),
+        };
+        let result = self.carry_out(&plan, pace);
+        if !matches!(result, Ok(Folded::Done)) {
+            // It is tried again, maybe for days. What cannot be removed now is when the volume is opened.
+            let _ = self.clear();
+        }
+        result
     }
 
-    fn plan(&self, retention: Retention, now_ns: i64) -> Option<Plan> {
+    /// Removes what a fold has left that came to nothing. Only folding changes which files count, so that nothing of them
+    /// changes meanwhile.
+    fn clear(&self) -> Result<(), VolumeError> {
+        let manifest = {
+            let keeper = lock(&self.manifest);
+            if keeper.is_in_doubt() {
+                // The one on disk may refer to it.
+                return Ok(());
+            }
+            keeper.get().clone()
+        };
+        remove_leftovers(&self.storage, &manifest)
+    }
+
+    /// What is to be done, or why nothing is.
+    fn plan(&self, retention: Retention, now_ns: i64) -> Result<Plan, Folded> {
         // Held together: a snapshot that is made meanwhile is of a checkpoint behind those that are folded.
         let manifest = lock(&self.manifest);
         let mut log = lock(&self.log);
         let manifest = manifest.get();
         if manifest.restore.is_some() {
             // Its target may be any checkpoint.
-            return None;
+            return Err(Folded::Nothing);
         }
+        let candidates: Vec<Candidate> =
+            log.files.iter().filter(|file| file.bytes > 0).map(|file| candidate(file, manifest)).collect();
         let base_bytes = {
             let base = lock(&self.base);
             base.bytes_before + base.end
         };
-        let candidates = log.files.iter().filter(|file| file.bytes > 0).map(|file| Candidate {
-            last: file.last,
-            bytes: file.bytes,
-            is_merged: file.is_merged,
-        });
-        let candidates: Vec<Candidate> = candidates.collect();
-        let files = choose(&candidates, base_bytes, retention, now_ns);
-        let last = log.files.get_mut(files.checked_sub(1)?)?;
-        let is_written = lock(&self.segment).is_some() && files == candidates.len() && !last.is_closed;
-        if is_written || last.is_spoiled {
-            // Another time.
-            return None;
+        let settled_bytes: u64 =
+            candidates.iter().filter(|file| file.is_settled).map(|file| file.bytes).sum();
+        let pinned_bytes =
+            if is_snapshot(manifest, manifest.base.id.seq) { base_bytes + settled_bytes } else { 0 };
+        let stock = Stock { files: &candidates, base_bytes, pinned_bytes };
+        let files = match choose(stock, retention, now_ns) {
+            Choice::Nothing => return Err(Folded::Nothing),
+            Choice::IsPinned => return Err(Folded::IsPinned { bytes: pinned_bytes }),
+            Choice::Fold(files) => files,
+        };
+        let is_last = files == candidates.len();
+        let Some(last) = files.checked_sub(1).and_then(|last| log.files.get_mut(last)) else {
+            return Err(Folded::Nothing);
+        };
+        if last.is_spoiled || (is_last && !last.is_closed && lock(&self.segment).is_some()) {
+            // It is being written. Another time.
+            return Err(Folded::Nothing);
         }
         last.is_closed = true;
         let end = last.last;
@@ -106,13 +152,14 @@ impl<S: Storage + Clone> Volume<S> {
         points.sort_unstable();
         points.dedup();
         let has_new_base = points[0] != base.id.seq;
-        Some(Plan { files, end, points, base, has_new_base })
+        Ok(Plan { files, end, points, base, has_new_base })
     }
 
     /// From now on only what has changed since the new base counts as touched. Returns these blocks.
     fn move_base(&self, new_base: u64) -> Result<BlockSet, VolumeError> {
         let mut changed = BlockSet::new();
         let mut known = new_base;
+        let first = lock(&self.manifest).get().base_file;
         loop {
             let tip = lock(&self.log).tip.id.seq;
             let history = History::open_alone(self.storage.clone())?;
@@ -123,6 +170,10 @@ impl<S: Storage + Clone> Volume<S> {
                 continue;
             }
             let mut base = lock(&self.base);
+            if base.end == 0 && base.number > first {
+                // The last fold came to nothing, and nothing has been kept since: its new file will do.
+                return Ok(lock(&self.tracker).machine.move_base(&changed));
+            }
             // It is not written to any more: what a failed write has left behind its end is not to be taken for damage.
             let name = &base.file.name;
             base.file.file.resize(base.end).map_err(VolumeError::file("cut", name))?;
@@ -144,12 +195,12 @@ impl<S: Storage + Clone> Volume<S> {
         Ok(None)
     }
 
-    /// Whether it could be done: somebody may read for longer than is waited.
-    fn carry_out(&self, plan: &Plan, stays: &BlockSet, pace: Pace<'_>) -> Result<bool, VolumeError> {
+    fn carry_out(&self, plan: &Plan, pace: Pace<'_>) -> Result<Folded, VolumeError> {
+        let stays = if plan.has_new_base { self.move_base(plan.points[0])? } else { BlockSet::new() };
         let live = lock(&self.base).number;
         let mut base_bytes = 0;
         let base = if plan.has_new_base {
-            base_bytes = self.write_base(plan.points[0], live, stays, pace)?;
+            base_bytes = self.write_base(plan.points[0], live, &stays, pace)?;
             self.point_at(plan.points[0])?
         } else {
             plan.base
@@ -158,7 +209,7 @@ impl<S: Storage + Clone> Volume<S> {
         // What is cold from now on is on the disk alone.
         self.flush().map_err(VolumeError::file("sync", names::DISK))?;
         // Who reads holds the files that go: it is waited for, and who comes meanwhile waits for a moment only.
-        let Some(_hold) = self.hold_alone(pace)? else { return Ok(false) };
+        let Some(_hold) = self.hold_alone(pace)? else { return Ok(Folded::IsRead) };
         let mut manifest = lock(&self.manifest);
         let mut log = lock(&self.log);
         let remaining = log.files.get(plan.files).filter(|file| !file.is_merged);
@@ -186,7 +237,7 @@ impl<S: Storage + Clone> Volume<S> {
         for name in gone.into_iter().chain(folded).chain(bases.map(names::base_file)) {
             let _ = self.storage.remove(&name);
         }
-        Ok(true)
+        Ok(Folded::Done)
     }
 
     /// Writes what the touched blocks held at the new base; how many bytes that took.
@@ -249,6 +300,7 @@ impl<S: Storage + Clone> Volume<S> {
         let file = self.storage.create(&name).map_err(VolumeError::file("make", &name))?;
         let file = Arc::new(ChainFile { name, volume: self.uuid, file });
         let (mut end, mut parent, mut first) = (0, base, None);
+        let segments = points.len() as u64;
         for point in points {
             let located = self.merge(&file, end, parent, point, pace)?;
             end = located.offset + located.header.bytes();
@@ -263,6 +315,7 @@ impl<S: Storage + Clone> Volume<S> {
             first,
             last: plan.end,
             is_merged: true,
+            segments,
             is_closed: true,
             is_spoiled: false,
         };
@@ -301,6 +354,21 @@ impl<S: Storage + Clone> Volume<S> {
         };
         writer.finish(header, &companions)
     }
+}
+
+fn is_snapshot(manifest: &Manifest, seq: u64) -> bool {
+    manifest.snapshots.iter().any(|snapshot| snapshot.seq == seq)
+}
+
+fn candidate<F>(file: &LogFile<F>, manifest: &Manifest) -> Candidate {
+    let (base, last) = (manifest.base.id.seq, file.last.id.seq);
+    let mut needed: Vec<u64> = manifest.snapshots.iter().map(|snapshot| snapshot.seq).collect();
+    needed.retain(|seq| *seq > base && *seq < last);
+    needed.sort_unstable();
+    needed.dedup();
+    let is_settled =
+        file.is_merged && is_snapshot(manifest, base) && file.segments == needed.len() as u64 + 1;
+    Candidate { last: file.last, bytes: file.bytes, is_settled }
 }
 
 fn first_number<F: StoredFile>(file: &LogFile<F>) -> u64 {

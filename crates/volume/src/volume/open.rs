@@ -41,6 +41,7 @@ impl<S: Storage> Volume<S> {
         }
         let intents = Intents::open(&storage)?;
         let (known, marked) = (intents.known()?, intents.marked()?);
+        remove_leftovers(&storage, &manifest)?;
         let log = open_log(&storage, &manifest, known)?;
         let (base, touched) = open_base(&storage, &manifest, known, &marked)?;
         // The name of a file that is gone on with may not be durable yet.
@@ -111,9 +112,17 @@ fn open_file<S: Storage>(
     Ok(ChainFile { name, volume, file })
 }
 
-/// What is left of a fold that a crash came upon, or of one that deleted nothing any more.
-fn remove_leftovers<S: Storage>(storage: &S, names: impl Iterator<Item = String>) -> Result<(), VolumeError> {
-    for name in names {
+/// What is left of a fold that a crash came upon, or that failed, or that deleted nothing any more.
+pub(super) fn remove_leftovers<S: Storage>(storage: &S, manifest: &Manifest) -> Result<(), VolumeError> {
+    let listed = |folder| storage.list(folder).map_err(VolumeError::file("list", folder));
+    let (base, log) = (listed(names::BASE)?, listed(names::LOG)?);
+    let bases = names::base_numbers(&base).into_iter().filter(|number| *number < manifest.base_file);
+    let folded = names::folded_numbers(&base).into_iter().filter(|number| Some(*number) != manifest.folded);
+    let logs = names::log_numbers(&log).into_iter().filter(|number| *number < manifest.log_file);
+    let merged = names::merged_numbers(&log).into_iter().filter(|number| Some(*number) != manifest.merged);
+    let bases = bases.map(names::base_file).chain(folded.map(names::folded_file));
+    let logs = logs.map(names::log_file).chain(merged.map(names::merged_file));
+    for name in bases.chain(logs) {
         storage.remove(&name).map_err(VolumeError::file("remove", &name))?;
     }
     Ok(())
@@ -126,11 +135,7 @@ fn open_base<S: Storage>(
     marked: &BlockSet,
 ) -> Result<(BaseFile<S::File>, BlockSet), VolumeError> {
     let listed = storage.list(names::BASE).map_err(VolumeError::file("list", names::BASE))?;
-    let (old, numbers): (Vec<u64>, Vec<u64>) =
-        names::base_numbers(&listed).into_iter().partition(|number| *number < manifest.base_file);
-    let folded = names::folded_numbers(&listed).into_iter().filter(|number| Some(*number) != manifest.folded);
-    let leftovers = old.into_iter().map(names::base_file).chain(folded.map(names::folded_file));
-    remove_leftovers(storage, leftovers)?;
+    let numbers = names::base_numbers(&listed);
     let is_new = manifest.folded.is_none() && known == Known::default() && marked.is_empty();
     if !(is_new && is_empty_log(storage)?) {
         missing_base(manifest, known, &numbers)?;
@@ -266,11 +271,7 @@ fn truncate<F: StoredFile>(file: &ChainFile<F>, end: u64) -> Result<(), VolumeEr
 
 fn open_log<S: Storage>(storage: &S, manifest: &Manifest, known: Known) -> Result<Log<S::File>, VolumeError> {
     let listed = storage.list(names::LOG).map_err(VolumeError::file("list", names::LOG))?;
-    let (old, numbers): (Vec<u64>, Vec<u64>) =
-        names::log_numbers(&listed).into_iter().partition(|number| *number < manifest.log_file);
-    let merged = names::merged_numbers(&listed).into_iter().filter(|number| Some(*number) != manifest.merged);
-    let leftovers = old.into_iter().map(names::log_file).chain(merged.map(names::merged_file));
-    remove_leftovers(storage, leftovers)?;
+    let numbers = names::log_numbers(&listed);
     let mut log = Log { files: Vec::new(), tip: manifest.base };
     let files = manifest.merged.map(|number| (names::merged_file(number), true));
     let files: Vec<_> =
@@ -304,7 +305,9 @@ fn scan_log<F: StoredFile>(
 ) -> Result<(LogFile<F>, bool), VolumeError> {
     let mut found: Vec<Located> = Vec::new();
     let mut first = None;
+    let mut segments = 0;
     let end = file.walk(0, Some(tip.hash), |located| {
+        segments += 1;
         first.get_or_insert(point(&located));
         // Only those that a power cut may have torn are looked at again.
         if located.header.id.seq <= known.seq {
@@ -327,6 +330,7 @@ fn scan_log<F: StoredFile>(
                 Err(VolumeError::Damaged { source, .. }) if position + 1 == count => {
                     broken = Some((located.offset, source));
                     bytes = located.offset;
+                    segments -= 1;
                     break;
                 }
                 Err(error) => return Err(error),
@@ -360,6 +364,7 @@ fn scan_log<F: StoredFile>(
             first,
             last: *tip,
             is_merged,
+            segments,
             is_closed: is_merged,
             is_spoiled: false,
         },

@@ -272,10 +272,20 @@ impl World {
         let window_ns = self.random.below(3_000_000_000_000) as i64;
         let bytes_max = if self.random.one_in(2) { u64::MAX } else { self.random.below(400_000) };
         let volume = self.volume();
+        let faults = self.disk.faults();
         let result = volume.fold(Retention { window_ns, bytes_max }, self.now_ns, &|_| {});
         self.say(|| format!("fold {window_ns} {bytes_max}: {result:?}, base {:?}", volume.status().base));
         if result.is_err() {
             assert!(self.disk.faults() > 0, "{result:?}");
+        }
+        if self.disk.faults() == faults {
+            let manifest = volume.manifest();
+            let made = |folder, ending: &str| {
+                let listed = self.disk.list(folder).unwrap().into_iter();
+                listed.filter(|name| name.ends_with(ending)).count()
+            };
+            assert_eq!(made("base", ".folded"), usize::from(manifest.folded.is_some()), "after {result:?}");
+            assert_eq!(made("log", ".merged"), usize::from(manifest.merged.is_some()), "after {result:?}");
         }
     }
 

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod fold;
+#[cfg(test)]
 mod identity;
 #[cfg(test)]
 mod restore;
