@@ -1,6 +1,7 @@
 //! The history of a volume as it lies on disk, for those who read it: which checkpoints there are, and what the disk held
 //! at one of them. Reads only; it works beside whoever writes the volume, who must not move the base meanwhile.
 
+mod files;
 mod map;
 mod verify;
 
@@ -16,6 +17,7 @@ use crate::manifest::{Manifest, Point};
 use crate::names;
 use crate::segment::{CheckpointId, Companion, Extent, Marks, Stored};
 use crate::storage::{Storage, StoredFile};
+use files::{Files, NamedFile};
 use map::RangeMap;
 
 pub(crate) use verify::each_changed;
@@ -42,13 +44,13 @@ pub struct Checkpoint {
 /// The files of a history, opened for reading.
 #[derive(Debug)]
 pub struct History<S: Storage> {
-    storage: S,
+    files: Arc<Files<S>>,
     /// Nobody moves the base meanwhile; whoever does it has no such hold.
     _hold: Option<S::Hold>,
     manifest: Manifest,
     disk: S::File,
-    logs: Vec<Arc<ChainFile<S::File>>>,
-    bases: Vec<BaseSeen<S::File>>,
+    logs: Vec<Arc<ChainFile<NamedFile<S>>>>,
+    bases: Vec<BaseSeen<NamedFile<S>>>,
 }
 
 #[derive(Debug)]
@@ -74,18 +76,17 @@ impl<S: Storage> History<S> {
         let manifest = Manifest::load(&storage)?.ok_or_else(missing)?;
         let disk = storage.open(names::DISK).map_err(VolumeError::file("open", names::DISK))?;
         let disk = disk.ok_or(VolumeError::NoDisk { name: names::DISK })?;
-        let mut logs = Vec::new();
         let listed = storage.list(names::LOG).map_err(VolumeError::file("list", names::LOG))?;
         let numbers = names::log_numbers(&listed).into_iter().filter(|number| *number >= manifest.log_file);
         let log_names =
             manifest.merged.map(names::merged_file).into_iter().chain(numbers.map(names::log_file));
-        let volume = manifest.uuid;
-        for name in log_names {
-            if let Some(file) = storage.open(&name).map_err(VolumeError::file("open", &name))? {
-                logs.push(Arc::new(ChainFile { name, volume, file }));
-            }
-        }
-        Ok(Self { storage, _hold: None, manifest, disk, logs, bases: Vec::new() })
+        let (files, volume) = (Files::new(storage), manifest.uuid);
+        let logs = log_names.map(|name| {
+            let file = files.named(&name);
+            Arc::new(ChainFile { name, volume, file })
+        });
+        let logs = logs.collect();
+        Ok(Self { files, _hold: None, manifest, disk, logs, bases: Vec::new() })
     }
 
     /// What the volume is.
@@ -135,7 +136,7 @@ impl<S: Storage> History<S> {
     /// Tells of each segment in order, until `each` has enough.
     fn walk(
         &self,
-        mut each: impl FnMut(&Arc<ChainFile<S::File>>, &Located) -> Result<bool, VolumeError>,
+        mut each: impl FnMut(&Arc<ChainFile<NamedFile<S>>>, &Located) -> Result<bool, VolumeError>,
     ) -> Result<(), VolumeError> {
         let mut previous = self.manifest.base.hash;
         for file in &self.logs {
@@ -227,7 +228,7 @@ impl<S: Storage> History<S> {
         behind: u64,
         until: u64,
         window: Range<u64>,
-    ) -> Result<Changes<S::File>, VolumeError> {
+    ) -> Result<Changes<NamedFile<S>>, VolumeError> {
         let mut map = RangeMap::new(window);
         self.walk(|file, located| {
             let seq = located.header.id.seq;
@@ -240,8 +241,8 @@ impl<S: Storage> History<S> {
     }
 
     /// Adds what the base's files have got since they were last read.
-    fn read_base(&mut self, map: &mut RangeMap<Place<S::File>>) -> Result<(), VolumeError> {
-        let listed = self.storage.list(names::BASE).map_err(VolumeError::file("list", names::BASE))?;
+    fn read_base(&mut self, map: &mut RangeMap<Place<NamedFile<S>>>) -> Result<(), VolumeError> {
+        let listed = self.files.storage.list(names::BASE).map_err(VolumeError::file("list", names::BASE))?;
         let volume = self.manifest.uuid;
         let first = self.manifest.base_file;
         let folded = self.manifest.folded.map(names::folded_file);
@@ -250,10 +251,9 @@ impl<S: Storage> History<S> {
             if self.bases.iter().any(|base| base.file.name == name) {
                 continue;
             }
-            if let Some(file) = self.storage.open(&name).map_err(VolumeError::file("open", &name))? {
-                let file = Arc::new(ChainFile { name, volume, file });
-                self.bases.push(BaseSeen { file, seen: 0 });
-            }
+            let file = self.files.named(&name);
+            let file = Arc::new(ChainFile { name, volume, file });
+            self.bases.push(BaseSeen { file, seen: 0 });
         }
         for base in &mut self.bases {
             let mut result = Ok(());
@@ -346,7 +346,7 @@ pub struct View<S: Storage> {
 
 #[derive(Debug)]
 struct Inner<S: Storage> {
-    map: RangeMap<Place<S::File>>,
+    map: RangeMap<Place<NamedFile<S>>>,
     history: History<S>,
     contents: Contents,
 }

@@ -105,6 +105,12 @@ pub trait StoredFile: Debug + Send + Sync + 'static {
     /// What the system says.
     fn next_content(&self, from: u64) -> io::Result<u64>;
 
+    /// Where something begins that has no space of its own yet, from an offset on; the end of the file if nothing does.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn next_hole(&self, from: u64) -> io::Result<u64>;
+
     /// Its size, bytes.
     ///
     /// # Errors
@@ -177,6 +183,15 @@ impl StoredFile for File {
             Err(Errno::NXIO) => StoredFile::bytes(self),
             // A file system that does not know holes.
             Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(from),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn next_hole(&self, from: u64) -> io::Result<u64> {
+        match seek(self, SeekFrom::Hole(from)) {
+            Ok(offset) => Ok(offset),
+            // Behind the end, or on a file system that does not know holes.
+            Err(Errno::NXIO | Errno::INVAL | Errno::OPNOTSUPP) => StoredFile::bytes(self),
             Err(error) => Err(error.into()),
         }
     }

@@ -85,14 +85,16 @@ struct Tracked {
 #[derive(Debug)]
 struct Log<F> {
     /// In order; the last one is written to.
-    files: Vec<LogFile<F>>,
+    files: Vec<LogFile>,
+    /// The last one, if it is. The others are many, and not open.
+    open: Option<Arc<ChainFile<F>>>,
     /// The newest checkpoint.
     tip: Point,
 }
 
 #[derive(Debug)]
-struct LogFile<F> {
-    file: Arc<ChainFile<F>>,
+struct LogFile {
+    name: String,
     bytes: u64,
     /// Its first checkpoint.
     first: Point,
@@ -270,18 +272,12 @@ impl<S: Storage> Volume<S> {
         result
     }
 
-    /// Refuses what would take new space while there is none.
+    /// Refuses what would take new space while there is none: any hole within the range would be filled.
     fn check_space(&self, range: &Range<u64>) -> io::Result<()> {
-        if !self.is_full.load(Ordering::Acquire) {
-            return Ok(());
+        if self.is_full.load(Ordering::Acquire) && self.disk.next_hole(range.start)? < range.end {
+            return Err(io::ErrorKind::StorageFull.into());
         }
-        let start = range.start - range.start % BLOCK_BYTES;
-        // A hole within the range is rare and costs little; one at its start is what new files make.
-        if self.disk.next_content(start)? >= range.end {
-            Err(io::ErrorKind::StorageFull.into())
-        } else {
-            Ok(())
-        }
+        Ok(())
     }
 
     fn zero_edge(&self, range: Range<u64>) -> io::Result<()> {

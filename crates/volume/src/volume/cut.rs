@@ -221,21 +221,22 @@ impl<S: Storage> Volume<S> {
         id: CheckpointId,
         time_ns: i64,
     ) -> Result<Place<S::File>, VolumeError> {
-        if let Some(last) = log.files.last()
+        if let (Some(last), Some(open)) = (log.files.last(), &log.open)
             && (last.is_spoiled
                 || (!last.is_closed
                     && last.bytes < LOG_BYTES
                     && (last.bytes == 0 || time_ns - last.first.time_ns < LOG_AGE_NS)))
         {
-            return Ok((Arc::clone(&last.file), last.bytes));
+            return Ok((Arc::clone(open), last.bytes));
         }
         let name = names::log_file(id.seq);
         let file = self.storage.create(&name).map_err(VolumeError::file("make", &name))?;
         self.storage.sync_folder(names::LOG).map_err(VolumeError::file("sync", names::LOG))?;
-        let file = Arc::new(ChainFile { name, volume: self.uuid, file });
+        let file = Arc::new(ChainFile { name: name.clone(), volume: self.uuid, file });
+        log.open = Some(Arc::clone(&file));
         let first = Point { id, hash: SegmentHash::default(), time_ns };
         log.files.push(LogFile {
-            file: Arc::clone(&file),
+            name,
             bytes: 0,
             first,
             last: log.tip,

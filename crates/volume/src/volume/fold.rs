@@ -65,7 +65,7 @@ struct Plan {
 }
 
 /// A merged file, and its number.
-type Merged<F> = (u64, LogFile<F>);
+type Merged = (u64, LogFile);
 
 /// Waits between the steps of a fold, so that it takes little of the machine.
 pub type Pace<'pace> = &'pace dyn Fn(u64);
@@ -222,7 +222,10 @@ impl<S: Storage + Clone> Volume<S> {
             ..manifest.get().clone()
         };
         let former = manifest.change(&self.storage, changed)?;
-        let gone: Vec<String> = log.files.drain(..plan.files).map(|file| file.file.name.clone()).collect();
+        let gone: Vec<String> = log.files.drain(..plan.files).map(|file| file.name).collect();
+        if log.files.is_empty() {
+            log.open = None;
+        }
         if let Some((_, file)) = merged {
             log.files.insert(0, file);
         }
@@ -285,12 +288,7 @@ impl<S: Storage + Clone> Volume<S> {
     }
 
     /// Puts the segments between two points into one each.
-    fn write_merged(
-        &self,
-        plan: &Plan,
-        base: Point,
-        pace: Pace<'_>,
-    ) -> Result<Option<Merged<S::File>>, VolumeError> {
+    fn write_merged(&self, plan: &Plan, base: Point, pace: Pace<'_>) -> Result<Option<Merged>, VolumeError> {
         let points: Vec<u64> = plan.points.iter().copied().filter(|seq| *seq > base.id.seq).collect();
         if points.is_empty() {
             return Ok(None);
@@ -298,7 +296,7 @@ impl<S: Storage + Clone> Volume<S> {
         let number = self.next_merged();
         let name = names::merged_file(number);
         let file = self.storage.create(&name).map_err(VolumeError::file("make", &name))?;
-        let file = Arc::new(ChainFile { name, volume: self.uuid, file });
+        let file = Arc::new(ChainFile { name: name.clone(), volume: self.uuid, file });
         let (mut end, mut parent, mut first) = (0, base, None);
         let segments = points.len() as u64;
         for point in points {
@@ -310,7 +308,7 @@ impl<S: Storage + Clone> Volume<S> {
         self.storage.sync_folder(names::LOG).map_err(VolumeError::file("sync", names::LOG))?;
         let first = first.unwrap_or(parent);
         let merged = LogFile {
-            file,
+            name,
             bytes: end,
             first,
             last: plan.end,
@@ -360,7 +358,7 @@ fn is_snapshot(manifest: &Manifest, seq: u64) -> bool {
     manifest.snapshots.iter().any(|snapshot| snapshot.seq == seq)
 }
 
-fn candidate<F>(file: &LogFile<F>, manifest: &Manifest) -> Candidate {
+fn candidate(file: &LogFile, manifest: &Manifest) -> Candidate {
     let (base, last) = (manifest.base.id.seq, file.last.id.seq);
     let mut needed: Vec<u64> = manifest.snapshots.iter().map(|snapshot| snapshot.seq).collect();
     needed.retain(|seq| *seq > base && *seq < last);
@@ -371,8 +369,8 @@ fn candidate<F>(file: &LogFile<F>, manifest: &Manifest) -> Candidate {
     Candidate { last: file.last, bytes: file.bytes, is_settled }
 }
 
-fn first_number<F: StoredFile>(file: &LogFile<F>) -> u64 {
-    let name = file.file.name.rsplit('/').next().unwrap_or_default().to_owned();
+fn first_number(file: &LogFile) -> u64 {
+    let name = file.name.rsplit('/').next().unwrap_or_default().to_owned();
     names::log_numbers(&[name]).first().copied().unwrap_or(file.first.id.seq)
 }
 

@@ -272,24 +272,25 @@ fn truncate<F: StoredFile>(file: &ChainFile<F>, end: u64) -> Result<(), VolumeEr
 fn open_log<S: Storage>(storage: &S, manifest: &Manifest, known: Known) -> Result<Log<S::File>, VolumeError> {
     let listed = storage.list(names::LOG).map_err(VolumeError::file("list", names::LOG))?;
     let numbers = names::log_numbers(&listed);
-    let mut log = Log { files: Vec::new(), tip: manifest.base };
+    let mut log = Log { files: Vec::new(), open: None, tip: manifest.base };
     let files = manifest.merged.map(|number| (names::merged_file(number), true));
     let files: Vec<_> =
         files.into_iter().chain(numbers.into_iter().map(|number| (names::log_file(number), false))).collect();
     let count = files.len();
     for (position, (name, is_merged)) in files.into_iter().enumerate() {
         let file = open_file(storage, manifest.uuid, name)?;
-        let (file, is_empty) = scan_log(file, is_merged, &mut log.tip, known, position + 1 == count)?;
+        let (scanned, is_empty) = scan_log(&file, is_merged, &mut log.tip, known, position + 1 == count)?;
         if is_empty {
             // Made for a segment that was never finished.
-            storage.remove(&file.file.name).map_err(VolumeError::file("remove", &file.file.name))?;
+            storage.remove(&file.name).map_err(VolumeError::file("remove", &file.name))?;
         } else {
-            log.files.push(file);
+            log.files.push(scanned);
+            log.open = Some(Arc::new(file)).filter(|_| !is_merged);
         }
     }
     let named = manifest.snapshots.iter().map(|snapshot| snapshot.seq).max().unwrap_or_default();
     if log.tip.id.seq < known.seq.max(named) {
-        let name = log.files.last().map_or(names::LOG.to_owned(), |file| file.file.name.clone());
+        let name = log.files.last().map_or(names::LOG.to_owned(), |file| file.name.clone());
         let offset = log.files.last().map_or(0, |file| file.bytes);
         return Err(VolumeError::Damaged { name, offset, source: Damage::Chain });
     }
@@ -297,12 +298,12 @@ fn open_log<S: Storage>(storage: &S, manifest: &Manifest, known: Known) -> Resul
 }
 
 fn scan_log<F: StoredFile>(
-    file: ChainFile<F>,
+    file: &ChainFile<F>,
     is_merged: bool,
     tip: &mut Point,
     known: Known,
     is_last: bool,
-) -> Result<(LogFile<F>, bool), VolumeError> {
+) -> Result<(LogFile, bool), VolumeError> {
     let mut found: Vec<Located> = Vec::new();
     let mut first = None;
     let mut segments = 0;
@@ -347,7 +348,7 @@ fn scan_log<F: StoredFile>(
         }
         // In front of another file it stays: whether it is damage shows when that one does not follow.
         if is_last {
-            truncate(&file, bytes)?;
+            truncate(file, bytes)?;
         }
     }
     if is_last {
@@ -359,7 +360,7 @@ fn scan_log<F: StoredFile>(
     let first = first.unwrap_or(*tip);
     Ok((
         LogFile {
-            file: Arc::new(file),
+            name: file.name.clone(),
             bytes,
             first,
             last: *tip,

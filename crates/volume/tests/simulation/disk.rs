@@ -375,6 +375,14 @@ impl StoredFile for SimFile {
         })
     }
 
+    fn next_hole(&self, from: u64) -> io::Result<u64> {
+        self.with(|node| {
+            let blocks = node.current.chunks(4096).enumerate().skip(from as usize / 4096);
+            let found = blocks.into_iter().find(|(_, block)| block.iter().all(|byte| *byte == 0));
+            found.map_or(node.current.len() as u64, |(block, _)| (block as u64 * 4096).max(from))
+        })
+    }
+
     fn bytes(&self) -> io::Result<u64> {
         self.with(|node| node.current.len() as u64)
     }

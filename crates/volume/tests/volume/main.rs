@@ -9,4 +9,6 @@ mod fold;
 #[cfg(test)]
 mod identity;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod restore;
