@@ -105,14 +105,18 @@ impl<S: Storage> History<S> {
         let disk_bytes = self.disk.bytes().map_err(VolumeError::file("read", names::DISK))?;
         let base = Checkpoint { id, time_ns, marks: Marks::default(), disk_bytes, segment_bytes: 0 };
         let mut list = vec![base];
+        let mut segment_bytes = 0;
         self.walk(|_, located| {
-            list.push(Checkpoint {
-                id: located.header.id,
-                time_ns: located.header.time_ns,
-                marks: located.header.marks,
-                disk_bytes: located.header.disk_blocks * BLOCK_BYTES,
-                segment_bytes: located.header.bytes(),
-            });
+            segment_bytes += located.header.bytes();
+            if !located.header.marks.is_part {
+                list.push(Checkpoint {
+                    id: located.header.id,
+                    time_ns: located.header.time_ns,
+                    marks: located.header.marks,
+                    disk_bytes: located.header.disk_blocks * BLOCK_BYTES,
+                    segment_bytes: std::mem::take(&mut segment_bytes),
+                });
+            }
             Ok(true)
         })?;
         Ok(list)
@@ -125,10 +129,10 @@ impl<S: Storage> History<S> {
     pub fn companions(&self, seq: u64) -> Result<Vec<Companion>, VolumeError> {
         let mut companions = Vec::new();
         self.walk(|file, located| {
-            if located.header.id.seq == seq {
+            if leads_to(located, seq) {
                 companions = file.table(located)?.companions;
             }
-            Ok(located.header.id.seq < seq)
+            Ok(is_before(located, seq))
         })?;
         Ok(companions)
     }
@@ -142,7 +146,10 @@ impl<S: Storage> History<S> {
         for file in &self.logs {
             let mut result = Ok(true);
             let end = file.walk(0, Some(previous), |located| {
-                previous = located.identity;
+                // No file follows on a checkpoint that has not all of its parts.
+                if !located.header.marks.is_part {
+                    previous = located.identity;
+                }
                 result = each(file, &located);
                 matches!(result, Ok(true))
             })?;
@@ -174,8 +181,8 @@ impl<S: Storage> History<S> {
                     return Ok(false);
                 }
                 insert(&mut map, file, located, Precedence::Newest)?;
-                disk_blocks = (last == seq).then_some(located.header.disk_blocks);
-                Ok(last < seq)
+                disk_blocks = leads_to(located, seq).then_some(located.header.disk_blocks);
+                Ok(is_before(located, seq))
             })?;
             if disk_blocks.is_none() {
                 let first = self.manifest.base.id.seq;
@@ -205,7 +212,7 @@ impl<S: Storage> History<S> {
             if seq > behind && seq <= until {
                 file.table(located)?.extents.iter().for_each(|extent| changed.insert(extent.blocks()));
             }
-            Ok(seq < until)
+            Ok(is_before(located, until))
         })?;
         Ok(changed)
     }
@@ -214,10 +221,10 @@ impl<S: Storage> History<S> {
     pub(crate) fn locate(&self, seq: u64) -> Result<Option<Located>, VolumeError> {
         let mut found = None;
         self.walk(|_, located| {
-            if located.header.id.seq == seq {
+            if leads_to(located, seq) {
                 found = Some(located.clone());
             }
-            Ok(located.header.id.seq < seq)
+            Ok(is_before(located, seq))
         })?;
         Ok(found)
     }
@@ -235,7 +242,7 @@ impl<S: Storage> History<S> {
             if seq > behind && seq <= until {
                 insert(&mut map, file, located, Precedence::Newest)?;
             }
-            Ok(seq < until)
+            Ok(is_before(located, until))
         })?;
         Ok(Changes { map, contents: Contents::default() })
     }
@@ -270,6 +277,16 @@ impl<S: Storage> History<S> {
         }
         Ok(())
     }
+}
+
+/// Whether a segment is a checkpoint's last, or only one.
+fn leads_to(located: &Located, seq: u64) -> bool {
+    located.header.id.seq == seq && !located.header.marks.is_part
+}
+
+/// Whether a checkpoint's last segment comes behind this one.
+fn is_before(located: &Located, seq: u64) -> bool {
+    located.header.id.seq < seq || located.header.marks.is_part
 }
 
 /// Which of several contents of a block counts.

@@ -24,6 +24,10 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// Ends a hold on the history when it is dropped.
     type Hold: Debug + Send + Sync;
 
+    /// Bytes of a segment's table at which it is ended, and another one begun: a table is in memory, of who writes it and of
+    /// who reads it. This is one of nearly a million blocks that were written anywhere. Tests have smaller ones.
+    const TABLE_BYTES: usize = 32 << 20;
+
     /// Opens a file for reading and writing; none if it is not there.
     ///
     /// # Errors

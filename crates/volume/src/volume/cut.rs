@@ -12,7 +12,7 @@ use crate::error::VolumeError;
 use crate::manifest::Point;
 use crate::names;
 use crate::segment::{CheckpointId, Companion, EXTENT_BLOCKS_MAX, Header, Kind, Marks, SegmentHash};
-use crate::storage::Storage;
+use crate::storage::{Storage, StoredFile};
 use crate::tracker::{Copy, Reading};
 
 /// A file of segments is not continued from this size on: files are what folding gives back.
@@ -91,7 +91,7 @@ pub fn begin_cuts<'volume, S: Storage>(
             id,
             time_ns,
             disk_blocks: volume.bytes.load(Ordering::Acquire) / BLOCK_BYTES,
-            marks: Marks { is_at_rest: time.is_at_rest, is_recovered, is_merged: false },
+            marks: Marks { is_at_rest: time.is_at_rest, is_recovered, ..Marks::default() },
             companions: companions.collect(),
         }))
     });
@@ -120,7 +120,7 @@ impl<S: Storage> Cut<'_, S> {
             }
         };
         drop(tracked);
-        let result = volume.copy_blocks(reading);
+        let result = volume.copy_blocks(reading).and_then(|()| self.end_part());
         if result.is_err() {
             volume.cut_has_failed.store(true, Ordering::Release);
         }
@@ -154,14 +154,26 @@ impl<S: Storage> Cut<'_, S> {
         result
     }
 
-    fn store(&self, segment: SegmentWriter<S::File>) -> Result<Point, VolumeError> {
-        let mut log = lock(&self.volume.log);
-        let header = Header {
+    /// Goes on with another segment when the table of this one has become large.
+    fn end_part(&self) -> Result<(), VolumeError> {
+        let is_large = |segment: &SegmentWriter<S::File>| segment.table_bytes() > S::TABLE_BYTES;
+        let large =
+            lock(&self.volume.segment).as_ref().filter(|segment| is_large(segment)).map(SegmentWriter::file);
+        let Some(file) = large else { return Ok(()) };
+        // Who hands blocks over waits for the segment: most of its content is made durable before.
+        file.file.sync().map_err(VolumeError::file("sync", &file.name))?;
+        let tip = lock(&self.volume.log).tip;
+        let mut segment = lock(&self.volume.segment);
+        segment.as_mut().expect("a cut has a segment until it is finished").finish_part(self.header(tip))
+    }
+
+    fn header(&self, tip: Point) -> Header {
+        Header {
             kind: Kind::Checkpoint,
             volume: self.volume.uuid,
             id: self.id,
-            parent: log.tip.id,
-            parent_hash: log.tip.hash,
+            parent: tip.id,
+            parent_hash: tip.hash,
             time_ns: self.time_ns,
             disk_blocks: self.disk_blocks,
             marks: self.marks,
@@ -169,7 +181,12 @@ impl<S: Storage> Cut<'_, S> {
             table_offset: 0,
             table_bytes: 0,
             table_hash: [0; 32],
-        };
+        }
+    }
+
+    fn store(&self, segment: SegmentWriter<S::File>) -> Result<Point, VolumeError> {
+        let mut log = lock(&self.volume.log);
+        let header = self.header(log.tip);
         let file = log.files.last_mut().expect("a segment is written to the last file");
         file.is_spoiled = true;
         let located = segment.finish(header, &self.companions)?;

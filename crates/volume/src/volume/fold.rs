@@ -17,13 +17,13 @@ use super::open::{new_base_file, new_folded_file, remove_leftovers};
 use super::retention::{Candidate, Choice, Retention, Stock, choose};
 use super::{BaseFile, LogFile, Volume, lock};
 use crate::block::BlockSet;
-use crate::chain::{ChainFile, Located, Packing, SegmentWriter, pack, zeroes};
+use crate::chain::{ChainFile, Located, Packing, SegmentWriter, pack, split, zeroes};
 use crate::disk::Disk;
 use crate::error::VolumeError;
 use crate::history::History;
 use crate::manifest::{Manifest, Point};
 use crate::names;
-use crate::segment::{EXTENT_BLOCKS_MAX, Header, Marks};
+use crate::segment::{Header, Marks};
 use crate::storage::{Storage, StoredFile};
 
 /// Blocks that are looked at together: bounds the memory of a fold, at the price of reading the tables again for each.
@@ -330,16 +330,6 @@ impl<S: Storage + Clone> Volume<S> {
     ) -> Result<Located, VolumeError> {
         let history = History::open_alone(self.storage.clone())?;
         let blocks = history.changed_between(parent.id.seq, seq)?;
-        let mut writer = SegmentWriter::new(Arc::clone(file), start);
-        let mut from = 0;
-        while let Some(window) = window_from(&blocks, from) {
-            from = window.end;
-            history.changes(parent.id.seq, seq, window)?.each(|blocks, content| {
-                let Some(content) = content else { return writer.push(vec![zeroes(&blocks)]) };
-                pace(content.len() as u64);
-                writer.push(pack(blocks.start, content, Packing::WherePays))
-            })?;
-        }
         let missing = VolumeError::NoCheckpoint { seq, first: parent.id.seq, last: seq };
         let located = history.locate(seq)?.ok_or(missing)?;
         let companions = history.companions(seq)?;
@@ -350,6 +340,25 @@ impl<S: Storage + Clone> Volume<S> {
             stands_for: located.identity,
             ..located.header
         };
+        let mut writer = SegmentWriter::new(Arc::clone(file), start);
+        let mut from = 0;
+        while let Some(window) = window_from(&blocks, from) {
+            from = window.end;
+            history.changes(parent.id.seq, seq, window)?.each(|blocks, content| {
+                match content {
+                    None => writer.push(vec![zeroes(&blocks)])?,
+                    Some(content) => {
+                        pace(content.len() as u64);
+                        writer.push(pack(blocks.start, content, Packing::WherePays))?;
+                    }
+                }
+                if writer.table_bytes() > S::TABLE_BYTES {
+                    writer.finish_part(header.clone())
+                } else {
+                    Ok(())
+                }
+            })?;
+        }
         writer.finish(header, &companions)
     }
 }
@@ -378,15 +387,6 @@ fn first_number(file: &LogFile) -> u64 {
 fn window_from(set: &BlockSet, from: u64) -> Option<Range<u64>> {
     let start = set.run_from(from, 1)?.start;
     Some(start..start.saturating_add(WINDOW_BLOCKS))
-}
-
-fn split(run: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
-    let (mut from, end) = (run.start, run.end);
-    std::iter::from_fn(move || {
-        let part = from..end.min(from + u64::from(EXTENT_BLOCKS_MAX));
-        from = part.end;
-        (!part.is_empty()).then_some(part)
-    })
 }
 
 fn bytes(blocks: &Range<u64>) -> usize {

@@ -308,7 +308,7 @@ fn scan_log<F: StoredFile>(
     let mut first = None;
     let mut segments = 0;
     let end = file.walk(0, Some(tip.hash), |located| {
-        segments += 1;
+        segments += u64::from(!located.header.marks.is_part);
         first.get_or_insert(point(&located));
         // Only those that a power cut may have torn are looked at again.
         if located.header.id.seq <= known.seq {
@@ -321,7 +321,7 @@ fn scan_log<F: StoredFile>(
         End::Whole { bytes } => (bytes, None),
         End::Broken { offset, damage } => (offset, Some((offset, damage))),
     };
-    let mut last = None;
+    let (mut last, mut parts_from) = (None, None);
     let count = found.len();
     for (position, located) in found.iter().enumerate() {
         if located.header.id.seq > known.seq {
@@ -331,13 +331,22 @@ fn scan_log<F: StoredFile>(
                 Err(VolumeError::Damaged { source, .. }) if position + 1 == count => {
                     broken = Some((located.offset, source));
                     bytes = located.offset;
-                    segments -= 1;
+                    segments -= u64::from(!located.header.marks.is_part);
                     break;
                 }
                 Err(error) => return Err(error),
             }
         }
-        last = Some(point(located));
+        if located.header.marks.is_part {
+            parts_from.get_or_insert(located.offset);
+        } else {
+            (last, parts_from) = (Some(point(located)), None);
+        }
+    }
+    if let Some(offset) = parts_from {
+        // The last of them is missing: the checkpoint never was.
+        broken = Some((offset, broken.map_or(Damage::Missing, |(_, damage)| damage)));
+        bytes = offset;
     }
     let reached = last.map_or(tip.id.seq, |last| last.id.seq);
     if let Some((offset, damage)) = broken {

@@ -132,6 +132,13 @@ impl SimDisk {
         node.current[offset] ^= 0x40;
     }
 
+    /// Sectors of files that begin so.
+    pub(crate) fn count(&self, begin: &[u8]) -> usize {
+        let world = lock(&self.world);
+        let files = world.names.values().map(|node| &world.nodes[*node].current);
+        files.map(|file| file.chunks(SECTOR).filter(|sector| sector.starts_with(begin)).count()).sum()
+    }
+
     pub(crate) fn size(&self, name: &str) -> Option<usize> {
         let world = lock(&self.world);
         Some(world.nodes[*world.names.get(name)?].current.len())
@@ -246,6 +253,8 @@ impl World {
 impl Storage for SimDisk {
     type File = SimFile;
     type Hold = ();
+    /// So small that checkpoints of a few extents have parts.
+    const TABLE_BYTES: usize = 200;
 
     fn share(&self) -> io::Result<()> {
         Ok(())

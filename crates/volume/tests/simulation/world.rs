@@ -122,6 +122,11 @@ impl World {
         }
     }
 
+    /// Segments that are parts of checkpoints: the only ones of version 2.
+    pub(crate) fn parts(&self) -> u64 {
+        self.disk.count(b"lithseg\n\x02") as u64
+    }
+
     pub(crate) fn finish(&mut self) {
         self.disk.heal();
         self.crash();
