@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::retention::time_after;
 use super::{Log, LogFile, Volume, lock, next_id};
 use crate::block::BLOCK_BYTES;
 use crate::chain::{ChainFile, Located, Packing, SegmentWriter, pack};
@@ -19,6 +20,11 @@ use crate::tracker::{Copy, Reading};
 const LOG_BYTES: u64 = 64 << 20;
 /// Nor from this age on, nanoseconds: a quarter of an hour.
 const LOG_AGE_NS: i64 = 15 * 60 * 1_000_000_000;
+
+fn is_young(file: &LogFile, time_ns: i64) -> bool {
+    // The other way round the clock was ahead: what was cut with it is kept apart from what is cut now.
+    (0..LOG_AGE_NS).contains(&time_ns.saturating_sub(file.first.time_ns))
+}
 
 /// When and how a cut is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,8 +230,7 @@ impl<S: Storage> Volume<S> {
             }
         }
         let id = next_id(epoch, &log.tip);
-        // Clocks are set back now and then; the history's does not go back.
-        let time_ns = now_ns.max(log.tip.time_ns.saturating_add(1));
+        let time_ns = time_after(log.tip.time_ns, now_ns);
         let (file, end) = self.file_for(&mut log, id, time_ns)?;
         *segment = Some(SegmentWriter::new(file, end));
         Ok(Some((id, time_ns)))
@@ -242,7 +247,7 @@ impl<S: Storage> Volume<S> {
             && (last.is_spoiled
                 || (!last.is_closed
                     && last.bytes < LOG_BYTES
-                    && (last.bytes == 0 || time_ns - last.first.time_ns < LOG_AGE_NS)))
+                    && (last.bytes == 0 || is_young(last, time_ns))))
         {
             return Ok((Arc::clone(open), last.bytes));
         }

@@ -3,6 +3,9 @@
 //! Folding rewrites what it keeps, so it waits until there is something to gain: it begins when the oldest checkpoint is a
 //! quarter of the window too old, or the history has more bytes than it may, and then folds down to the window, or to three
 //! quarters of the bytes.
+//!
+//! A clock that was wrong must neither keep a history for ever nor end it at once: a time that has not come yet counts as that
+//! of what came next, and one that is before an earlier one's as that.
 
 use crate::manifest::Point;
 
@@ -40,6 +43,32 @@ pub(super) struct Stock<'files> {
     pub(super) pinned_bytes: u64,
 }
 
+/// How far the newest checkpoint may be ahead of the clock, nanoseconds, for the next one still to come behind it: a day.
+/// Clocks are set back by seconds, and machines without one of their own begin some hours ago.
+const AHEAD_NS_MAX: i64 = 24 * 3600 * 1_000_000_000;
+/// No clock that is right shows less: 2025-01-01 UTC, nanoseconds since 1970.
+const CLOCK_NS_MIN: i64 = 1_735_689_600 * 1_000_000_000;
+
+/// The time of a checkpoint after another one. It comes behind that, unless the clock had been far ahead then.
+pub(super) fn time_after(previous_ns: i64, now_ns: i64) -> i64 {
+    let was_ahead = now_ns >= CLOCK_NS_MIN && previous_ns.saturating_sub(now_ns) > AHEAD_NS_MAX;
+    if was_ahead { now_ns } else { now_ns.max(previous_ns.saturating_add(1)) }
+}
+
+/// The times of files as they can be believed now.
+fn believed(files: &[Candidate], now_ns: i64) -> Vec<i64> {
+    let mut next = now_ns;
+    let mut times: Vec<i64> = files.iter().map(|file| file.last.time_ns).collect();
+    for time in times.iter_mut().rev() {
+        next = if *time <= now_ns { *time } else { next };
+        *time = next;
+    }
+    for at in 1..times.len() {
+        times[at] = times[at].max(times[at - 1]);
+    }
+    times
+}
+
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Choice {
@@ -61,9 +90,11 @@ const WORTH_DIVISOR: u64 = 8;
 pub(super) fn choose(stock: Stock<'_>, retention: Retention, now_ns: i64) -> Choice {
     let Stock { files, base_bytes, pinned_bytes } = stock;
     let Retention { window_ns, bytes_max } = retention;
-    let is_before = |file: &Candidate, age_ns: i64| file.last.time_ns < now_ns.saturating_sub(age_ns);
+    let times = believed(files, now_ns);
+    let is_before = |time_ns: i64, age_ns: i64| time_ns < now_ns.saturating_sub(age_ns);
     let slack_ns = window_ns.saturating_add(window_ns / SLACK_DIVISOR);
-    let is_old = files.iter().find(|file| !file.is_settled).is_some_and(|file| is_before(file, slack_ns));
+    let oldest = files.iter().position(|file| !file.is_settled);
+    let is_old = oldest.is_some_and(|oldest| is_before(times[oldest], slack_ns));
     let bytes = |files: &[Candidate]| files.iter().map(|file| file.bytes).fold(0, u64::saturating_add);
     let is_much = base_bytes.saturating_add(bytes(files)) > bytes_max;
     let is_pinned = is_much && pinned_bytes > bytes_max;
@@ -72,7 +103,7 @@ pub(super) fn choose(stock: Stock<'_>, retention: Retention, now_ns: i64) -> Cho
     if !is_old && !is_worth {
         return if is_pinned { Choice::IsPinned } else { Choice::Nothing };
     }
-    let mut count = files.iter().take_while(|file| is_before(file, window_ns)).count();
+    let mut count = times.iter().take_while(|time_ns| is_before(**time_ns, window_ns)).count();
     let wanted = bytes_max - bytes_max / FREED_DIVISOR;
     let settled_bytes: u64 = files.iter().filter(|file| file.is_settled).map(|file| file.bytes).sum();
     let stay =
@@ -125,5 +156,34 @@ mod tests {
         // With the snapshots gone, it is as before.
         check(&files, 0, 200, 106, Choice::Fold(3));
         check(&[file(10, 100, true)], 0, 200, 10, Choice::Nothing);
+    }
+
+    #[test]
+    fn a_wrong_clock_neither_keeps_nor_ends_a_history() {
+        let times = |times: &[i64], now_ns| {
+            let files: Vec<_> = times.iter().map(|time_ns| file(*time_ns, 1, false)).collect();
+            believed(&files, now_ns)
+        };
+        assert_eq!(times(&[10, 20, 30], 35), [10, 20, 30]);
+        // It was ahead, and is right again.
+        assert_eq!(times(&[10, 900, 901, 30], 35), [10, 30, 30, 30]);
+        assert_eq!(times(&[900, 901], 35), [35, 35]);
+        // It began at nothing, and is right again; and while it is wrong nothing is old.
+        assert_eq!(times(&[20, 1, 30], 35), [20, 20, 30]);
+        assert_eq!(times(&[20, 30, 1], 2), [1, 1, 1]);
+        // What was cut while it was ahead goes with its time.
+        let files = [file(10, 50, false), file(900, 50, false), file(30, 50, false), file(134, 50, false)];
+        check(&files, 0, 80, u64::MAX, Choice::Fold(3));
+    }
+
+    #[test]
+    fn times_go_on_unless_the_clock_was_far_ahead() {
+        const NOW: i64 = 1_800_000_000 * 1_000_000_000;
+        assert_eq!(time_after(NOW - 5, NOW), NOW);
+        assert_eq!(time_after(NOW, NOW), NOW + 1);
+        assert_eq!(time_after(NOW + AHEAD_NS_MAX, NOW), NOW + AHEAD_NS_MAX + 1);
+        assert_eq!(time_after(NOW + AHEAD_NS_MAX + 1, NOW), NOW);
+        // A machine that has no clock begins in 1970.
+        assert_eq!(time_after(NOW, 60), NOW + 1);
     }
 }

@@ -3,6 +3,8 @@
 #![allow(missing_docs)]
 
 #[cfg(test)]
+mod clock;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod fold;
