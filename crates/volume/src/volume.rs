@@ -53,7 +53,7 @@ pub struct Volume<S: Storage> {
     bytes: AtomicU64,
     /// Held by who folds.
     folding: Mutex<()>,
-    /// Held by who makes snapshots or restores.
+    /// Held by who makes snapshots or restores, or the disk larger.
     changing: Mutex<()>,
     manifest: Mutex<Keeper>,
     log: Mutex<Log<S::File>>,
@@ -207,8 +207,8 @@ impl<S: Storage> Volume<S> {
     /// It would be smaller, or its file cannot be changed.
     pub fn grow(&self, bytes: u64) -> Result<(), VolumeError> {
         let wanted = bytes.next_multiple_of(BLOCK_BYTES);
-        // One at a time; nothing else holds the manifest for long.
-        let _manifest = lock(&self.manifest);
+        // One at a time. Neither a status nor a cut waits for this.
+        let _changing = lock(&self.changing);
         let has = self.bytes.load(Ordering::Acquire);
         if wanted < has {
             return Err(VolumeError::Shrinks { has, wanted });

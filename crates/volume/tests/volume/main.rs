@@ -9,6 +9,8 @@ mod fixture;
 #[cfg(test)]
 mod fold;
 #[cfg(test)]
+mod gate;
+#[cfg(test)]
 mod identity;
 #[cfg(test)]
 mod limits;
