@@ -8,11 +8,12 @@ mod verify;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::block::{BLOCK_BYTES, BlockSet};
 use crate::chain::{ChainFile, Located};
 use crate::error::VolumeError;
+use crate::lock;
 use crate::manifest::{Manifest, Point};
 use crate::names;
 use crate::segment::{CheckpointId, Companion, Extent, Marks, Stored};
@@ -398,7 +399,7 @@ impl<S: Storage> View<S> {
     /// A file cannot be read or is damaged: which, and where, is said.
     pub fn read_blocks(&self, start: u64, into: &mut [u8]) -> Result<(), VolumeError> {
         let blocks = start..start + into.len() as u64 / BLOCK_BYTES;
-        let inner = &mut *self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = &mut *lock(&self.inner);
         let mut from = blocks.start;
         while from < blocks.end {
             let rest = &mut into[bytes(from - blocks.start)..];

@@ -209,13 +209,16 @@ impl StoredFile for File {
     }
 }
 
-fn write_zeroes(file: &File, range: Range<u64>) -> io::Result<()> {
-    let zeroes = [0; 64 << 10];
+/// Writes zeroes, where the file system has no other way.
+pub(crate) fn write_zeroes(file: &File, range: Range<u64>) -> io::Result<()> {
+    // A good size for one call.
+    const ZEROES: &[u8] = &[0; 64 << 10];
     let mut from = range.start;
     while from < range.end {
-        let count = usize::try_from(range.end - from).unwrap_or(usize::MAX).min(zeroes.len());
-        file.write_all_at(&zeroes[..count], from)?;
-        from += count as u64;
+        let rest = usize::try_from(range.end - from).unwrap_or(usize::MAX);
+        let part = &ZEROES[..rest.min(ZEROES.len())];
+        file.write_all_at(part, from)?;
+        from += part.len() as u64;
     }
     Ok(())
 }

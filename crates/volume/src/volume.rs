@@ -30,6 +30,7 @@ use crate::chain::{ChainFile, SegmentWriter};
 use crate::disk::{Disk, Patience};
 use crate::error::VolumeError;
 use crate::intents::Intents;
+use crate::lock;
 use crate::manifest::{Keeper, Point};
 use crate::pieces::Pieces;
 use crate::segment::{CheckpointId, SegmentHash, VolumeUuid};
@@ -367,9 +368,4 @@ impl<S: Storage> Disk for Volume<S> {
 /// A checkpoint after another one.
 fn next_id(epoch: u64, tip: &Point) -> CheckpointId {
     CheckpointId { epoch, seq: tip.id.seq + 1 }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Who panics while holding one ends the process: see the profile.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,9 +3,10 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::disk::Patience;
+use crate::lock;
 use crate::pieces::Pieces;
 use crate::storage::{Storage, StoredFile};
 
@@ -37,7 +38,7 @@ impl<S: Storage> Files<S> {
     }
 
     fn get(&self, name: &str) -> io::Result<Arc<S::File>> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.open);
         let known = match open.iter().position(|(known, _)| known == name) {
             Some(position) => open.remove(position),
             None => {

@@ -18,6 +18,7 @@ use super::{Config, DESCRIPTOR_FIRST, Served, keeper, sys};
 use crate::blk::{Access, Device, Handle, Settings};
 use crate::disk::Disk;
 use crate::error::VolumeError;
+use crate::lock;
 use crate::segment::VolumeUuid;
 use crate::storage::Folder;
 use crate::volume::Volume;
@@ -369,8 +370,4 @@ fn accept_device(service: &Arc<Service>, position: usize, listener: &UnixListene
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(work).map(drop)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

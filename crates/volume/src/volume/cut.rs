@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::retention::time_after;
-use super::{Log, LogFile, Volume, lock, next_id};
+use super::{Log, LogFile, Volume, next_id};
 use crate::block::BLOCK_BYTES;
 use crate::chain::{ChainFile, Located, Packing, SegmentWriter, pack};
 use crate::error::VolumeError;
+use crate::lock;
 use crate::manifest::Point;
 use crate::names;
 use crate::segment::{CheckpointId, Companion, EXTENT_BLOCKS_MAX, Header, Kind, Marks, SegmentHash};

@@ -15,12 +15,13 @@ use std::sync::Arc;
 
 use super::open::{new_base_file, new_folded_file, remove_leftovers};
 use super::retention::{Candidate, Choice, Retention, Stock, choose};
-use super::{BaseFile, LogFile, Volume, lock};
+use super::{BaseFile, LogFile, Volume};
 use crate::block::BlockSet;
 use crate::chain::{ChainFile, Located, Packing, SegmentWriter, pack, split, zeroes};
 use crate::disk::Disk;
 use crate::error::VolumeError;
 use crate::history::History;
+use crate::lock;
 use crate::manifest::{Manifest, Point};
 use crate::names;
 use crate::segment::{Header, Marks};

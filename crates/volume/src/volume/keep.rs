@@ -5,12 +5,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{BaseFile, Volume, lock};
+use super::{BaseFile, Volume};
 use crate::block::{BLOCK_BYTES, bytes_of};
 use crate::chain::{Packing, SegmentWriter, pack, split, zeroes};
 use crate::disk::Disk;
 use crate::error::VolumeError;
 use crate::intents::Known;
+use crate::lock;
 use crate::segment::{CheckpointId, Header, Kind, Marks, SegmentHash};
 use crate::storage::{Storage, StoredFile};
 use crate::tracker::Chores;

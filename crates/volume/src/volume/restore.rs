@@ -1,12 +1,13 @@
 //! Restoring: the disk becomes what it was at a checkpoint, by writes like any other, so that the history goes on and what
 //! is replaced stays in it. A crash in the middle is no matter: the manifest says that it is to be ended first.
 
+use super::Volume;
 use super::cut::{CutTime, begin_cuts};
-use super::{Volume, lock};
 use crate::block::{BLOCK_BYTES, bytes_of};
 use crate::disk::Disk;
 use crate::error::VolumeError;
 use crate::history::{View, each_changed, verify_restore};
+use crate::lock;
 use crate::manifest::{Manifest, Point, Restore, Snapshot};
 use crate::names;
 use crate::pieces::Pieces;
