@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use lith_volume::blk::file::FileDisk;
 use lith_volume::blk::{Device, Settings};
-use lith_volume::service::{Client, Config, DESCRIPTOR_FIRST, Served};
+use lith_volume::service::{Access, Client, Config, DESCRIPTOR_FIRST, Served};
 
 use crate::front::{EventIndex, Front, Operation};
 

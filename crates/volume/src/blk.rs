@@ -27,7 +27,7 @@ mod worker;
 use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 use vhost::vhost_user::BackendReqHandler;
@@ -38,6 +38,7 @@ use self::execute::{Backing, Caching};
 use self::front_end::FrontEnd;
 use self::pool::Pool;
 use crate::disk::Disk;
+use crate::lock;
 
 /// Bytes of a serial number, as the specification has it.
 pub const SERIAL_BYTES_MAX: usize = VIRTIO_BLK_ID_BYTES as usize;
@@ -195,7 +196,7 @@ impl Connection {
                 Err(error) => break Err(Error::Protocol(error)),
             }
         };
-        front_end.lock().unwrap_or_else(PoisonError::into_inner).pause();
+        lock(&front_end).pause();
         pool.end();
         let _ = shared.stream.shutdown(Shutdown::Both);
         result

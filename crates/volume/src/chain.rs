@@ -12,8 +12,8 @@ use zstd::bulk::Compressor;
 use crate::block::BLOCK_BYTES;
 use crate::error::VolumeError;
 use crate::segment::{
-    self, Companion, Damage, EXTENT_BLOCKS_MAX, Extent, HEADER_BYTES, Header, SegmentHash, Stored,
-    TABLE_BYTES_MAX, Table, TableWriter,
+    self, Companion, Damage, EXTENT_BLOCKS_MAX, Extent, HEADER_BYTES, Header, Marks, SegmentHash, Stored,
+    TABLE_BYTES_MAX, Table, TableWriter, VolumeUuid,
 };
 use crate::storage::StoredFile;
 
@@ -32,6 +32,8 @@ const SAVED_MIN: usize = 16;
 pub struct ChainFile<F> {
     /// Its name within the volume's folder.
     pub name: String,
+    /// The volume whose segments it may hold, and no other's.
+    pub volume: VolumeUuid,
     /// The file.
     pub file: F,
 }
@@ -102,6 +104,9 @@ impl<F: StoredFile> ChainFile<F> {
         let mut buffer = [0; HEADER_BYTES];
         self.file.read_into(offset, &mut buffer).map_err(VolumeError::file("read", &self.name))?;
         let found = Header::decode(&buffer).and_then(|(header, hash)| {
+            if header.volume != self.volume {
+                return Err(Damage::Foreign { volume: header.volume });
+            }
             let end = offset.checked_add(header.bytes());
             if end.is_none_or(|end| end > bytes) {
                 return Err(Damage::Bounds { what: "length" });
@@ -145,6 +150,20 @@ impl<F: StoredFile> ChainFile<F> {
             }
         }
         Ok(())
+    }
+
+    /// A reader stops where a segment is being written at this moment. At one of another volume it must not: what follows
+    /// would be a mixture of both.
+    ///
+    /// # Errors
+    /// The walk ended at such a one.
+    pub(crate) fn refuse_foreign(&self, end: &End) -> Result<(), VolumeError> {
+        match end {
+            End::Broken { offset, damage: damage @ Damage::Foreign { .. } } => {
+                Err(self.damaged(*offset, damage.clone()))
+            }
+            End::Broken { .. } | End::Whole { .. } => Ok(()),
+        }
     }
 
     /// The error that names this file.
@@ -193,6 +212,16 @@ pub fn pack(start: u64, content: &[u8], packing: Packing) -> Vec<Packed> {
     packed
 }
 
+/// Parts of a run of blocks that are read and stored at once: bounds the memory for it.
+pub fn split(run: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
+    let (mut from, end) = (run.start, run.end);
+    std::iter::from_fn(move || {
+        let part = from..end.min(from + u64::from(EXTENT_BLOCKS_MAX));
+        from = part.end;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
 /// An extent of zeroes.
 #[must_use]
 pub fn zeroes(blocks: &Range<u64>) -> Packed {
@@ -230,10 +259,15 @@ fn pack_content(start: u64, content: &[u8], packing: Packing) -> Packed {
     Packed { extent: Extent { start, count, stored, offset: 0, bytes: length, checksums }, stored: bytes }
 }
 
-/// A segment that is being written at the end of a file. Nothing of it counts before [`SegmentWriter::finish`].
+/// A segment that is being written at the end of a file, or several that are parts of one checkpoint. Nothing of it counts
+/// before [`SegmentWriter::finish`].
 #[derive(Debug)]
 pub struct SegmentWriter<F> {
     file: Arc<ChainFile<F>>,
+    /// Where the first part begins.
+    first: u64,
+    /// The part before.
+    previous: Option<SegmentHash>,
     start: u64,
     end: u64,
     table: TableWriter,
@@ -243,7 +277,14 @@ impl<F: StoredFile> SegmentWriter<F> {
     /// Begins at `start`, where the last segment of the file ends.
     #[must_use]
     pub fn new(file: Arc<ChainFile<F>>, start: u64) -> Self {
-        Self { file, start, end: start + HEADER_BYTES as u64, table: TableWriter::default() }
+        Self {
+            file,
+            first: start,
+            previous: None,
+            start,
+            end: start + HEADER_BYTES as u64,
+            table: TableWriter::default(),
+        }
     }
 
     /// Stores extents, in any order.
@@ -275,16 +316,38 @@ impl<F: StoredFile> SegmentWriter<F> {
         self.table.bytes()
     }
 
+    /// The file that it is written to.
+    #[must_use]
+    pub fn file(&self) -> Arc<ChainFile<F>> {
+        Arc::clone(&self.file)
+    }
+
+    /// Ends a part, durably, and begins the next one. The header is as for [`SegmentWriter::finish`].
+    ///
+    /// # Errors
+    /// The file cannot be written: the whole is to be abandoned.
+    pub fn finish_part(&mut self, header: Header) -> Result<(), VolumeError> {
+        let marks = Marks { is_part: true, ..header.marks };
+        let header = Header { marks, parent_hash: self.previous.unwrap_or(header.parent_hash), ..header };
+        let table = std::mem::take(&mut self.table).finish(&[]);
+        let located = close(&self.file, self.start, self.end, table, header)?;
+        self.previous = Some(located.identity);
+        self.start = located.offset + located.header.bytes();
+        self.end = self.start + HEADER_BYTES as u64;
+        Ok(())
+    }
+
     /// Writes table and header, and makes all of it durable. The header's words about the table are filled in.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn finish(self, header: Header, companions: &[Companion]) -> Result<Located, VolumeError> {
-        let Self { file, start, end, table } = self;
+        let Self { file, first, previous, start, end, table } = self;
+        let header = Header { parent_hash: previous.unwrap_or(header.parent_hash), ..header };
         let result = close(&file, start, end, table.finish(companions), header);
         if result.is_err() {
             // It may look whole to the next reader, and is not durable.
-            let _ = file.file.resize(start);
+            let _ = file.file.resize(first);
         }
         result
     }
@@ -292,7 +355,7 @@ impl<F: StoredFile> SegmentWriter<F> {
     /// Forgets what was stored.
     pub fn abandon(self) {
         // What stays is overwritten by the next segment, and is none.
-        let _ = self.file.file.resize(self.start);
+        let _ = self.file.file.resize(self.first);
     }
 }
 

@@ -74,11 +74,14 @@ pub enum VolumeError {
         /// The size that was asked for, bytes.
         wanted: u64,
     },
-    /// A restore was begun and has not ended.
-    #[error("a restore to checkpoint {seq} has not ended")]
+    /// A restore was begun and cannot be ended: what it needs has become damaged.
+    #[error("a restore to checkpoint {seq} has not ended, and cannot be")]
     RestoreUnfinished {
         /// The target.
         seq: u64,
+        /// What is damaged.
+        #[source]
+        source: Box<VolumeError>,
     },
 }
 
@@ -90,7 +93,7 @@ impl VolumeError {
             VolumeError::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("free space in the pool; `lith pool ls` shows it")
             }
-            VolumeError::Damaged { .. } => {
+            VolumeError::Damaged { .. } | VolumeError::Manifest { .. } => {
                 Some("`lith volume forget-history` goes on without its history; the files are kept aside")
             }
             VolumeError::NoDisk { .. } => Some("is the pool mounted? `lith pool ls` shows what is expected"),
@@ -98,7 +101,6 @@ impl VolumeError {
             VolumeError::NoSnapshot { .. } => Some("`lith volume snapshots` lists them"),
             VolumeError::SnapshotExists { .. } => Some("choose another name"),
             VolumeError::File { .. }
-            | VolumeError::Manifest { .. }
             | VolumeError::Shrinks { .. }
             | VolumeError::RestoreUnfinished { .. } => None,
         }

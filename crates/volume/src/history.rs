@@ -1,24 +1,30 @@
 //! The history of a volume as it lies on disk, for those who read it: which checkpoints there are, and what the disk held
 //! at one of them. Reads only; it works beside whoever writes the volume, who must not move the base meanwhile.
 
+mod files;
 mod map;
 mod pinned;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::block::{BLOCK_BYTES, BlockSet};
-use crate::chain::{ChainFile, End, Located};
+use crate::chain::{ChainFile, Located};
 use crate::error::VolumeError;
+use crate::lock;
 use crate::manifest::{Manifest, Point};
 use crate::names;
-use crate::segment::{CheckpointId, Companion, Damage, Extent, Marks, Stored};
+use crate::segment::{CheckpointId, Companion, Extent, Marks, Stored};
 use crate::storage::{Storage, StoredFile};
+use files::{Files, NamedFile};
 use map::RangeMap;
 
 pub use pinned::Pinned;
+pub(crate) use verify::each_changed;
+pub use verify::verify_restore;
 
 /// Extents whose content is kept for the next read: a reader of a file system comes back to the same ones.
 const CONTENTS_MAX: usize = 16;
@@ -41,13 +47,13 @@ pub struct Checkpoint {
 /// The files of a history, opened for reading.
 #[derive(Debug)]
 pub struct History<S: Storage> {
-    storage: S,
+    files: Arc<Files<S>>,
     /// Nobody moves the base meanwhile; whoever does it has no such hold.
     _hold: Option<S::Hold>,
     manifest: Manifest,
     disk: S::File,
-    logs: Vec<Arc<ChainFile<S::File>>>,
-    bases: Vec<BaseSeen<S::File>>,
+    logs: Vec<Arc<ChainFile<NamedFile<S>>>>,
+    bases: Vec<BaseSeen<NamedFile<S>>>,
 }
 
 #[derive(Debug)]
@@ -73,17 +79,17 @@ impl<S: Storage> History<S> {
         let manifest = Manifest::load(&storage)?.ok_or_else(missing)?;
         let disk = storage.open(names::DISK).map_err(VolumeError::file("open", names::DISK))?;
         let disk = disk.ok_or(VolumeError::NoDisk { name: names::DISK })?;
-        let mut logs = Vec::new();
         let listed = storage.list(names::LOG).map_err(VolumeError::file("list", names::LOG))?;
         let numbers = names::log_numbers(&listed).into_iter().filter(|number| *number >= manifest.log_file);
         let log_names =
             manifest.merged.map(names::merged_file).into_iter().chain(numbers.map(names::log_file));
-        for name in log_names {
-            if let Some(file) = storage.open(&name).map_err(VolumeError::file("open", &name))? {
-                logs.push(Arc::new(ChainFile { name, file }));
-            }
-        }
-        Ok(Self { storage, _hold: None, manifest, disk, logs, bases: Vec::new() })
+        let (files, volume) = (Files::new(storage), manifest.uuid);
+        let logs = log_names.map(|name| {
+            let file = files.named(&name);
+            Arc::new(ChainFile { name, volume, file })
+        });
+        let logs = logs.collect();
+        Ok(Self { files, _hold: None, manifest, disk, logs, bases: Vec::new() })
     }
 
     /// What the volume is.
@@ -102,14 +108,18 @@ impl<S: Storage> History<S> {
         let disk_bytes = self.disk.bytes().map_err(VolumeError::file("read", names::DISK))?;
         let base = Checkpoint { id, time_ns, marks: Marks::default(), disk_bytes, segment_bytes: 0 };
         let mut list = vec![base];
+        let mut segment_bytes = 0;
         self.walk(|_, located| {
-            list.push(Checkpoint {
-                id: located.header.id,
-                time_ns: located.header.time_ns,
-                marks: located.header.marks,
-                disk_bytes: located.header.disk_blocks * BLOCK_BYTES,
-                segment_bytes: located.header.bytes(),
-            });
+            segment_bytes += located.header.bytes();
+            if !located.header.marks.is_part {
+                list.push(Checkpoint {
+                    id: located.header.id,
+                    time_ns: located.header.time_ns,
+                    marks: located.header.marks,
+                    disk_bytes: located.header.disk_blocks * BLOCK_BYTES,
+                    segment_bytes: std::mem::take(&mut segment_bytes),
+                });
+            }
             Ok(true)
         })?;
         Ok(list)
@@ -119,7 +129,9 @@ impl<S: Storage> History<S> {
     pub(crate) fn newest(&self) -> Result<u64, VolumeError> {
         let mut newest = self.manifest.base.id.seq;
         self.walk(|_, located| {
-            newest = located.header.id.seq;
+            if !located.header.marks.is_part {
+                newest = located.header.id.seq;
+            }
             Ok(true)
         })?;
         Ok(newest)
@@ -132,10 +144,10 @@ impl<S: Storage> History<S> {
     pub fn companions(&self, seq: u64) -> Result<Vec<Companion>, VolumeError> {
         let mut companions = Vec::new();
         self.walk(|file, located| {
-            if located.header.id.seq == seq {
+            if leads_to(located, seq) {
                 companions = file.table(located)?.companions;
             }
-            Ok(located.header.id.seq < seq)
+            Ok(is_before(located, seq))
         })?;
         Ok(companions)
     }
@@ -143,16 +155,20 @@ impl<S: Storage> History<S> {
     /// Tells of each segment in order, until `each` has enough.
     fn walk(
         &self,
-        mut each: impl FnMut(&Arc<ChainFile<S::File>>, &Located) -> Result<bool, VolumeError>,
+        mut each: impl FnMut(&Arc<ChainFile<NamedFile<S>>>, &Located) -> Result<bool, VolumeError>,
     ) -> Result<(), VolumeError> {
         let mut previous = self.manifest.base.hash;
         for file in &self.logs {
             let mut result = Ok(true);
-            file.walk(0, Some(previous), |located| {
-                previous = located.identity;
+            let end = file.walk(0, Some(previous), |located| {
+                // No file follows on a checkpoint that has not all of its parts.
+                if !located.header.marks.is_part {
+                    previous = located.identity;
+                }
                 result = each(file, &located);
                 matches!(result, Ok(true))
             })?;
+            file.refuse_foreign(&end)?;
             if !result? {
                 return Ok(());
             }
@@ -180,8 +196,8 @@ impl<S: Storage> History<S> {
                     return Ok(false);
                 }
                 insert(&mut map, file, located, Precedence::Newest)?;
-                disk_blocks = (last == seq).then_some(located.header.disk_blocks);
-                Ok(last < seq)
+                disk_blocks = leads_to(located, seq).then_some(located.header.disk_blocks);
+                Ok(is_before(located, seq))
             })?;
             if disk_blocks.is_none() {
                 let first = self.manifest.base.id.seq;
@@ -193,32 +209,6 @@ impl<S: Storage> History<S> {
         let disk_blocks = disk_blocks.unwrap_or(bytes / BLOCK_BYTES);
         let inner = Inner { map, history: self, contents: Contents::default() };
         Ok(View { disk_blocks, inner: Mutex::new(inner) })
-    }
-
-    /// Verifies all that is stored. `pace` is told of bytes.
-    ///
-    /// # Errors
-    /// A file cannot be read, or is damaged: which, and where.
-    pub fn verify(mut self, pace: &dyn Fn(u64)) -> Result<(), VolumeError> {
-        // Opens the base's files, and looks at their tables.
-        self.read_base(&mut RangeMap::new(0..0))?;
-        let bases = self.bases.iter().map(|base| &base.file);
-        for file in bases.chain(&self.logs) {
-            let mut result = Ok(());
-            let end = file.walk(0, None, |located| {
-                pace(located.header.bytes());
-                result = file.verify(&located);
-                result.is_ok()
-            })?;
-            result?;
-            if let End::Broken { offset, damage } = end
-                && file.file.bytes().map_err(VolumeError::file("read", &file.name))? > offset
-                && damage != Damage::NoSegment
-            {
-                return Err(file.damaged(offset, damage));
-            }
-        }
-        Ok(())
     }
 
     /// The blocks of segments behind a checkpoint.
@@ -237,7 +227,7 @@ impl<S: Storage> History<S> {
             if seq > behind && seq <= until {
                 file.table(located)?.extents.iter().for_each(|extent| changed.insert(extent.blocks()));
             }
-            Ok(seq < until)
+            Ok(is_before(located, until))
         })?;
         Ok(changed)
     }
@@ -246,10 +236,10 @@ impl<S: Storage> History<S> {
     pub(crate) fn locate(&self, seq: u64) -> Result<Option<Located>, VolumeError> {
         let mut found = None;
         self.walk(|_, located| {
-            if located.header.id.seq == seq {
+            if leads_to(located, seq) {
                 found = Some(located.clone());
             }
-            Ok(located.header.id.seq < seq)
+            Ok(is_before(located, seq))
         })?;
         Ok(found)
     }
@@ -260,21 +250,22 @@ impl<S: Storage> History<S> {
         behind: u64,
         until: u64,
         window: Range<u64>,
-    ) -> Result<Changes<S::File>, VolumeError> {
+    ) -> Result<Changes<NamedFile<S>>, VolumeError> {
         let mut map = RangeMap::new(window);
         self.walk(|file, located| {
             let seq = located.header.id.seq;
             if seq > behind && seq <= until {
                 insert(&mut map, file, located, Precedence::Newest)?;
             }
-            Ok(seq < until)
+            Ok(is_before(located, until))
         })?;
         Ok(Changes { map, contents: Contents::default() })
     }
 
     /// Adds what the base's files have got since they were last read.
-    fn read_base(&mut self, map: &mut RangeMap<Place<S::File>>) -> Result<(), VolumeError> {
-        let listed = self.storage.list(names::BASE).map_err(VolumeError::file("list", names::BASE))?;
+    fn read_base(&mut self, map: &mut RangeMap<Place<NamedFile<S>>>) -> Result<(), VolumeError> {
+        let listed = self.files.storage.list(names::BASE).map_err(VolumeError::file("list", names::BASE))?;
+        let volume = self.manifest.uuid;
         let first = self.manifest.base_file;
         let folded = self.manifest.folded.map(names::folded_file);
         let numbers = names::base_numbers(&listed).into_iter().filter(|number| *number >= first);
@@ -282,15 +273,14 @@ impl<S: Storage> History<S> {
             if self.bases.iter().any(|base| base.file.name == name) {
                 continue;
             }
-            if let Some(file) = self.storage.open(&name).map_err(VolumeError::file("open", &name))? {
-                let file = Arc::new(ChainFile { name, file });
-                self.bases.push(BaseSeen { file, seen: 0 });
-            }
+            let file = self.files.named(&name);
+            let file = Arc::new(ChainFile { name, volume, file });
+            self.bases.push(BaseSeen { file, seen: 0 });
         }
         for base in &mut self.bases {
             let mut result = Ok(());
             // The hash of the one before is looked at by whoever opens the volume: a reader takes up in the middle.
-            base.file.walk(base.seen, None, |located| {
+            let end = base.file.walk(base.seen, None, |located| {
                 result = insert(map, &base.file, &located, Precedence::Oldest);
                 if result.is_ok() {
                     base.seen = located.offset + located.header.bytes();
@@ -298,9 +288,20 @@ impl<S: Storage> History<S> {
                 result.is_ok()
             })?;
             result?;
+            base.file.refuse_foreign(&end)?;
         }
         Ok(())
     }
+}
+
+/// Whether a segment is a checkpoint's last, or only one.
+fn leads_to(located: &Located, seq: u64) -> bool {
+    located.header.id.seq == seq && !located.header.marks.is_part
+}
+
+/// Whether a checkpoint's last segment comes behind this one.
+fn is_before(located: &Located, seq: u64) -> bool {
+    located.header.id.seq < seq || located.header.marks.is_part
 }
 
 /// Which of several contents of a block counts.
@@ -377,7 +378,7 @@ pub struct View<S: Storage> {
 
 #[derive(Debug)]
 struct Inner<S: Storage> {
-    map: RangeMap<Place<S::File>>,
+    map: RangeMap<Place<NamedFile<S>>>,
     history: History<S>,
     contents: Contents,
 }
@@ -408,7 +409,7 @@ impl<S: Storage> View<S> {
 
     /// Holds the history no longer. Who goes on reading finds out by itself whether it has changed.
     fn let_go(&mut self) {
-        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.inner.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
         inner.history._hold = None;
     }
 
@@ -418,7 +419,7 @@ impl<S: Storage> View<S> {
     /// A file cannot be read or is damaged: which, and where, is said.
     pub fn read_blocks(&self, start: u64, into: &mut [u8]) -> Result<(), VolumeError> {
         let blocks = start..start + into.len() as u64 / BLOCK_BYTES;
-        let inner = &mut *self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = &mut *lock(&self.inner);
         let mut from = blocks.start;
         while from < blocks.end {
             let rest = &mut into[bytes(from - blocks.start)..];

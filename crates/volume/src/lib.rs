@@ -19,3 +19,10 @@ pub mod service;
 pub mod storage;
 pub mod tracker;
 pub mod volume;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Takes a lock, also after somebody has panicked with it: who does so ends the process, where it is not a test.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -189,13 +189,19 @@ impl Keeper {
         &self.current
     }
 
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.is_in_doubt
+    }
+
     /// Sees to it that the current one is on disk and no other, before files are written that another may refer to.
-    pub(crate) fn settle<S: Storage>(&mut self, storage: &S) -> Result<(), VolumeError> {
+    /// Whether there was a doubt.
+    pub(crate) fn settle<S: Storage>(&mut self, storage: &S) -> Result<bool, VolumeError> {
         if self.is_in_doubt {
             self.current.save(storage)?;
             self.is_in_doubt = false;
+            return Ok(true);
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Replaces it, on disk and here.

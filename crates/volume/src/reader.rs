@@ -2,13 +2,14 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::disk::{Disk, Patience};
 use crate::error::VolumeError;
 use crate::history::Pinned;
 use crate::inspect::error::InspectError;
 use crate::inspect::settled::Settled;
+use crate::lock;
 use crate::names;
 use crate::pieces::Pieces;
 use crate::storage::{Folder, Storage};
@@ -99,7 +100,7 @@ impl Disk for Reader {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let mut content = vec![0; into.bytes()];
-        let disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        let disk = lock(&self.disk);
         disk.read_at(offset, &mut content).map_err(io::Error::other)?;
         drop(disk);
         into.copy_in(&content);

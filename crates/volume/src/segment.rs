@@ -22,14 +22,15 @@ use crate::block::BLOCK_BYTES;
 pub const HEADER_BYTES: usize = 512;
 /// Most blocks of an extent with content: what is read and written at once.
 pub const EXTENT_BLOCKS_MAX: u32 = 256;
-/// Most bytes of a table: one extent and one checksum for each block of 64 GiB that changed at once. A larger change is
-/// cut into several tables by its writer.
+/// Most bytes of a table. Writers end a segment long before, and go on with another one.
 pub const TABLE_BYTES_MAX: u32 = 512 << 20;
 /// Most companions of a checkpoint: the volumes of a group's tasks.
 pub const COMPANIONS_MAX: usize = 64;
 
 const MAGIC: [u8; 8] = *b"lithseg\n";
-const VERSION: u32 = 1;
+/// The newest version, and the one that is written where the older is enough: parts of checkpoints came with the second.
+const VERSION: u32 = 2;
+const VERSION_WITHOUT_PARTS: u32 = 1;
 const ENTRY_BYTES: usize = 32;
 const COMPANION_BYTES: usize = 24;
 
@@ -73,6 +74,8 @@ pub struct Marks {
     pub is_recovered: bool,
     /// Several checkpoints were put into one: those between its parent and itself are gone.
     pub is_merged: bool,
+    /// It is not the last segment of its checkpoint, which is too large for one: without the others it is none.
+    pub is_part: bool,
 }
 
 /// Another volume that was cut at the same instant, and changed.
@@ -197,13 +200,22 @@ pub enum Damage {
     /// It does not follow what is before it.
     #[error("it does not follow the segment before it")]
     Chain,
+    /// It is whole, and somebody else's.
+    #[error("it belongs to another history, that of volume {volume}")]
+    Foreign {
+        /// Whose.
+        volume: VolumeUuid,
+    },
+    /// Files that were known to be there are not.
+    #[error("it is missing")]
+    Missing,
 }
 
 impl Header {
     /// What the next segment calls this one, whose own hash is `hash`.
     #[must_use]
     pub fn identity(&self, hash: SegmentHash) -> SegmentHash {
-        if self.marks.is_merged { self.stands_for } else { hash }
+        if self.marks.is_merged && !self.marks.is_part { self.stands_for } else { hash }
     }
 
     /// Bytes of the whole segment with its padding.
@@ -217,7 +229,8 @@ impl Header {
     pub fn encode(&self) -> ([u8; HEADER_BYTES], SegmentHash) {
         let mut writer = Vec::with_capacity(HEADER_BYTES);
         writer.extend(MAGIC);
-        writer.extend(VERSION.to_le_bytes());
+        let version = if self.marks.is_part { VERSION } else { VERSION_WITHOUT_PARTS };
+        writer.extend(version.to_le_bytes());
         writer.extend(match self.kind {
             Kind::Checkpoint => [1_u8, 0, 0, 0],
             Kind::Base => [2, 0, 0, 0],
@@ -229,8 +242,9 @@ impl Header {
         writer.extend(self.parent_hash.0);
         writer.extend(self.time_ns.to_le_bytes());
         writer.extend(self.disk_blocks.to_le_bytes());
-        let Marks { is_at_rest, is_recovered, is_merged } = self.marks;
-        let marks = u32::from(is_at_rest) | u32::from(is_recovered) << 1 | u32::from(is_merged) << 2;
+        let Marks { is_at_rest, is_recovered, is_merged, is_part } = self.marks;
+        let marks = [is_at_rest, is_recovered, is_merged, is_part].into_iter().zip(0..);
+        let marks = marks.fold(0, |marks, (mark, bit)| marks | u32::from(mark) << bit);
         writer.extend(marks.to_le_bytes());
         writer.extend(self.table_bytes.to_le_bytes());
         writer.extend(self.table_offset.to_le_bytes());
@@ -272,8 +286,12 @@ impl Header {
         let time_ns = i64::from_le_bytes(reader.array());
         let disk_blocks = reader.u64();
         let marks = reader.u32();
-        let marks =
-            Marks { is_at_rest: marks & 1 != 0, is_recovered: marks & 2 != 0, is_merged: marks & 4 != 0 };
+        let marks = Marks {
+            is_at_rest: marks & 1 != 0,
+            is_recovered: marks & 2 != 0,
+            is_merged: marks & 4 != 0,
+            is_part: marks & 8 != 0,
+        };
         let table_bytes = reader.u32();
         let table_offset = reader.u64();
         let table_hash = reader.array();

@@ -1,22 +1,23 @@
 //! Files of a volume, as the engine uses them: the seam at which tests put a disk that loses, tears and fails. Owns the
 //! real one, a folder. What is written is durable only after a sync; a name only after its folder's.
 
+mod folder;
 mod ranges;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
 
-use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom, fallocate, seek};
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 
 use crate::disk::Patience;
-use crate::names;
 use crate::pieces::{Pieces, sys};
+
+pub use folder::Folder;
 
 /// A folder of files. Names are relative, with at most one folder in front.
 pub trait Storage: Debug + Send + Sync + 'static {
@@ -24,6 +25,10 @@ pub trait Storage: Debug + Send + Sync + 'static {
     type File: StoredFile;
     /// Ends a hold on the history when it is dropped.
     type Hold: Debug + Send + Sync;
+
+    /// Bytes of a segment's table at which it is ended, and another one begun: a table is in memory, of who writes it and of
+    /// who reads it. This is one of nearly a million blocks that were written anywhere. Tests have smaller ones.
+    const TABLE_BYTES: usize = 32 << 20;
 
     /// Opens a file for reading and writing; none if it is not there.
     ///
@@ -129,6 +134,12 @@ pub trait StoredFile: Debug + Send + Sync + 'static {
     /// What the system says.
     fn next_content(&self, from: u64) -> io::Result<u64>;
 
+    /// Where something begins that has no space of its own yet, from an offset on; the end of the file if nothing does.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn next_hole(&self, from: u64) -> io::Result<u64>;
+
     /// Its size, bytes.
     ///
     /// # Errors
@@ -171,149 +182,6 @@ pub fn replace<S: Storage>(storage: &S, name: &str, content: &[u8]) -> io::Resul
     storage.sync_folder("")
 }
 
-/// A folder of the host.
-#[derive(Debug, Clone)]
-pub struct Folder {
-    path: PathBuf,
-    is_read_only: bool,
-}
-
-/// Files of volumes are nobody's but lith's.
-const FILE_MODE: u32 = 0o600;
-
-impl Folder {
-    /// The folder at a path, which must be there.
-    #[must_use]
-    pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), is_read_only: false }
-    }
-
-    /// The same for who only reads, and may not be allowed more.
-    #[must_use]
-    pub fn read_only(path: &Path) -> Self {
-        Self { path: path.to_owned(), is_read_only: true }
-    }
-}
-
-/// Whoever gets at the folder may open it.
-const READERS_MODE: u32 = 0o644;
-
-impl Folder {
-    fn readers(&self) -> io::Result<File> {
-        // Who only reads may not be allowed to make it, nor need to.
-        if let Ok(file) = File::open(self.path.join(names::READERS)) {
-            return Ok(file);
-        }
-        let mut options = OpenOptions::new();
-        options
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(READERS_MODE)
-            .open(self.path.join(names::READERS))
-    }
-}
-
-impl Storage for Folder {
-    type File = File;
-    /// A lock of flock(2), which ends with its file.
-    type Hold = File;
-
-    fn share(&self) -> io::Result<File> {
-        let file = self.readers()?;
-        rustix::fs::flock(&file, FlockOperation::LockShared)?;
-        Ok(file)
-    }
-
-    fn try_own(&self) -> io::Result<Option<File>> {
-        let file = self.readers()?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// A lock on the byte of that number, which many may have.
-    fn pin(&self, seq: u64) -> io::Result<File> {
-        let file = self.readers()?;
-        ranges::share(&file, seq)?;
-        Ok(file)
-    }
-
-    fn pinned(&self) -> io::Result<BTreeSet<u64>> {
-        ranges::shared(&self.readers()?)
-    }
-
-    fn mark(&self, name: &str) -> io::Result<Option<Mark>> {
-        match rustix::fs::lstat(self.path.join(name)) {
-            Ok(found) => {
-                let nanoseconds = i64::try_from(found.st_ctime_nsec).unwrap_or_default();
-                let changed = found.st_ctime.saturating_mul(1_000_000_000).saturating_add(nanoseconds);
-                Ok(Some(Mark(found.st_ino, changed)))
-            }
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn open(&self, name: &str) -> io::Result<Option<File>> {
-        // A symbolic link in here is nobody's of ours.
-        let flags = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
-        let mut options = OpenOptions::new();
-        let file =
-            options.read(true).write(!self.is_read_only).custom_flags(flags).open(self.path.join(name));
-        match file {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn create(&self, name: &str) -> io::Result<File> {
-        // A new file, so that whoever still reads the one that had the name keeps what it reads.
-        self.remove(name)?;
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true).mode(FILE_MODE).open(self.path.join(name))
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        match std::fs::remove_file(self.path.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        }
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        std::fs::rename(self.path.join(from), self.path.join(to))
-    }
-
-    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
-        let path = self.path.join(folder);
-        let entries = match std::fs::read_dir(&path) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_read_only => return Ok(vec![]),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                std::fs::create_dir(&path)?;
-                self.sync_folder("")?;
-                return Ok(vec![]);
-            }
-            Err(error) => return Err(error),
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            // What is named otherwise is not ours.
-            names.extend(entry?.file_name().into_string().ok());
-        }
-        names.sort();
-        Ok(names)
-    }
-
-    fn sync_folder(&self, folder: &str) -> io::Result<()> {
-        File::open(self.path.join(folder))?.sync_all()
-    }
-}
-
 impl StoredFile for File {
     fn read(&self, offset: u64, into: &Pieces<'_>, patience: Patience) -> io::Result<()> {
         sys::read_at(self, offset, into, patience)
@@ -348,6 +216,15 @@ impl StoredFile for File {
         }
     }
 
+    fn next_hole(&self, from: u64) -> io::Result<u64> {
+        match seek(self, SeekFrom::Hole(from)) {
+            Ok(offset) => Ok(offset),
+            // Behind the end, or on a file system that does not know holes.
+            Err(Errno::NXIO | Errno::INVAL | Errno::OPNOTSUPP) => StoredFile::bytes(self),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn bytes(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
@@ -357,13 +234,16 @@ impl StoredFile for File {
     }
 }
 
-fn write_zeroes(file: &File, range: Range<u64>) -> io::Result<()> {
-    let zeroes = [0; 64 << 10];
+/// Writes zeroes, where the file system has no other way.
+pub(crate) fn write_zeroes(file: &File, range: Range<u64>) -> io::Result<()> {
+    // A good size for one call.
+    const ZEROES: &[u8] = &[0; 64 << 10];
     let mut from = range.start;
     while from < range.end {
-        let count = usize::try_from(range.end - from).unwrap_or(usize::MAX).min(zeroes.len());
-        file.write_all_at(&zeroes[..count], from)?;
-        from += count as u64;
+        let rest = usize::try_from(range.end - from).unwrap_or(usize::MAX);
+        let part = &ZEROES[..rest.min(ZEROES.len())];
+        file.write_all_at(part, from)?;
+        from += part.len() as u64;
     }
     Ok(())
 }

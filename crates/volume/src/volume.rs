@@ -30,6 +30,7 @@ use crate::chain::{ChainFile, SegmentWriter};
 use crate::disk::{Disk, Patience};
 use crate::error::VolumeError;
 use crate::intents::Intents;
+use crate::lock;
 use crate::manifest::{Keeper, Point};
 use crate::pieces::Pieces;
 use crate::segment::{CheckpointId, SegmentHash, VolumeUuid};
@@ -37,7 +38,7 @@ use crate::storage::{Storage, StoredFile};
 use crate::tracker::{Admission, Ticket, Tracker};
 
 pub use cut::{Cut, CutTime, begin_cuts};
-pub use fold::Pace;
+pub use fold::{Folded, Pace};
 pub use restore::clone_into;
 pub use retention::Retention;
 
@@ -53,7 +54,7 @@ pub struct Volume<S: Storage> {
     bytes: AtomicU64,
     /// Held by who folds.
     folding: Mutex<()>,
-    /// Held by who makes snapshots or restores.
+    /// Held by who makes snapshots or restores, or the disk larger.
     changing: Mutex<()>,
     manifest: Mutex<Keeper>,
     log: Mutex<Log<S::File>>,
@@ -85,20 +86,23 @@ struct Tracked {
 #[derive(Debug)]
 struct Log<F> {
     /// In order; the last one is written to.
-    files: Vec<LogFile<F>>,
+    files: Vec<LogFile>,
+    /// The last one, if it is. The others are many, and not open.
+    open: Option<Arc<ChainFile<F>>>,
     /// The newest checkpoint.
     tip: Point,
 }
 
 #[derive(Debug)]
-struct LogFile<F> {
-    file: Arc<ChainFile<F>>,
+struct LogFile {
+    name: String,
     bytes: u64,
     /// Its first checkpoint.
     first: Point,
     /// Its last one.
     last: Point,
     is_merged: bool,
+    segments: u64,
     /// It is not written to any more.
     is_closed: bool,
     /// A segment that did not become durable may be at its end, and looks whole: the next one must take its place before
@@ -204,8 +208,8 @@ impl<S: Storage> Volume<S> {
     /// It would be smaller, or its file cannot be changed.
     pub fn grow(&self, bytes: u64) -> Result<(), VolumeError> {
         let wanted = bytes.next_multiple_of(BLOCK_BYTES);
-        // One at a time; nothing else holds the manifest for long.
-        let _manifest = lock(&self.manifest);
+        // One at a time. Neither a status nor a cut waits for this.
+        let _changing = lock(&self.changing);
         let has = self.bytes.load(Ordering::Acquire);
         if wanted < has {
             return Err(VolumeError::Shrinks { has, wanted });
@@ -269,18 +273,12 @@ impl<S: Storage> Volume<S> {
         result
     }
 
-    /// Refuses what would take new space while there is none.
+    /// Refuses what would take new space while there is none: any hole within the range would be filled.
     fn check_space(&self, range: &Range<u64>) -> io::Result<()> {
-        if !self.is_full.load(Ordering::Acquire) {
-            return Ok(());
+        if self.is_full.load(Ordering::Acquire) && self.disk.next_hole(range.start)? < range.end {
+            return Err(io::ErrorKind::StorageFull.into());
         }
-        let start = range.start - range.start % BLOCK_BYTES;
-        // A hole within the range is rare and costs little; one at its start is what new files make.
-        if self.disk.next_content(start)? >= range.end {
-            Err(io::ErrorKind::StorageFull.into())
-        } else {
-            Ok(())
-        }
+        Ok(())
     }
 
     fn zero_edge(&self, range: Range<u64>) -> io::Result<()> {
@@ -370,9 +368,4 @@ impl<S: Storage> Disk for Volume<S> {
 /// A checkpoint after another one.
 fn next_id(epoch: u64, tip: &Point) -> CheckpointId {
     CheckpointId { epoch, seq: tip.id.seq + 1 }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Who panics while holding one ends the process: see the profile.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -70,12 +70,7 @@ pub(super) const JOB_SYNONYMS: &[(&str, &str)] = &[
 ];
 
 pub(super) const VOLUME: &[Key] = &[
-    key(
-        "pool",
-        Takes::Name,
-        "The pool of the node that holds it; the node's first one by default.",
-        "fast",
-    ),
+    key("pool", Takes::Name, "The pool of the node that holds it; the node's first one by default.", "fast"),
     key("size", SIZE, "Ceiling of what it holds; it takes what is written.", "20G"),
     later("max_lag", DURATION, "How much of the last changes a crash of the node may cost.", "30s"),
     key(

@@ -8,10 +8,12 @@ use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recv, recvmsg, send};
 use vhost::vhost_user::message::{BackendReq, FrontendReq};
+
+use crate::lock;
 
 /// Bytes of a message's header: request, flags, bytes of the payload.
 const HEADER_BYTES: usize = 12;
@@ -69,7 +71,7 @@ impl Channel {
             _ => None,
         });
         let socket = descriptors.flatten().next();
-        *self.socket.lock().unwrap_or_else(PoisonError::into_inner) = socket;
+        *lock(&self.socket) = socket;
         Ok(())
     }
 
@@ -78,7 +80,7 @@ impl Channel {
     /// # Errors
     /// The front end does not read.
     pub(super) fn announce_config(&self) -> io::Result<()> {
-        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let socket = lock(&self.socket);
         let Some(socket) = &*socket else { return Ok(()) };
         let header = [BackendReq::CONFIG_CHANGE_MSG as u32, FLAGS, 0];
         let header: Vec<u8> = header.iter().flat_map(|field| field.to_ne_bytes()).collect();

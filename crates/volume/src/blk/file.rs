@@ -11,9 +11,7 @@ use rustix::io::Errno;
 use crate::disk::{Disk, Patience, SECTOR_BYTES};
 use crate::pieces::Pieces;
 use crate::pieces::sys::{read_at, write_at};
-
-/// Zeroes written at once where the file system has no other way: a good size for one call.
-const ZEROES: &[u8] = &[0; 64 << 10];
+use crate::storage::write_zeroes;
 
 /// A file as a disk.
 #[derive(Debug)]
@@ -55,14 +53,7 @@ impl FileDisk {
                 Err(error) => return Err(error.into()),
             }
         }
-        let mut offset = range.start;
-        while offset < range.end {
-            let rest = usize::try_from(range.end - offset).unwrap_or(usize::MAX);
-            let part = &ZEROES[..rest.min(ZEROES.len())];
-            write_at(&self.file, offset, &Pieces::of(part))?;
-            offset += part.len() as u64;
-        }
-        Ok(())
+        write_zeroes(&self.file, range)
     }
 }
 

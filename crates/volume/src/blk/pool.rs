@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::STACK_BYTES;
 use super::worker::Job;
+use crate::lock;
 
 /// Threads of one connection: as many reads as a medium needs to be kept busy; more would only queue there.
 const THREADS_MAX: usize = 16;
@@ -112,6 +113,6 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }

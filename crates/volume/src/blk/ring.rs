@@ -12,6 +12,7 @@ use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::request::{DESCRIPTORS_MAX, Table};
+use crate::lock;
 
 /// The longest ring that is served. It bounds the requests in flight, and so the memory they take.
 pub(super) const ENTRIES_MAX: u16 = DESCRIPTORS_MAX;
@@ -195,6 +196,6 @@ impl Ring {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }

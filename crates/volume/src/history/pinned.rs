@@ -6,11 +6,12 @@
 //! right, and what was read later is read again.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use super::{History, View};
 use crate::error::VolumeError;
 use crate::inspect::source::Source;
+use crate::lock;
 use crate::names;
 use crate::storage::{Mark, Storage};
 
@@ -70,7 +71,7 @@ impl<S: Storage + Clone> Pinned<S> {
     /// Size of the disk then, bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).view.bytes()
+        lock(&self.seen).view.bytes()
     }
 
     /// Fills a buffer from any place; what lies behind the end is zeroes.
@@ -78,7 +79,7 @@ impl<S: Storage + Clone> Pinned<S> {
     /// # Errors
     /// A file cannot be read or is damaged: which, and where, is said.
     pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), VolumeError> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = lock(&self.seen);
         let mut tries = 0;
         loop {
             let result = seen.view.read_at(offset, into);

@@ -14,7 +14,7 @@ fn header() -> Header {
         parent_hash: SegmentHash([3; 32]),
         time_ns: 1_764_230_400_000_000_000,
         disk_blocks: 1 << 20,
-        marks: Marks { is_at_rest: true, is_recovered: false, is_merged: true },
+        marks: Marks { is_at_rest: true, is_recovered: false, is_merged: true, is_part: true },
         stands_for: SegmentHash([5; 32]),
         table_offset: 1 << 30,
         table_bytes: 0,

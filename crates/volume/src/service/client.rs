@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::protocol::{Answer, CutPoint, Failure, Request, SnapshotMade, Status};
+use super::protocol::{Answer, Failure, Request, SnapshotMade, Status};
 
 /// How long an answer may take: a checkpoint of many gigabytes on a slow disk.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(600);
@@ -57,17 +57,6 @@ impl Client {
     pub fn status(&self) -> Result<Status, ClientError> {
         match self.ask(&Request::Status)? {
             Answer::Status(status) => Ok(status),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// A checkpoint of all.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub fn cut(&self) -> Result<Vec<CutPoint>, ClientError> {
-        match self.ask(&Request::Cut)? {
-            Answer::Cut(points) => Ok(points),
             other => Err(unexpected(&other)),
         }
     }

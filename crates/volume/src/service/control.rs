@@ -45,13 +45,6 @@ pub(super) fn serve(service: &Arc<Service>, stream: UnixStream) {
 fn answer(service: &Arc<Service>, request: Request) -> Answer {
     let result = match request {
         Request::Status => Ok(Answer::Status(status(service))),
-        Request::Cut => {
-            let (points, errors) = cutter::cut(service, false);
-            match errors.into_iter().next() {
-                Some((_, error)) => Err(failure(&error)),
-                None => Ok(Answer::Cut(points)),
-            }
-        }
         Request::Snapshot { volumes, name } => snapshot(service, &volumes, &name).map(Answer::Snapshots),
         Request::ForgetSnapshot { volume, name } => find(service, &volume).and_then(|served| {
             served.volume.forget_snapshot(&name).map(|_| Answer::Done).map_err(|error| failure(&error))
@@ -61,13 +54,6 @@ fn answer(service: &Arc<Service>, request: Request) -> Answer {
             served.port.announce_size();
             Ok(Answer::Done)
         }),
-        Request::Retain { window_s, history_bytes_max } => {
-            service.window_ns.store(window_s.saturating_mul(1_000_000_000), Ordering::Release);
-            for served in &service.volumes {
-                served.history_bytes_max.store(history_bytes_max, Ordering::Release);
-            }
-            Ok(Answer::Done)
-        }
         Request::End => service.end().map(|()| Answer::Done),
     };
     result.unwrap_or_else(Answer::Failed)
@@ -82,10 +68,7 @@ fn snapshot(service: &Arc<Service>, ids: &[String], name: &str) -> Result<Vec<Sn
     let volumes = ids.iter().map(|id| find(service, id)).collect::<Result<Vec<_>, _>>()?;
     // No other cut comes between: the newest checkpoints of all are of one instant.
     let _turn = service.cutting.lock();
-    let (_, errors) = cutter::cut_in_turn(service, false);
-    if let Some((_, error)) = errors.into_iter().next() {
-        return Err(failure(&error));
-    }
+    cutter::cut_in_turn(service, false).map_err(|error| failure(&error))?;
     let mut made: Vec<SnapshotMade> = Vec::new();
     for served in volumes {
         match served.volume.snapshot(name) {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::protocol::CutPoint;
-use super::run::Service;
+use lith_core::chain::chain;
+
+use super::run::{Duty, Service};
 use crate::error::VolumeError;
 use crate::storage::Folder;
 use crate::volume::{Cut, CutTime, Volume, begin_cuts};
@@ -32,9 +33,8 @@ pub(super) fn run(service: &Arc<Service>) {
         let dirty_bytes: u64 = service.volumes.iter().map(|served| served.volume.dirty_bytes()).sum();
         if dirty_bytes > 0 && cut_at.elapsed() >= due_after(service.interval, dirty_bytes) {
             cut_at = looked_at;
-            for error in cut(service, false).1 {
-                service.note(&error);
-            }
+            // Its status tells what went wrong.
+            let _ = cut(service, false);
         }
         wait = service.interval.saturating_sub(looked_at.elapsed()).max(REST_MIN);
     }
@@ -48,36 +48,31 @@ fn due_after(interval: Duration, dirty_bytes: u64) -> Duration {
     (interval.saturating_mul(factor)).min(INTERVAL_MAX.max(interval)) - interval / 8
 }
 
-/// A checkpoint of all that has changed, at one instant; those that came of it, and what went wrong.
-pub(super) fn cut(service: &Service, is_at_rest: bool) -> (Vec<CutPoint>, Vec<(usize, VolumeError)>) {
+/// A checkpoint of all that has changed, at one instant. Each volume's status tells how it went; the first thing that went
+/// wrong is told here, too.
+pub(super) fn cut(service: &Service, is_at_rest: bool) -> Result<(), VolumeError> {
     // One after the other: a person who asks for one waits for the one under way.
     let _turn = service.cutting.lock();
     cut_in_turn(service, is_at_rest)
 }
 
 /// The same for who has the turn.
-pub(super) fn cut_in_turn(service: &Service, is_at_rest: bool) -> (Vec<CutPoint>, Vec<(usize, VolumeError)>) {
+pub(super) fn cut_in_turn(service: &Service, is_at_rest: bool) -> Result<(), VolumeError> {
     let volumes: Vec<&Volume<Folder>> = service.volumes.iter().map(|served| &*served.volume).collect();
     let cuts = begin_cuts(&volumes, CutTime { now_ns: now_ns(), is_at_rest });
-    let (mut points, mut errors) = (Vec::new(), Vec::new());
-    for (position, cut) in cuts.into_iter().enumerate() {
-        match cut.and_then(|cut| cut.map(finish).transpose()) {
-            Ok(Some((epoch, seq, time_ns))) => {
-                let volume = service.volumes[position].id.clone();
-                points.push(CutPoint { volume, epoch, seq, time_ns });
-            }
-            Ok(None) => {}
-            Err(error) => errors.push((position, error)),
-        }
+    let mut all = Ok(());
+    for (served, cut) in service.volumes.iter().zip(cuts) {
+        let result = cut.and_then(|cut| cut.map_or(Ok(()), finish));
+        served.note(Duty::Cut, result.as_ref().err().map(|error| chain(error)));
+        all = all.and(result);
     }
-    (points, errors)
+    all
 }
 
-fn finish(cut: Cut<'_, Folder>) -> Result<(u64, u64, i64), VolumeError> {
+fn finish(cut: Cut<'_, Folder>) -> Result<(), VolumeError> {
     // A failure is remembered, and told at the end.
     while cut.copy().unwrap_or(false) {}
-    let point = cut.finish()?;
-    Ok((point.id.epoch, point.id.seq, point.time_ns))
+    cut.finish().map(drop)
 }
 
 #[cfg(test)]

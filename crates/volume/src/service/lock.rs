@@ -1,13 +1,13 @@
 //! Who may write a volume: one process at a time, which holds its lock for as long as it has it open.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FlockOperation, flock};
 
 use super::protocol::Failure;
+use crate::storage::Folder;
 
 /// The file whose lock it is, and whose content says who has it.
 const NAME: &str = "lock";
@@ -27,10 +27,7 @@ impl VolumeLock {
     /// Somebody else has it, who is named; or the file cannot be used.
     pub fn take(folder: &Path, id: &str, holder: &str) -> Result<Self, Failure> {
         let failed = |error: std::io::Error| Failure { message: format!("volume {id}: {error}"), hint: None };
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
-        let mut file = options.open(folder.join(NAME)).map_err(failed)?;
+        let mut file = Folder::new(folder).open_or_make(NAME).map_err(failed)?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut by = String::new();
             // It is for the sentence only.

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use lith_core::chain::chain;
 
-use super::run::lock;
 use crate::blk::{self, Access, Device, Handle, Settings};
 use crate::disk::Disk;
+use crate::lock;
 use crate::reader::Reader;
 use crate::storage::Folder;
 

@@ -8,8 +8,6 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// How all volumes are.
     Status,
-    /// A checkpoint of what has changed, at once and of all volumes.
-    Cut,
     /// A name for the newest checkpoint of these volumes, after a cut.
     Snapshot {
         /// Which, by their identifiers.
@@ -31,13 +29,6 @@ pub enum Request {
         /// Its new size, bytes.
         bytes: u64,
     },
-    /// Changes how much history is kept.
-    Retain {
-        /// How long, seconds.
-        window_s: u64,
-        /// How many bytes for each volume.
-        history_bytes_max: u64,
-    },
     /// A last checkpoint, then the end. It is refused while a guest has one of the volumes.
     End,
 }
@@ -48,8 +39,6 @@ pub enum Request {
 pub enum Answer {
     /// To [`Request::Status`].
     Status(Status),
-    /// To [`Request::Cut`].
-    Cut(Vec<CutPoint>),
     /// To [`Request::Snapshot`].
     Snapshots(Vec<SnapshotMade>),
     /// It is done.

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use super::{Config, DESCRIPTOR_FIRST, Served, keeper, sys};
 use crate::blk::{Access, Settings};
 use crate::disk::Disk;
 use crate::error::VolumeError;
+use crate::lock;
 use crate::reader::{Reader, ReaderError};
 use crate::segment::VolumeUuid;
 use crate::storage::Folder;
@@ -38,7 +39,7 @@ pub(super) struct Service {
     /// In the order of the sockets.
     ports: Vec<Arc<Port>>,
     pub(super) interval: Duration,
-    pub(super) window_ns: AtomicU64,
+    pub(super) window_ns: i64,
     /// Held by who makes a cut.
     pub(super) cutting: Turn,
     ending: Mutex<bool>,
@@ -58,15 +59,28 @@ impl Turn {
     }
 }
 
+/// What is done for a volume again and again, and may go wrong until it goes well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Duty {
+    Cut,
+    Unmark,
+    Fold,
+}
+
+impl Duty {
+    const ALL: [Self; 3] = [Self::Cut, Self::Unmark, Self::Fold];
+}
+
 /// A volume that is held, with its port.
 pub(super) struct ServedVolume {
     pub(super) id: String,
     pub(super) folder: PathBuf,
     pub(super) reserve_bytes: u64,
-    pub(super) history_bytes_max: AtomicU64,
+    pub(super) history_bytes_max: u64,
     pub(super) volume: Arc<Volume<Folder>>,
     pub(super) port: Arc<Port>,
-    problem: Mutex<Option<String>>,
+    /// By duty.
+    problems: Mutex<[Option<String>; Duty::ALL.len()]>,
     _lock: VolumeLock,
 }
 
@@ -77,8 +91,22 @@ impl std::fmt::Debug for ServedVolume {
 }
 
 impl ServedVolume {
+    /// The gravest thing that is wrong.
     pub(super) fn problem(&self) -> Option<String> {
-        lock(&self.problem).clone()
+        lock(&self.problems).iter().flatten().next().cloned()
+    }
+
+    /// Remembers how a duty went, for the status, and tells the log what is new.
+    pub(super) fn note(&self, duty: Duty, problem: Option<String>) {
+        let known = &mut lock(&self.problems)[duty as usize];
+        match &problem {
+            Some(words) if known.as_ref() != Some(words) => {
+                tracing::error!(volume = %self.id, error = %words, ?duty, "the history is not kept as it should be");
+            }
+            None if known.is_some() => tracing::info!(volume = %self.id, ?duty, "the history is kept again"),
+            Some(_) | None => {}
+        }
+        *known = problem;
     }
 }
 
@@ -114,19 +142,15 @@ impl Service {
     /// A guest has let go of its volume. With the last one, what it left becomes a checkpoint.
     fn has_detached(&self) {
         if self.ports.iter().all(|port| !port.is_attached()) {
-            for error in cutter::cut(self, true).1 {
-                self.note(&error);
-            }
+            // Its status tells what went wrong.
+            let _ = cutter::cut(self, true);
         }
         let _ = (&self.bell).write_all(b"d");
     }
 
     /// A checkpoint of what the volumes hold while nobody writes.
     fn settle(&self) -> Result<(), VolumeError> {
-        let (_, errors) = cutter::cut(self, true);
-        if let Some((_, error)) = errors.into_iter().next() {
-            return Err(error);
-        }
+        cutter::cut(self, true)?;
         for served in &self.volumes {
             served.volume.flush().map_err(VolumeError::file("sync", crate::names::DISK))?;
             // What was marked in the last round goes with the second.
@@ -134,17 +158,6 @@ impl Service {
             served.volume.unmark()?;
         }
         Ok(())
-    }
-
-    /// Remembers what went wrong with a volume, for its status, and tells the log when it is new.
-    pub(super) fn note(&self, (position, error): &(usize, VolumeError)) {
-        let served = &self.volumes[*position];
-        let words = lith_core::chain::chain(error);
-        let mut problem = lock(&served.problem);
-        if problem.as_deref() != Some(&words) {
-            tracing::error!(volume = %served.id, error = %words, "the history is not kept");
-        }
-        *problem = Some(words);
     }
 }
 
@@ -225,7 +238,7 @@ fn start(arguments: &[String]) -> Result<Running, Obstacle> {
         volumes,
         ports,
         interval: Duration::from_millis(config.interval_ms),
-        window_ns: AtomicU64::new(config.window_s.saturating_mul(1_000_000_000)),
+        window_ns: i64::try_from(config.window_s.saturating_mul(1_000_000_000)).unwrap_or(i64::MAX),
         cutting: Turn::default(),
         ending: Mutex::new(false),
         ended: Condvar::new(),
@@ -256,10 +269,10 @@ fn open(served: &Served, holder: &str) -> Result<ServedVolume, Failure> {
         id: served.id.clone(),
         folder: served.folder.clone(),
         reserve_bytes: served.reserve_bytes,
-        history_bytes_max: AtomicU64::new(served.history_bytes_max),
+        history_bytes_max: served.history_bytes_max,
         volume,
         port: Arc::new(port.map_err(bad)?),
-        problem: Mutex::new(None),
+        problems: Mutex::default(),
         _lock: lock,
     })
 }
@@ -378,8 +391,4 @@ fn accept_device(service: &Arc<Service>, position: usize, listener: &UnixListene
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(work).map(drop)
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,20 +5,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::{Log, LogFile, Volume, lock, next_id};
+use super::retention::time_after;
+use super::{Log, LogFile, Volume, next_id};
 use crate::block::BLOCK_BYTES;
 use crate::chain::{ChainFile, Located, Packing, SegmentWriter, pack};
 use crate::error::VolumeError;
+use crate::lock;
 use crate::manifest::Point;
 use crate::names;
 use crate::segment::{CheckpointId, Companion, EXTENT_BLOCKS_MAX, Header, Kind, Marks, SegmentHash};
-use crate::storage::Storage;
+use crate::storage::{Storage, StoredFile};
 use crate::tracker::{Copy, Reading};
 
 /// A file of segments is not continued from this size on: files are what folding gives back.
 const LOG_BYTES: u64 = 64 << 20;
 /// Nor from this age on, nanoseconds: a quarter of an hour.
 const LOG_AGE_NS: i64 = 15 * 60 * 1_000_000_000;
+
+fn is_young(file: &LogFile, time_ns: i64) -> bool {
+    // The other way round the clock was ahead: what was cut with it is kept apart from what is cut now.
+    (0..LOG_AGE_NS).contains(&time_ns.saturating_sub(file.first.time_ns))
+}
 
 /// When and how a cut is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +98,7 @@ pub fn begin_cuts<'volume, S: Storage>(
             id,
             time_ns,
             disk_blocks: volume.bytes.load(Ordering::Acquire) / BLOCK_BYTES,
-            marks: Marks { is_at_rest: time.is_at_rest, is_recovered, is_merged: false },
+            marks: Marks { is_at_rest: time.is_at_rest, is_recovered, ..Marks::default() },
             companions: companions.collect(),
         }))
     });
@@ -120,7 +127,7 @@ impl<S: Storage> Cut<'_, S> {
             }
         };
         drop(tracked);
-        let result = volume.copy_blocks(reading);
+        let result = volume.copy_blocks(reading).and_then(|()| self.end_part());
         if result.is_err() {
             volume.cut_has_failed.store(true, Ordering::Release);
         }
@@ -154,14 +161,26 @@ impl<S: Storage> Cut<'_, S> {
         result
     }
 
-    fn store(&self, segment: SegmentWriter<S::File>) -> Result<Point, VolumeError> {
-        let mut log = lock(&self.volume.log);
-        let header = Header {
+    /// Goes on with another segment when the table of this one has become large.
+    fn end_part(&self) -> Result<(), VolumeError> {
+        let is_large = |segment: &SegmentWriter<S::File>| segment.table_bytes() > S::TABLE_BYTES;
+        let large =
+            lock(&self.volume.segment).as_ref().filter(|segment| is_large(segment)).map(SegmentWriter::file);
+        let Some(file) = large else { return Ok(()) };
+        // Who hands blocks over waits for the segment: most of its content is made durable before.
+        file.file.sync().map_err(VolumeError::file("sync", &file.name))?;
+        let tip = lock(&self.volume.log).tip;
+        let mut segment = lock(&self.volume.segment);
+        segment.as_mut().expect("a cut has a segment until it is finished").finish_part(self.header(tip))
+    }
+
+    fn header(&self, tip: Point) -> Header {
+        Header {
             kind: Kind::Checkpoint,
             volume: self.volume.uuid,
             id: self.id,
-            parent: log.tip.id,
-            parent_hash: log.tip.hash,
+            parent: tip.id,
+            parent_hash: tip.hash,
             time_ns: self.time_ns,
             disk_blocks: self.disk_blocks,
             marks: self.marks,
@@ -169,7 +188,12 @@ impl<S: Storage> Cut<'_, S> {
             table_offset: 0,
             table_bytes: 0,
             table_hash: [0; 32],
-        };
+        }
+    }
+
+    fn store(&self, segment: SegmentWriter<S::File>) -> Result<Point, VolumeError> {
+        let mut log = lock(&self.volume.log);
+        let header = self.header(log.tip);
         let file = log.files.last_mut().expect("a segment is written to the last file");
         file.is_spoiled = true;
         let located = segment.finish(header, &self.companions)?;
@@ -188,6 +212,7 @@ impl<F> Log<F> {
         let file = self.files.last_mut().expect("a segment is written to the last file");
         file.bytes = located.offset + located.header.bytes();
         file.last = point;
+        file.segments += 1;
         self.tip = point;
         point
     }
@@ -206,8 +231,7 @@ impl<S: Storage> Volume<S> {
             }
         }
         let id = next_id(epoch, &log.tip);
-        // Clocks are set back now and then; the history's does not go back.
-        let time_ns = now_ns.max(log.tip.time_ns.saturating_add(1));
+        let time_ns = time_after(log.tip.time_ns, now_ns);
         let (file, end) = self.file_for(&mut log, id, time_ns)?;
         *segment = Some(SegmentWriter::new(file, end));
         Ok(Some((id, time_ns)))
@@ -220,25 +244,27 @@ impl<S: Storage> Volume<S> {
         id: CheckpointId,
         time_ns: i64,
     ) -> Result<Place<S::File>, VolumeError> {
-        if let Some(last) = log.files.last()
+        if let (Some(last), Some(open)) = (log.files.last(), &log.open)
             && (last.is_spoiled
                 || (!last.is_closed
                     && last.bytes < LOG_BYTES
-                    && (last.bytes == 0 || time_ns - last.first.time_ns < LOG_AGE_NS)))
+                    && (last.bytes == 0 || is_young(last, time_ns))))
         {
-            return Ok((Arc::clone(&last.file), last.bytes));
+            return Ok((Arc::clone(open), last.bytes));
         }
         let name = names::log_file(id.seq);
         let file = self.storage.create(&name).map_err(VolumeError::file("make", &name))?;
         self.storage.sync_folder(names::LOG).map_err(VolumeError::file("sync", names::LOG))?;
-        let file = Arc::new(ChainFile { name, file });
+        let file = Arc::new(ChainFile { name: name.clone(), volume: self.uuid, file });
+        log.open = Some(Arc::clone(&file));
         let first = Point { id, hash: SegmentHash::default(), time_ns };
         log.files.push(LogFile {
-            file: Arc::clone(&file),
+            name,
             bytes: 0,
             first,
             last: log.tip,
             is_merged: false,
+            segments: 0,
             is_closed: false,
             is_spoiled: false,
         });

@@ -5,13 +5,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{BaseFile, Volume, lock};
+use super::{BaseFile, Volume};
 use crate::block::{BLOCK_BYTES, bytes_of};
-use crate::chain::{Packing, SegmentWriter, pack, zeroes};
+use crate::chain::{Packing, SegmentWriter, pack, split, zeroes};
 use crate::disk::Disk;
 use crate::error::VolumeError;
 use crate::intents::Known;
-use crate::segment::{CheckpointId, EXTENT_BLOCKS_MAX, Header, Kind, Marks, SegmentHash};
+use crate::lock;
+use crate::segment::{CheckpointId, Header, Kind, Marks, SegmentHash};
 use crate::storage::{Storage, StoredFile};
 use crate::tracker::Chores;
 
@@ -45,13 +46,13 @@ impl<S: Storage> Volume<S> {
     }
 
     fn rescue(&self, runs: &[Range<u64>]) -> Result<(), VolumeError> {
-        for run in runs {
-            let content = self.read_blocks(run)?;
-            let packed = pack(run.start, &content, Packing::Never);
+        for part in runs.iter().flat_map(split) {
+            let content = self.read_blocks(&part)?;
+            let packed = pack(part.start, &content, Packing::Never);
             if let Some(segment) = lock(&self.segment).as_mut() {
                 segment.push(packed)?;
             }
-            self.figures.rescued_blocks.fetch_add(run.end - run.start, Ordering::Relaxed);
+            self.figures.rescued_blocks.fetch_add(part.end - part.start, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -108,11 +109,8 @@ impl<S: Storage> Volume<S> {
             }
             return Ok(());
         }
-        let mut from = run.start;
-        while from < run.end {
-            let part = from..run.end.min(from + u64::from(EXTENT_BLOCKS_MAX));
+        for part in split(run) {
             writer.push(pack(part.start, &self.read_blocks(&part)?, Packing::Never))?;
-            from = part.end;
         }
         kept.push(run.clone());
         Ok(())

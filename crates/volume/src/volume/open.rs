@@ -32,17 +32,25 @@ impl<S: Storage> Volume<S> {
         if bytes != has {
             disk.resize(bytes).map_err(failed("enlarge"))?;
         }
+        let history = history_files(&storage)?;
+        if history.iter().any(|name| name != names::INTENTS)
+            && !history.iter().any(|name| name == names::INTENTS)
+        {
+            // What it marked would be taken for what checkpoints have.
+            return Err(VolumeError::Manifest { name: names::INTENTS, problem: "it is missing".to_owned() });
+        }
         let intents = Intents::open(&storage)?;
-        let known = intents.known()?;
-        let (base, touched) = open_base(&storage, &manifest, known)?;
+        let (known, marked) = (intents.known()?, intents.marked()?);
+        remove_leftovers(&storage, &manifest)?;
         let log = open_log(&storage, &manifest, known)?;
+        let (base, touched) = open_base(&storage, &manifest, known, &marked)?;
         // The name of a file that is gone on with may not be durable yet.
         for folder in [names::BASE, names::LOG] {
             storage.sync_folder(folder).map_err(VolumeError::file("sync", folder))?;
         }
         // Who may only read could not make the file that holds need.
         storage.share().map_err(VolumeError::file("hold", names::READERS))?;
-        let machine = Tracker::new(touched, intents.marked()?);
+        let machine = Tracker::new(touched, marked);
         let is_recovering = machine.is_dirty();
         Ok(Self {
             storage,
@@ -66,28 +74,57 @@ impl<S: Storage> Volume<S> {
         })
     }
 
-    /// Makes a volume of a disk that has no history yet, or has it already.
+    /// Makes a volume of a disk that has no history yet, or has it already. Files of a history without the description that
+    /// says whose they are may be half of one that somebody puts aside: nothing is made of them, nor are they touched.
     ///
     /// # Errors
     /// As [`Volume::open`].
     pub fn open_or_begin(storage: S, uuid: VolumeUuid, now_ns: i64) -> Result<Self, VolumeError> {
         if Manifest::load(&storage)?.is_none() {
+            if let Some(file) = history_files(&storage)?.into_iter().next() {
+                let problem = format!("it is missing, and {file} belongs to it");
+                return Err(VolumeError::Manifest { name: names::MANIFEST, problem });
+            }
             Manifest::new(uuid, now_ns).save(&storage)?;
         }
         Self::open(storage)
     }
 }
 
-fn open_file<S: Storage>(storage: &S, name: String) -> Result<ChainFile<S::File>, VolumeError> {
+/// The files of a history beside its description.
+fn history_files<S: Storage>(storage: &S) -> Result<Vec<String>, VolumeError> {
+    let mut files = Vec::new();
+    let intents = storage.open(names::INTENTS).map_err(VolumeError::file("open", names::INTENTS))?;
+    files.extend(intents.map(|_| names::INTENTS.to_owned()));
+    for folder in [names::LOG, names::BASE] {
+        let listed = storage.list(folder).map_err(VolumeError::file("list", folder))?;
+        files.extend(listed.into_iter().map(|name| format!("{folder}/{name}")));
+    }
+    Ok(files)
+}
+
+fn open_file<S: Storage>(
+    storage: &S,
+    volume: VolumeUuid,
+    name: String,
+) -> Result<ChainFile<S::File>, VolumeError> {
     let file = storage.open(&name).map_err(VolumeError::file("open", &name))?;
     let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
     let file = file.ok_or_else(|| VolumeError::file("open", &name)(missing()))?;
-    Ok(ChainFile { name, file })
+    Ok(ChainFile { name, volume, file })
 }
 
-/// What is left of a fold that a crash came upon, or of one that deleted nothing any more.
-fn remove_leftovers<S: Storage>(storage: &S, names: impl Iterator<Item = String>) -> Result<(), VolumeError> {
-    for name in names {
+/// What is left of a fold that a crash came upon, or that failed, or that deleted nothing any more.
+pub(super) fn remove_leftovers<S: Storage>(storage: &S, manifest: &Manifest) -> Result<(), VolumeError> {
+    let listed = |folder| storage.list(folder).map_err(VolumeError::file("list", folder));
+    let (base, log) = (listed(names::BASE)?, listed(names::LOG)?);
+    let bases = names::base_numbers(&base).into_iter().filter(|number| *number < manifest.base_file);
+    let folded = names::folded_numbers(&base).into_iter().filter(|number| Some(*number) != manifest.folded);
+    let logs = names::log_numbers(&log).into_iter().filter(|number| *number < manifest.log_file);
+    let merged = names::merged_numbers(&log).into_iter().filter(|number| Some(*number) != manifest.merged);
+    let bases = bases.map(names::base_file).chain(folded.map(names::folded_file));
+    let logs = logs.map(names::log_file).chain(merged.map(names::merged_file));
+    for name in bases.chain(logs) {
         storage.remove(&name).map_err(VolumeError::file("remove", &name))?;
     }
     Ok(())
@@ -97,18 +134,19 @@ fn open_base<S: Storage>(
     storage: &S,
     manifest: &Manifest,
     known: Known,
+    marked: &BlockSet,
 ) -> Result<(BaseFile<S::File>, BlockSet), VolumeError> {
     let listed = storage.list(names::BASE).map_err(VolumeError::file("list", names::BASE))?;
-    let (old, numbers): (Vec<u64>, Vec<u64>) =
-        names::base_numbers(&listed).into_iter().partition(|number| *number < manifest.base_file);
-    let folded = names::folded_numbers(&listed).into_iter().filter(|number| Some(*number) != manifest.folded);
-    let leftovers = old.into_iter().map(names::base_file).chain(folded.map(names::folded_file));
-    remove_leftovers(storage, leftovers)?;
+    let numbers = names::base_numbers(&listed);
+    let is_new = manifest.folded.is_none() && known == Known::default() && marked.is_empty();
+    if !(is_new && is_empty_log(storage)?) {
+        missing_base(manifest, known, &numbers)?;
+    }
     let mut touched = BlockSet::new();
     let mut last = None;
     let mut bytes_before = 0;
     if let Some(number) = manifest.folded {
-        let file = open_file(storage, names::folded_file(number))?;
+        let file = open_file(storage, manifest.uuid, names::folded_file(number))?;
         // It was whole before the manifest spoke of it.
         let certain = Known { base_file: u64::MAX, ..known };
         bytes_before = scan_base(file, number, certain, &mut touched)?.end;
@@ -117,34 +155,60 @@ fn open_base<S: Storage>(
         if let Some(BaseFile { end, .. }) = last.take() {
             bytes_before += end;
         }
-        let file = open_file(storage, names::base_file(number))?;
+        let file = open_file(storage, manifest.uuid, names::base_file(number))?;
         let base = scan_base(file, number, known, &mut touched)?;
         last = Some(BaseFile { bytes_before, ..base });
     }
     let base = match last {
         Some(base) => base,
-        None => new_base_file(storage, manifest.base_file)?,
+        None => new_base_file(storage, manifest.uuid, manifest.base_file)?,
     };
     Ok((base, touched))
 }
 
+fn is_empty_log<S: Storage>(storage: &S) -> Result<bool, VolumeError> {
+    Ok(storage.list(names::LOG).map_err(VolumeError::file("list", names::LOG))?.is_empty())
+}
+
+/// The first file of base blocks is there before anything is marked or cut, and their numbers have no gaps. Without
+/// one of them the disk's own blocks would be taken for those of the base.
+fn missing_base(manifest: &Manifest, known: Known, numbers: &[u64]) -> Result<(), VolumeError> {
+    let end = numbers.last().map_or(0, |last| last + 1).max(known.base_file + 1).max(manifest.base_file + 1);
+    match (manifest.base_file..end).find(|number| numbers.binary_search(number).is_err()) {
+        Some(number) => {
+            Err(VolumeError::Damaged { name: names::base_file(number), offset: 0, source: Damage::Missing })
+        }
+        None => Ok(()),
+    }
+}
+
 /// A new file of base blocks.
-pub(super) fn new_base_file<S: Storage>(storage: &S, number: u64) -> Result<BaseFile<S::File>, VolumeError> {
-    begin_base(storage, number, names::base_file(number))
+pub(super) fn new_base_file<S: Storage>(
+    storage: &S,
+    volume: VolumeUuid,
+    number: u64,
+) -> Result<BaseFile<S::File>, VolumeError> {
+    begin_base(storage, volume, number, names::base_file(number))
 }
 
 /// A new file for a fold.
 pub(super) fn new_folded_file<S: Storage>(
     storage: &S,
+    volume: VolumeUuid,
     number: u64,
 ) -> Result<BaseFile<S::File>, VolumeError> {
-    begin_base(storage, number, names::folded_file(number))
+    begin_base(storage, volume, number, names::folded_file(number))
 }
 
-fn begin_base<S: Storage>(storage: &S, number: u64, name: String) -> Result<BaseFile<S::File>, VolumeError> {
+fn begin_base<S: Storage>(
+    storage: &S,
+    volume: VolumeUuid,
+    number: u64,
+    name: String,
+) -> Result<BaseFile<S::File>, VolumeError> {
     let file = storage.create(&name).map_err(VolumeError::file("make", &name))?;
     storage.sync_folder(names::BASE).map_err(VolumeError::file("sync", names::BASE))?;
-    let file = Arc::new(ChainFile { name, file });
+    let file = Arc::new(ChainFile { name, volume, file });
     Ok(BaseFile { number, file, end: 0, segments: 0, previous: SegmentHash::default(), bytes_before: 0 })
 }
 
@@ -169,8 +233,10 @@ fn scan_base<F: StoredFile>(
         End::Whole { .. } => None,
         End::Broken { damage, .. } => Some(damage),
     };
+    let count = found.len() as u64;
     for located in found {
-        let is_certain = segments < known_segments;
+        // The next one was begun when this one was durable: a power cut tears the last one alone.
+        let is_certain = segments < known_segments || segments + 1 < count;
         let table = match file.table(&located) {
             Ok(table) if located.header.kind == Kind::Base => table,
             Ok(_) => return Err(file.damaged(located.offset, Damage::Chain)),
@@ -189,7 +255,7 @@ fn scan_base<F: StoredFile>(
         (previous, segments) = (located.identity, segments + 1);
     }
     if let Some(damage) = broken {
-        if segments < known_segments {
+        if segments < known_segments || matches!(damage, Damage::Foreign { .. }) {
             return Err(file.damaged(offset, damage));
         }
         truncate(&file, offset)?;
@@ -207,28 +273,26 @@ fn truncate<F: StoredFile>(file: &ChainFile<F>, end: u64) -> Result<(), VolumeEr
 
 fn open_log<S: Storage>(storage: &S, manifest: &Manifest, known: Known) -> Result<Log<S::File>, VolumeError> {
     let listed = storage.list(names::LOG).map_err(VolumeError::file("list", names::LOG))?;
-    let (old, numbers): (Vec<u64>, Vec<u64>) =
-        names::log_numbers(&listed).into_iter().partition(|number| *number < manifest.log_file);
-    let merged = names::merged_numbers(&listed).into_iter().filter(|number| Some(*number) != manifest.merged);
-    let leftovers = old.into_iter().map(names::log_file).chain(merged.map(names::merged_file));
-    remove_leftovers(storage, leftovers)?;
-    let mut log = Log { files: Vec::new(), tip: manifest.base };
+    let numbers = names::log_numbers(&listed);
+    let mut log = Log { files: Vec::new(), open: None, tip: manifest.base };
     let files = manifest.merged.map(|number| (names::merged_file(number), true));
     let files: Vec<_> =
         files.into_iter().chain(numbers.into_iter().map(|number| (names::log_file(number), false))).collect();
     let count = files.len();
     for (position, (name, is_merged)) in files.into_iter().enumerate() {
-        let file = open_file(storage, name)?;
-        let (file, is_empty) = scan_log(file, is_merged, &mut log.tip, known, position + 1 == count)?;
+        let file = open_file(storage, manifest.uuid, name)?;
+        let (scanned, is_empty) = scan_log(&file, is_merged, &mut log.tip, known, position + 1 == count)?;
         if is_empty {
             // Made for a segment that was never finished.
-            storage.remove(&file.file.name).map_err(VolumeError::file("remove", &file.file.name))?;
+            storage.remove(&file.name).map_err(VolumeError::file("remove", &file.name))?;
         } else {
-            log.files.push(file);
+            log.files.push(scanned);
+            log.open = Some(Arc::new(file)).filter(|_| !is_merged);
         }
     }
-    if log.tip.id.seq < known.seq {
-        let name = log.files.last().map_or(names::LOG.to_owned(), |file| file.file.name.clone());
+    let named = manifest.snapshots.iter().map(|snapshot| snapshot.seq).max().unwrap_or_default();
+    if log.tip.id.seq < known.seq.max(named) {
+        let name = log.files.last().map_or(names::LOG.to_owned(), |file| file.name.clone());
         let offset = log.files.last().map_or(0, |file| file.bytes);
         return Err(VolumeError::Damaged { name, offset, source: Damage::Chain });
     }
@@ -236,18 +300,20 @@ fn open_log<S: Storage>(storage: &S, manifest: &Manifest, known: Known) -> Resul
 }
 
 fn scan_log<F: StoredFile>(
-    file: ChainFile<F>,
+    file: &ChainFile<F>,
     is_merged: bool,
     tip: &mut Point,
     known: Known,
     is_last: bool,
-) -> Result<(LogFile<F>, bool), VolumeError> {
+) -> Result<(LogFile, bool), VolumeError> {
     let mut found: Vec<Located> = Vec::new();
     let mut first = None;
+    let mut segments = 0;
     let end = file.walk(0, Some(tip.hash), |located| {
+        segments += u64::from(!located.header.marks.is_part);
         first.get_or_insert(point(&located));
-        // Only those that a power cut may have torn are looked at again.
-        if located.header.id.seq <= known.seq {
+        // Only those that a power cut may have torn are looked at again, and the last one before them.
+        if located.header.id.seq <= known.seq && !located.header.marks.is_part {
             found.clear();
         }
         found.push(located);
@@ -257,31 +323,45 @@ fn scan_log<F: StoredFile>(
         End::Whole { bytes } => (bytes, None),
         End::Broken { offset, damage } => (offset, Some((offset, damage))),
     };
-    let mut last = None;
+    let (mut last, mut parts_from) = (None, None);
+    let newest = found.last().map(|located| located.header.id.seq);
     for located in &found {
         if located.header.id.seq > known.seq {
             match file.verify(located) {
                 Ok(()) => {}
-                Err(VolumeError::Damaged { source, .. }) => {
+                // The next checkpoint was begun when this one was durable, with all of its parts: a power cut tears the last
+                // one alone.
+                Err(VolumeError::Damaged { source, .. }) if newest == Some(located.header.id.seq) => {
                     broken = Some((located.offset, source));
                     bytes = located.offset;
+                    // It ends the list, and so does that of its last part, which alone counts.
+                    segments -= u64::from(found.last().is_some_and(|last| !last.header.marks.is_part));
                     break;
                 }
                 Err(error) => return Err(error),
             }
         }
-        last = Some(point(located));
+        if located.header.marks.is_part {
+            parts_from.get_or_insert(located.offset);
+        } else {
+            (last, parts_from) = (Some(point(located)), None);
+        }
+    }
+    if let Some(offset) = parts_from {
+        // The last of them is missing: the checkpoint never was.
+        broken = Some((offset, broken.map_or(Damage::Missing, |(_, damage)| damage)));
+        bytes = offset;
     }
     let reached = last.map_or(tip.id.seq, |last| last.id.seq);
     if let Some((offset, damage)) = broken {
         // A file that begins with a segment of another history, or one before the end that is known to be durable.
-        let is_foreign = offset == 0 && damage == Damage::Chain;
+        let is_foreign = (offset == 0 && damage == Damage::Chain) || matches!(damage, Damage::Foreign { .. });
         if is_foreign || (reached < known.seq && is_last) {
             return Err(file.damaged(offset, damage));
         }
         // In front of another file it stays: whether it is damage shows when that one does not follow.
         if is_last {
-            truncate(&file, bytes)?;
+            truncate(file, bytes)?;
         }
     }
     if is_last {
@@ -293,11 +373,12 @@ fn scan_log<F: StoredFile>(
     let first = first.unwrap_or(*tip);
     Ok((
         LogFile {
-            file: Arc::new(file),
+            name: file.name.clone(),
             bytes,
             first,
             last: *tip,
             is_merged,
+            segments,
             is_closed: is_merged,
             is_spoiled: false,
         },

@@ -1,12 +1,13 @@
 //! Restoring: the disk becomes what it was at a checkpoint, by writes like any other, so that the history goes on and what
 //! is replaced stays in it. A crash in the middle is no matter: the manifest says that it is to be ended first.
 
+use super::Volume;
 use super::cut::{CutTime, begin_cuts};
-use super::{Volume, lock};
 use crate::block::{BLOCK_BYTES, bytes_of};
 use crate::disk::Disk;
 use crate::error::VolumeError;
-use crate::history::{History, View};
+use crate::history::{View, each_changed, verify_restore};
+use crate::lock;
 use crate::manifest::{Manifest, Point, Restore, Snapshot};
 use crate::names;
 use crate::pieces::Pieces;
@@ -18,48 +19,56 @@ const STEP_BLOCKS: u64 = 256;
 
 impl<S: Storage + Clone> Volume<S> {
     /// Makes the disk what it was at a checkpoint. What it held until now becomes a snapshot of the given name. Nobody has
-    /// the disk meanwhile.
+    /// the disk meanwhile. While a restore is unfinished this one takes its place, and the name is given to what was there
+    /// before that one: so it is the way back when what the other one needs is found to be damaged.
     ///
     /// # Errors
-    /// There is no such checkpoint, the name is taken, or a file cannot be read or written. What was begun is ended when the
-    /// volume is opened next.
+    /// There is no such checkpoint, it is damaged, the name is taken, or a file cannot be read or written. What was begun is
+    /// ended when the volume is opened next.
     pub fn restore(&self, seq: u64, keep_as: &str, now_ns: i64) -> Result<Point, VolumeError> {
-        // Before anything is changed: that it can be read.
-        drop(History::open(self.storage.clone())?.view(seq)?);
-        self.cut_at_rest(now_ns)?;
-        let replaced = lock(&self.log).tip;
-        {
-            let _changing = lock(&self.changing);
-            let mut manifest = lock(&self.manifest);
-            if manifest.get().snapshots.iter().any(|snapshot| snapshot.name == keep_as) {
-                return Err(VolumeError::SnapshotExists { name: keep_as.to_owned() });
-            }
-            let mut changed = manifest.get().clone();
-            let (name, time_ns) = (keep_as.to_owned(), replaced.time_ns);
-            changed.snapshots.push(Snapshot { name, seq: replaced.id.seq, time_ns });
-            changed.restore = Some(Restore { target: seq, replaced: replaced.id.seq });
-            manifest.change(&self.storage, changed)?;
-        }
+        let folding = lock(&self.folding);
+        let tip = self.cut_at_rest(now_ns)?;
+        // Before anything is changed: that all of it can be read.
+        verify_restore(&self.storage, seq)?;
+        self.begin_restore(seq, keep_as, tip)?;
+        drop(folding);
         self.end_restore(now_ns)
+    }
+
+    fn begin_restore(&self, seq: u64, keep_as: &str, tip: Point) -> Result<(), VolumeError> {
+        let _changing = lock(&self.changing);
+        let mut manifest = lock(&self.manifest);
+        let mut changed = manifest.get().clone();
+        let replaced = changed.restore.as_ref().map_or(tip.id.seq, |unfinished| unfinished.replaced);
+        let snapshots = &mut changed.snapshots;
+        let known = snapshots.iter().find(|snapshot| snapshot.seq == replaced).map(|known| known.time_ns);
+        let time_ns = known.unwrap_or(tip.time_ns);
+        match snapshots.iter().find(|snapshot| snapshot.name == keep_as) {
+            // It is the unfinished one that is begun again.
+            Some(taken) if changed.restore.is_some() && taken.seq == replaced => {}
+            Some(_) => return Err(VolumeError::SnapshotExists { name: keep_as.to_owned() }),
+            None => snapshots.push(Snapshot { name: keep_as.to_owned(), seq: replaced, time_ns }),
+        }
+        changed.restore = Some(Restore { target: seq, replaced });
+        manifest.change(&self.storage, changed).map(drop)
     }
 
     /// Carries a restore to its end that was begun; the newest checkpoint, also when there was none.
     ///
     /// # Errors
-    /// A file cannot be read or written: it is to be tried again before anybody writes.
+    /// A file cannot be read or written: it is to be tried again before anybody writes. What it needs has become damaged
+    /// ([`VolumeError::RestoreUnfinished`]): [`Volume::restore`] to another checkpoint takes its place.
     pub fn end_restore(&self, now_ns: i64) -> Result<Point, VolumeError> {
+        let _folding = lock(&self.folding);
         let restore = lock(&self.manifest).get().restore.clone();
         let Some(Restore { target, .. }) = restore else { return Ok(lock(&self.log).tip) };
-        let changed = History::open(self.storage.clone())?.changed_since(target)?;
-        let view = History::open(self.storage.clone())?.view(target)?;
-        for run in changed.runs() {
-            let mut from = run.start;
-            while from < run.end {
-                let end = run.end.min(from + STEP_BLOCKS);
-                self.make_as(&view, from, end)?;
-                from = end;
+        let made = each_changed(&self.storage, target, |start, wanted| self.make_as(start, wanted));
+        made.map_err(|error| match error {
+            damage @ VolumeError::Damaged { .. } => {
+                VolumeError::RestoreUnfinished { seq: target, source: Box::new(damage) }
             }
-        }
+            error => error,
+        })?;
         self.flush().map_err(VolumeError::file("sync", names::DISK))?;
         self.cut_at_rest(now_ns)?;
         let mut manifest = lock(&self.manifest);
@@ -68,11 +77,9 @@ impl<S: Storage + Clone> Volume<S> {
         Ok(lock(&self.log).tip)
     }
 
-    fn make_as(&self, view: &View<S>, start: u64, end: u64) -> Result<(), VolumeError> {
-        let mut wanted = vec![0; usize::try_from((end - start) * BLOCK_BYTES).unwrap_or_default()];
-        view.read_at(start * BLOCK_BYTES, &mut wanted)?;
-        let has = self.read_blocks(&(start..end))?;
+    fn make_as(&self, start: u64, wanted: &[u8]) -> Result<(), VolumeError> {
         let block = BLOCK_BYTES as usize;
+        let has = self.read_blocks(&(start..start + (wanted.len() / block) as u64))?;
         for (index, (wanted, has)) in wanted.chunks(block).zip(has.chunks(block)).enumerate() {
             if wanted == has {
                 continue;

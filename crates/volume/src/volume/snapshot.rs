@@ -1,7 +1,8 @@
 //! Checkpoints with names.
 
-use super::{Volume, lock};
+use super::Volume;
 use crate::error::VolumeError;
+use crate::lock;
 use crate::manifest::{Manifest, Snapshot};
 use crate::storage::Storage;
 

@@ -154,6 +154,13 @@ impl SimDisk {
         node.current[offset] ^= 0x40;
     }
 
+    /// Sectors of files that begin so.
+    pub(crate) fn count(&self, begin: &[u8]) -> usize {
+        let world = lock(&self.world);
+        let files = world.names.values().map(|node| &world.nodes[*node].current);
+        files.map(|file| file.chunks(SECTOR).filter(|sector| sector.starts_with(begin)).count()).sum()
+    }
+
     pub(crate) fn size(&self, name: &str) -> Option<usize> {
         let world = lock(&self.world);
         Some(world.nodes[*world.names.get(name)?].current.len())
@@ -268,6 +275,8 @@ impl World {
 impl Storage for SimDisk {
     type File = SimFile;
     type Hold = SimHold;
+    /// So small that checkpoints of a few extents have parts.
+    const TABLE_BYTES: usize = 200;
 
     fn share(&self) -> io::Result<SimHold> {
         Ok(SimHold { pin: None })
@@ -407,6 +416,14 @@ impl StoredFile for SimFile {
             let found = rest.iter().position(|byte| *byte != 0);
             // As real ones, by whole blocks.
             found.map_or(node.current.len() as u64, |at| ((from + at as u64) / 4096 * 4096).max(from))
+        })
+    }
+
+    fn next_hole(&self, from: u64) -> io::Result<u64> {
+        self.with(|node| {
+            let blocks = node.current.chunks(4096).enumerate().skip(from as usize / 4096);
+            let found = blocks.into_iter().find(|(_, block)| block.iter().all(|byte| *byte == 0));
+            found.map_or(node.current.len() as u64, |(block, _)| (block as u64 * 4096).max(from))
         })
     }
 

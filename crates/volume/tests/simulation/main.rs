@@ -28,12 +28,17 @@ mod seeds {
         std::env::var(variable).ok()?.parse().ok()
     }
 
-    fn run(seed: u64) {
+    /// Seeds after which everything that is to be tried must have been.
+    const SEEDS_MIN: u64 = 500;
+
+    /// How many parts of checkpoints there were at the end.
+    fn run(seed: u64) -> u64 {
         let mut world = World::new(seed);
         for _ in 0..STEPS {
             world.step();
         }
         world.finish();
+        world.parts()
     }
 
     #[test]
@@ -41,6 +46,7 @@ mod seeds {
         let from = number("LITH_SIMULATION_FROM").unwrap_or(0);
         let until = from + number("LITH_SIMULATION_SEEDS").unwrap_or(SEEDS);
         let next = AtomicU64::new(from);
+        let parts = AtomicU64::new(0);
         let failed = std::sync::Mutex::new(None);
         let work = || {
             loop {
@@ -48,8 +54,9 @@ mod seeds {
                 if seed >= until || failed.lock().unwrap().is_some() {
                     return;
                 }
-                if catch_unwind(AssertUnwindSafe(|| run(seed))).is_err() {
-                    failed.lock().unwrap().get_or_insert(seed);
+                match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+                    Ok(more) => drop(parts.fetch_add(more, Ordering::Relaxed)),
+                    Err(_) => drop(failed.lock().unwrap().get_or_insert(seed)),
                 }
             }
         };
@@ -63,5 +70,6 @@ mod seeds {
                  cargo test -p lith-volume --test simulation"
             );
         }
+        assert!(until - from < SEEDS_MIN || parts.into_inner() > 0, "no checkpoint had parts");
     }
 }

@@ -42,8 +42,8 @@ pub(crate) struct World {
     snapshots: BTreeMap<String, u64>,
     /// Checkpoints that are read for long, with what they hold.
     readers: Vec<(Pinned<SimDisk>, State)>,
-    /// A restore that was begun: its target.
-    restoring: Option<(u64, State)>,
+    /// Targets of restores that were begun and may not have ended.
+    restoring: Vec<u64>,
     trace: bool,
 }
 
@@ -95,7 +95,7 @@ impl World {
             state,
             snapshots: BTreeMap::new(),
             readers: vec![],
-            restoring: None,
+            restoring: vec![],
             trace: std::env::var_os("LITH_SIMULATION_TRACE").is_some(),
         }
     }
@@ -125,6 +125,11 @@ impl World {
             34 => self.read_pinned(),
             _ => self.clone_one(),
         }
+    }
+
+    /// Segments that are parts of checkpoints: the only ones of version 2.
+    pub(crate) fn parts(&self) -> u64 {
+        self.disk.count(b"lithseg\n\x02") as u64
     }
 
     pub(crate) fn finish(&mut self) {
@@ -277,10 +282,20 @@ impl World {
         let window_ns = self.random.below(3_000_000_000_000) as i64;
         let bytes_max = if self.random.one_in(2) { u64::MAX } else { self.random.below(400_000) };
         let volume = self.volume();
+        let faults = self.disk.faults();
         let result = volume.fold(Retention { window_ns, bytes_max }, self.now_ns, &|_| {});
         self.say(|| format!("fold {window_ns} {bytes_max}: {result:?}, base {:?}", volume.status().base));
         if result.is_err() {
             assert!(self.disk.faults() > 0, "{result:?}");
+        }
+        if self.disk.faults() == faults {
+            let manifest = volume.manifest();
+            let made = |folder, ending: &str| {
+                let listed = self.disk.list(folder).unwrap().into_iter();
+                listed.filter(|name| name.ends_with(ending)).count()
+            };
+            assert_eq!(made("base", ".folded"), usize::from(manifest.folded.is_some()), "after {result:?}");
+            assert_eq!(made("log", ".merged"), usize::from(manifest.merged.is_some()), "after {result:?}");
         }
     }
 
@@ -303,7 +318,7 @@ impl World {
         for (seq, state) in (before + 1..).zip(outcomes) {
             self.doubtful.entry(seq).or_default().push(state);
         }
-        self.restoring = Some((target, wanted.clone()));
+        self.restoring = vec![target];
         if self.random.one_in(2) {
             self.disk.fail_after(self.random.below(120) as u32, Fault::Io);
         }
@@ -317,7 +332,7 @@ impl World {
                 self.checkpoints.insert(point.id.seq, wanted.clone());
                 self.snapshots.insert(name, kept);
                 self.doubtful.clear();
-                self.restoring = None;
+                self.restoring.clear();
                 self.since.clear();
                 (self.state, self.flushed) = (wanted.clone(), wanted);
                 self.check_disk();
@@ -441,28 +456,65 @@ impl World {
                 self.checkpoints.insert(seq, found);
             }
         }
-        if let Some((target, wanted)) = self.restoring.take() {
-            self.end_restore(target, wanted);
+        let targets = std::mem::take(&mut self.restoring);
+        if !targets.is_empty() && !self.end_restore(targets) {
+            return;
         }
         self.check_disk();
     }
 
-    fn end_restore(&mut self, target: u64, wanted: State) {
+    /// Ends a restore, or begins another one in its place; whether that was done, and there was no crash.
+    fn end_restore(&mut self, mut targets: Vec<u64>) -> bool {
         let volume = self.volume();
-        if volume.manifest().restore.is_none() {
+        let Some(restore) = volume.manifest().restore else {
             // It had not begun, or its end was just not told.
             let content = content(&volume);
-            if content == wanted {
-                (self.state, self.flushed) = (wanted.clone(), wanted.clone());
-                self.since.clear();
-                self.checkpoints.entry(volume.status().tip.id.seq).or_insert(wanted);
+            let ended =
+                targets.iter().map(|target| &self.checkpoints[target]).find(|state| **state == content);
+            if let Some(wanted) = ended.cloned() {
+                self.is_restored(volume.status().tip.id.seq, wanted);
             }
-            return;
-        }
-        self.say(|| format!("the restore to {target} is ended"));
-        let point = volume.end_restore(self.now_ns).unwrap();
+            return true;
+        };
+        let mut target = restore.target;
+        let result = if self.random.one_in(3) {
+            self.disk.heal();
+            let readable = self.readable(volume.status().base.id.seq);
+            target = readable[self.random.below(readable.len() as u64) as usize];
+            self.say(|| format!("instead of {} it is restored to {target}", restore.target));
+            targets.push(target);
+            if self.random.one_in(2) {
+                self.disk.fail_after(self.random.below(120) as u32, Fault::Io);
+            }
+            let name = format!("t{}", self.now_ns + self.random.below(1000) as i64);
+            let result = volume.restore(target, &name, self.now_ns);
+            if result.is_ok() {
+                let manifest = volume.manifest();
+                let kept = manifest.snapshots.iter().find(|snapshot| snapshot.name == name).unwrap().seq;
+                assert_eq!(kept, restore.replaced, "what was there before is kept");
+                self.snapshots.insert(name, kept);
+            }
+            result
+        } else {
+            self.say(|| format!("the restore to {target} is ended"));
+            Ok(volume.end_restore(self.now_ns).unwrap())
+        };
+        self.say(|| format!("restored to {target}: {result:?}"));
+        let Ok(point) = result else {
+            self.restoring = targets;
+            self.crash();
+            return false;
+        };
+        // A fault that was ordered for it may not have come yet.
+        self.disk.heal();
+        let wanted = self.checkpoints[&target].clone();
         assert_eq!(content(&volume), wanted, "restored to checkpoint {target}");
-        self.checkpoints.insert(point.id.seq, wanted.clone());
+        self.is_restored(point.id.seq, wanted);
+        true
+    }
+
+    fn is_restored(&mut self, seq: u64, wanted: State) {
+        self.checkpoints.entry(seq).or_insert_with(|| wanted.clone());
         (self.state, self.flushed) = (wanted.clone(), wanted);
         self.since.clear();
     }
