@@ -6,6 +6,8 @@
 //!                           │ failed: told once, then absent
 //! ```
 
+pub(crate) mod owner;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
@@ -370,7 +372,7 @@ impl Launch {
     fn run(self, children: &Mutex<Vec<jail::Process>>) -> Result<(), String> {
         let failed = |error: &dyn std::fmt::Display| format!("its volumes cannot be served: {error}");
         for (_, folder) in &self.volumes {
-            give_to_user(folder).map_err(|error| failed(&format!("{}: {error}", folder.display())))?;
+            owner::give_to_user(folder).map_err(|error| failed(&format!("{}: {error}", folder.display())))?;
         }
         let (descriptors, lock) = self.descriptors().map_err(|error| failed(&error))?;
         self.write_config().map_err(|error| failed(&error))?;
@@ -462,18 +464,4 @@ impl Launch {
             ..Jail::default()
         }
     }
-}
-
-/// Gives a volume's folder and files to the user of these processes.
-pub(crate) fn give_to_user(folder: &Path) -> io::Result<()> {
-    let give = |path: &Path| std::os::unix::fs::lchown(path, Some(USER), Some(USER));
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            give_to_user(&entry.path())?;
-        } else {
-            give(&entry.path())?;
-        }
-    }
-    give(folder)
 }

@@ -449,7 +449,7 @@ impl Drop for Opened {
             tracing::warn!(folder = %self.folder.display(), error = %chain(&error), "a volume stays marked");
         }
         // What was made here belongs to who serves and reads volumes. It is tried again before the next start.
-        if let Err(error) = serving::give_to_user(&self.folder) {
+        if let Err(error) = serving::owner::give_to_user(&self.folder) {
             tracing::warn!(folder = %self.folder.display(), %error, "files of a volume have a wrong owner");
         }
     }
@@ -754,7 +754,7 @@ fn clone_one(
         let storage = Folder::new(&draft);
         clone_into(&view, &storage, uuid, now_ns(), &|_| {})?;
         storage.sync_folder("").map_err(failed)?;
-        serving::give_to_user(&draft).map_err(failed)?;
+        serving::owner::give_to_user(&draft).map_err(failed)?;
         std::fs::rename(&draft, pool.join(target.to_string())).map_err(failed)?;
         lith_vmm::durable::sync_folder(&pool).map_err(failed)
     };
