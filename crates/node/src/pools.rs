@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use lith_api::error::{Code, Failure};
 use lith_core::chain::chain;
@@ -13,6 +14,7 @@ use lith_core::name::PoolName;
 use lith_vmm::durable;
 use serde::{Deserialize, Serialize};
 
+use crate::identity;
 use crate::layout::{Layout, PoolPath};
 
 /// The file in a pool that says which one it is.
@@ -103,12 +105,16 @@ impl Space {
     }
 }
 
+/// Held by who looks at pools: two who find a new one at once must not each make another one of it.
+static LOOKING: Mutex<()> = Mutex::new(());
+
 /// Sees to it that a folder is the pool that it was. One that this node has never seen becomes a pool.
 ///
 /// # Errors
 /// A sentence: it is not there, or it is not what it was.
 pub fn check(layout: &Layout, pool: &PoolPath) -> Result<(), String> {
     let PoolPath { name, path } = pool;
+    let _turn = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
     let known = known(layout).map_err(|why| format!("the identities of the pools cannot be read: {why}"))?;
     let expected = known.pools.get(name.as_str());
     let is_ours = path.starts_with(&layout.data);
@@ -120,7 +126,7 @@ pub fn check(layout: &Layout, pool: &PoolPath) -> Result<(), String> {
             .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o700)));
         made.map_err(|error| format!("pool \"{name}\" cannot be made: {error}"))?;
     }
-    let found = marker(path).map_err(|why| format!("pool \"{name}\": its marker {MARKER} {why}"))?;
+    let found = marker_of(path).map_err(|why| format!("pool \"{name}\": its marker {MARKER} {why}"))?;
     match (found, expected) {
         (Some(found), Some(expected)) if found.identity == *expected => Ok(()),
         (Some(found), Some(_)) => Err(format!(
@@ -156,7 +162,7 @@ fn remember(layout: &Layout, mut known: Identities, name: &PoolName, identity: S
     written.map_err(|error| format!("pool \"{name}\" cannot be remembered: {error}"))
 }
 
-fn marker(path: &Path) -> Result<Option<Marker>, String> {
+fn marker_of(path: &Path) -> Result<Option<Marker>, String> {
     let file = match fs::File::open(path.join(MARKER)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -169,22 +175,24 @@ fn marker(path: &Path) -> Result<Option<Marker>, String> {
     serde_json::from_str(&json).map(Some).map_err(|error| format!("is damaged: {error}"))
 }
 
-fn mark(path: &Path, name: &PoolName) -> io::Result<String> {
-    let identity = random_hex()?;
+/// Makes a folder a pool; the identity that it has then. Another lith of this machine may do the same at this moment: the
+/// marker appears whole, and who comes second takes the first one's.
+fn mark(path: &Path, name: &PoolName) -> Result<String, String> {
+    let cannot = |error: io::Error| format!("its marker {MARKER} cannot be written: {error}");
+    let identity = identity::new().map_err(cannot)?.to_string();
     let marker = Marker { form: 1, name: name.to_string(), identity: identity.clone() };
     let json = serde_json::to_vec_pretty(&marker).expect("texts always encode");
-    durable::write(&path.join(MARKER), &json, 0o600)?;
-    Ok(identity)
-}
-
-/// Sixteen random bytes in hexadecimal: an identity.
-///
-/// # Errors
-/// The system has no randomness.
-pub(crate) fn random_hex() -> io::Result<String> {
-    let mut bytes = [0_u8; 16];
-    rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    // Root's alone, as any temporary file is.
+    let mut draft = tempfile::Builder::new().prefix(MARKER).tempfile_in(path).map_err(cannot)?;
+    draft.write_all(&json).and_then(|()| draft.as_file().sync_all()).map_err(cannot)?;
+    match draft.persist_noclobber(path.join(MARKER)) {
+        Ok(_) => durable::sync_folder(path).map(|()| identity).map_err(cannot),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+            let found = marker_of(path).map_err(|why| format!("its marker {MARKER} {why}"))?;
+            found.map(|found| found.identity).ok_or_else(|| "its marker has vanished".to_owned())
+        }
+        Err(error) => Err(cannot(error.error)),
+    }
 }
 
 #[cfg(test)]
@@ -220,6 +228,35 @@ mod tests {
         check(&layout, &pool).unwrap();
         fs::write(path.join(MARKER), "{").unwrap();
         assert!(check(&layout, &pool).unwrap_err().contains("is damaged"));
+    }
+
+    #[test]
+    fn who_finds_a_new_pool_at_once_finds_the_same() {
+        const FINDERS: usize = 8;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bulk");
+        fs::create_dir(&path).unwrap();
+        // Each with its own data, as liths of one machine; and several of one.
+        let layouts = ["a", "b"].map(|name| layout(&folder.path().join(name)));
+        let pool = PoolPath { name: "bulk".parse().unwrap(), path: path.clone() };
+        let begin = std::sync::Barrier::new(FINDERS);
+        std::thread::scope(|scope| {
+            for finder in 0..FINDERS {
+                let (begin, pool, layout) = (&begin, &pool, &layouts[finder % layouts.len()]);
+                scope.spawn(move || {
+                    begin.wait();
+                    check(layout, pool).unwrap();
+                });
+            }
+        });
+        let name = "bulk".parse().unwrap();
+        let identity = marker_of(&path).unwrap().unwrap().identity;
+        assert_eq!(mark(&path, &name).unwrap(), identity, "what is there stays");
+        for layout in &layouts {
+            assert_eq!(known(layout).unwrap().pools["bulk"], identity);
+            check(layout, &pool).unwrap();
+        }
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
     }
 
     #[test]

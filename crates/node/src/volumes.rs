@@ -1,6 +1,8 @@
 //! The disks of volumes in the data folder, and what new ones start with: listed, taken in, and deleted when a person says
 //! so. Whether one may be deleted is the server's to say; nothing else deletes any.
 
+pub(crate) mod aside;
+
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -15,6 +17,10 @@ use crate::layout::{Layout, PoolPath};
 
 /// What a volume starts with, in its folder.
 const CONTENT: &str = "content.erofs";
+/// Where it is on its way from a person, in its pool.
+const INCOMING: &str = "incoming";
+/// What the names of clones begin with that are not whole yet, in their pool.
+pub(crate) const CLONE_PREFIX: &str = ".clone-";
 /// Where removed ones are kept, in their pool.
 const REMOVED: &str = "removed";
 /// How long: a week, in which a mistake is noticed.
@@ -138,12 +144,25 @@ fn limits() -> Limits {
     }
 }
 
-/// Removes what a crash left on its way.
+/// Removes what a crash left on its way, in every pool that is there.
 pub(crate) fn sweep(layout: &Layout) -> io::Result<()> {
-    match fs::remove_dir_all(layout.incoming()) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
+    for pool in layout.pools() {
+        let entries = match fs::read_dir(&pool.path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name();
+            let is_left =
+                name.to_str().is_some_and(|name| name == INCOMING || name.starts_with(CLONE_PREFIX));
+            if is_left {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
     }
+    Ok(())
 }
 
 /// Forgets what a volume started with, which it has by now.
@@ -210,7 +229,7 @@ pub(crate) fn removed(layout: &Layout) -> io::Result<Vec<Removed>> {
     Ok(list)
 }
 
-/// Deletes those whose time is over.
+/// Deletes those whose time is over, and what was put aside of those that are still there.
 pub(crate) fn sweep_removed(layout: &Layout, now_ms: u64) -> io::Result<()> {
     for removed in removed(layout)? {
         if removed.removed_ms.saturating_add(GRACE_MS) <= now_ms {
@@ -218,7 +237,7 @@ pub(crate) fn sweep_removed(layout: &Layout, now_ms: u64) -> io::Result<()> {
             tracing::info!(volume = %removed.id, "deleted a volume that was removed a while ago");
         }
     }
-    Ok(())
+    list(layout)?.iter().try_for_each(|found| aside::sweep(&found.folder, now_ms))
 }
 
 /// Brings a removed volume back.
@@ -296,8 +315,11 @@ mod tests {
         assert_eq!((found.len(), found[0].size_bytes), (1, None));
         assert!(found[0].used_bytes > 0);
         assert_eq!(fs::read_dir(layout.incoming()).unwrap().count(), 0);
+        fs::create_dir(layout.volumes().join(format!("{CLONE_PREFIX}left"))).unwrap();
         sweep(&layout).unwrap();
         sweep(&layout).unwrap();
+        let left = fs::read_dir(layout.volumes()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(left.collect::<Vec<_>>(), ["shop.site.0"]);
         fs::write(layout.volume_disk(&id), "disk").unwrap();
         forget_content(&layout, &id);
         forget_content(&layout, &id);

@@ -51,8 +51,18 @@ pub(super) fn mounted(id: &TaskId, spec: &TaskSpec) -> Vec<VolumeId> {
     volumes
 }
 
+/// The volumes of a task's alloc.
+pub(super) fn of_alloc(id: &TaskId, alloc: &Alloc) -> Vec<VolumeId> {
+    let (job, index) = (&id.alloc.job, id.alloc.index);
+    let volumes = alloc.volumes.keys().filter_map(|name| {
+        let volume = name.parse().ok()?;
+        Some(VolumeId { job: job.clone(), volume, index })
+    });
+    volumes.collect()
+}
+
 /// Makes the disks of an alloc's volumes that are not there yet, and returns where they are: all that are to be served
-/// together.
+/// together. Blocks, for as long as the pool's disk takes.
 ///
 /// # Errors
 /// A sentence that says which of the task's own cannot be made. One of another task's is that one's trouble.
@@ -65,11 +75,7 @@ pub(super) fn make(
     let own = mounted(id, spec);
     let mut wanted =
         own.iter().map(|volume| make_one(layout, volume, alloc)).collect::<Result<Vec<_>, _>>()?;
-    let of_alloc = alloc.volumes.keys().filter_map(|name| {
-        let volume = name.parse().ok()?;
-        Some(VolumeId { job: id.alloc.job.clone(), volume, index: id.alloc.index })
-    });
-    for volume in of_alloc.filter(|volume| !own.contains(volume)) {
+    for volume in of_alloc(id, alloc).into_iter().filter(|volume| !own.contains(volume)) {
         wanted.extend(make_one(layout, &volume, alloc).ok());
     }
     Ok(wanted)

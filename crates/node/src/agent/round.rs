@@ -102,6 +102,7 @@ impl Agent {
         let now = clock::now();
         let before = self.records.clone();
         let mut turns = self.decide(plan, now);
+        self.tell_holds(&mut turns);
         await_slots(&mut turns);
         name_targets(&mut turns, self.config.network);
         let living = turns.iter().filter(|turn| is_alive(&turn.process));
@@ -144,7 +145,7 @@ impl Agent {
         if self.is_unsaved {
             self.records.save(&self.config.layout)?;
             self.is_unsaved = false;
-            self.publish_slots();
+            self.tasks.send_replace(super::tasks_of(&self.records));
         }
         Ok(())
     }
@@ -391,7 +392,7 @@ impl Agent {
         let kept = Arc::clone(&self.kept);
         let alloc = alloc_of(&kept, &turn.id).ok_or("its alloc is not known")?;
         let declaration = (alloc, &declared.spec);
-        let place = |id: &VolumeId| self.serving.place(id);
+        let place = |id: &VolumeId| self.serving.place(&turn.id.alloc, id);
         let disks = disks::prepare(&self.config.layout, &turn.id, &declared.spec, alloc, place)?;
         let mut config = self.machines.config(&turn.id, turn.slot, declaration, &image, network, disks)?;
         config.boot.extra_hosts.clone_from(&turn.hosts);
@@ -426,11 +427,6 @@ impl Agent {
             }
             Err(error) => tracing::error!(task = %turn.id, %error, "a task's files cannot be removed"),
         }
-    }
-
-    fn publish_slots(&self) {
-        let slots = self.records.tasks.iter().map(|(id, record)| (id.clone(), record.slot)).collect();
-        self.slots.send_replace(Arc::new(slots));
     }
 
     /// Tells what is seen, if it differs from what was told.

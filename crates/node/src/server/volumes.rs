@@ -188,7 +188,7 @@ impl Server {
             holders,
             has_disk: size_bytes.is_some(),
             is_declared: job.is_some_and(|job| declares(job, id)),
-            problem: seen.problem,
+            problem: self.unended(id).or(seen.problem),
         }
     }
 

@@ -1,25 +1,36 @@
 //! What a round does about volumes: starts wait for their disks, which are served first; what is to be restored has no
 //! guest meanwhile; what new volumes started with is forgotten when they have it.
 
-use std::sync::PoisonError;
+use std::collections::BTreeSet;
 
-use lith_core::name::{TaskId, VolumeId};
+use lith_core::name::{AllocId, TaskId, VolumeId};
 use lith_core::task::{Exit, Process};
 
 use super::{Agent, Declarations, Declared, Turn, alloc_of, is_alive, is_starting};
-use crate::agent::disks;
-use crate::agent::serving::Outcome;
+use crate::agent::serving::{Demand, Outcome};
+use crate::agent::{disks, lock};
 use crate::volumes;
 
 impl Agent {
     /// What is to be restored has no guest meanwhile.
     pub(super) fn keep_holds(&self, plan: &mut Declarations) {
-        let holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        let holds = lock(&self.holds);
         for (id, declared) in plan.tasks.iter_mut().filter(|(_, declared)| !declared.spec.volumes.is_empty())
         {
             if holds.contains_key(&(id.alloc.job.clone(), id.alloc.index)) {
                 declared.wanted.run = false;
             }
+        }
+    }
+
+    /// Says of those why they do not run.
+    pub(super) fn tell_holds(&self, turns: &mut [Turn]) {
+        let holds = lock(&self.holds);
+        let is_held = |id: &TaskId| holds.contains_key(&(id.alloc.job.clone(), id.alloc.index));
+        let has_volumes =
+            |turn: &Turn| turn.declared.as_ref().is_some_and(|one| !one.spec.volumes.is_empty());
+        for turn in turns.iter_mut().filter(|turn| has_volumes(turn) && is_held(&turn.id)) {
+            turn.step.why.get_or_insert_with(|| "is held while a command has its volumes".to_owned());
         }
     }
 
@@ -49,10 +60,17 @@ impl Agent {
 
     /// Has the volumes of what starts served, and lets go of those that nobody needs.
     pub(super) fn serve_volumes(&mut self, turns: &mut [Turn]) {
+        let has_guest =
+            |turn: &&Turn| is_alive(&turn.process) && !self.supervisors.mounted(&turn.id).is_empty();
+        let with_guests: BTreeSet<AllocId> =
+            turns.iter().filter(has_guest).map(|turn| turn.id.alloc.clone()).collect();
         for turn in turns.iter_mut().filter(|turn| is_starting(&turn.step)) {
-            match self.volumes_of(turn) {
+            match self.volumes_of(turn, with_guests.contains(&turn.id.alloc)) {
                 Outcome::Serves => {}
-                Outcome::Opening => turn.put_off("its volumes are being opened".to_owned()),
+                Outcome::Opening => turn.put_off("its volumes are being prepared".to_owned()),
+                Outcome::Elsewhere(volume, alloc) => {
+                    turn.put_off(format!("waits for volume {}, which {alloc} still has", volume.volume));
+                }
                 Outcome::Failed(why) => self.call_off(turn, why),
             }
         }
@@ -65,17 +83,23 @@ impl Agent {
         self.serving.end_idle(&needed);
     }
 
-    fn volumes_of(&mut self, turn: &Turn) -> Outcome {
+    fn volumes_of(&mut self, turn: &Turn, has_guests: bool) -> Outcome {
         let Some(declared) = turn.declared.as_ref().filter(|one| !one.spec.volumes.is_empty()) else {
             return Outcome::Serves;
         };
         let Some(alloc) = alloc_of(&self.kept, &turn.id) else {
             return Outcome::Failed("its alloc is not known".to_owned());
         };
-        match disks::make(&self.config.layout, &turn.id, &declared.spec, alloc) {
-            Ok(wanted) => self.serving.ensure(&turn.id.alloc, &wanted),
-            Err(why) => Outcome::Failed(why),
-        }
+        let demand = Demand {
+            task: turn.id.clone(),
+            own: disks::mounted(&turn.id, &declared.spec),
+            of_alloc: disks::of_alloc(&turn.id, alloc),
+            has_guests,
+            memory_bytes: alloc.tasks.iter().map(|task| task.spec.memory_bytes).fold(0, u64::saturating_add),
+        };
+        let (layout, id) = (self.config.layout.clone(), turn.id.clone());
+        let (spec, alloc) = (declared.spec.clone(), alloc.clone());
+        self.serving.ensure(&demand, move || disks::make(&layout, &id, &spec, &alloc))
     }
 
     /// Removes what the volumes of running tasks started with: the guest has put it into them before it started its process.

@@ -1,0 +1,208 @@
+//! The start of a process that serves volumes: what it inherits, what it is told, its jail. Blocks; a thread of its own does it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use lith_core::chain::chain;
+use lith_core::name::VolumeId;
+use lith_vmm::durable;
+use lith_vmm::jail::cgroup::{Cgroup, Cpu, Limits};
+use lith_vmm::jail::{self, Jail, Program, Tie};
+use lith_volume::service::{Config, Ready, Served, VolumeLock};
+use rustix::fs::{FlockOperation, flock};
+
+use super::{
+    CONTROL, LOCK, LOG, OWN_PROGRAM, QUEUES, RECORD, Record, USER, Wanted, device, last_words, owner, serial,
+};
+use crate::identity;
+use crate::pools::Space;
+use crate::volumes::aside;
+
+/// Between two checkpoints while something changes.
+const INTERVAL_MS: u64 = 1000;
+/// How much history is kept: a day.
+const WINDOW_S: u64 = 24 * 3600;
+/// Files that such a process may have open: its volumes' histories, while it folds them.
+const OPEN_FILES_MAX: u64 = 16 << 10;
+/// Longest first line of such a process.
+const READY_BYTES_MAX: u64 = 64 << 10;
+/// Memory of such a process itself, with what of its files is in the page cache: lists of what has changed on disks of
+/// terabytes, and segments while they are put together.
+const MEMORY_BYTES: u64 = 1 << 30;
+/// Its threads: some for each volume and each queue, and for each connection, of which it allows 128.
+const PROCESSES_MAX: u32 = 1024;
+/// Its share of processor time beside a guest, whose requests it serves: the same.
+const CPU_WEIGHT: u32 = 100;
+
+const CONFIG: &str = "config.json";
+const JAIL: &str = "jail";
+
+/// The limits of such a process. What it reads into a guest's memory that nobody has written to before counts as its own.
+pub(super) fn limits(guests_bytes: u64) -> Limits {
+    Limits {
+        memory_bytes_max: MEMORY_BYTES.saturating_add(guests_bytes),
+        cpu: Cpu::Weight(CPU_WEIGHT),
+        processes_max: PROCESSES_MAX,
+    }
+}
+
+/// All that a start needs.
+pub(super) struct Launch {
+    /// The process's own.
+    pub(super) folder: PathBuf,
+    /// Whose volumes they are.
+    pub(super) alloc: String,
+    /// Its control group.
+    pub(super) cgroup: String,
+    /// Memory of its guests.
+    pub(super) memory_bytes: u64,
+}
+
+/// A volume as the process knows it, and its folder.
+type Volume = (Served, PathBuf);
+
+impl Launch {
+    /// Starts the process and waits until it serves. Blocks.
+    pub(super) fn run(self, wanted: &[Wanted], children: &Mutex<Vec<jail::Process>>) -> Result<(), String> {
+        let failed = |error: &dyn std::fmt::Display| format!("its volumes cannot be served: {error}");
+        let volumes = served(wanted)?;
+        for (served, folder) in &volumes {
+            finish_aside(served, folder)?;
+            owner::give_to_user(folder).map_err(|error| failed(&format!("{}: {error}", folder.display())))?;
+        }
+        let (descriptors, lock) = self.descriptors(&volumes).map_err(|error| failed(&error))?;
+        self.write_config(&volumes).map_err(|error| failed(&error))?;
+        let (ready_read, ready_write) = io::pipe().map_err(|error| failed(&error))?;
+        let log = OpenOptions::new().read(true).append(true).create(true).open(self.folder.join(LOG));
+        let log = log.map_err(|error| failed(&error))?;
+        let own = File::open(OWN_PROGRAM).map_err(|error| failed(&error))?;
+        let group = Cgroup::create(&self.cgroup, limits(self.memory_bytes))
+            .map_err(|error| failed(&chain(&error)))?;
+        let jail = self.jail(&volumes, group.procs());
+        fs::create_dir_all(&jail.root).map_err(|error| failed(&error))?;
+        let program = Program {
+            path: PathBuf::from("lith"),
+            file: Some(own.into()),
+            // The folder is for people who look at processes.
+            arguments: vec![
+                crate::disks::SUBCOMMAND.to_owned(),
+                format!("/{CONFIG}"),
+                self.folder.display().to_string(),
+            ],
+            stdout: ready_write.into(),
+            stderr: log.into(),
+            descriptors,
+        };
+        let child = jail::spawn(&jail, program).map_err(|error| failed(&chain(&error)))?;
+        crate::agent::lock(children).push(child);
+        drop(lock);
+        let mut line = String::new();
+        let read = BufReader::new(ready_read.take(READY_BYTES_MAX)).read_line(&mut line);
+        read.map_err(|error| failed(&error))?;
+        match serde_json::from_str(&line) {
+            Ok(Ready::Serves) => Ok(()),
+            Ok(Ready::Failed(failure)) => {
+                let hint = failure.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+                Err(format!("{}{hint}", failure.message))
+            }
+            Err(_) => {
+                let words = last_words(&self.folder);
+                Err(failed(&if words.is_empty() { "their process ended at once".to_owned() } else { words }))
+            }
+        }
+    }
+
+    /// The sockets and the lock that the process inherits, in the order that it knows; and the lock once more, which is to
+    /// be held until the process has it.
+    fn descriptors(&self, volumes: &[Volume]) -> io::Result<(Vec<std::os::fd::OwnedFd>, File)> {
+        let record = Record {
+            alloc: self.alloc.clone(),
+            volumes: volumes.iter().map(|(served, _)| served.id.clone()).collect(),
+        };
+        let json = serde_json::to_vec(&record).map_err(io::Error::from)?;
+        // The lock first: whoever finds the record takes one without it for a process that has ended.
+        let lock = File::create(self.folder.join(LOCK))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        durable::write(&self.folder.join(RECORD), &json, 0o600)?;
+        let mut descriptors = vec![UnixListener::bind(self.folder.join(CONTROL))?.into()];
+        for position in 0..volumes.len() {
+            descriptors.push(UnixListener::bind(self.folder.join(device(position)))?.into());
+        }
+        descriptors.push(lock.try_clone()?.into());
+        Ok((descriptors, lock))
+    }
+
+    fn write_config(&self, volumes: &[Volume]) -> io::Result<()> {
+        let config = Config {
+            holder: self.alloc.clone(),
+            interval_ms: INTERVAL_MS,
+            window_s: WINDOW_S,
+            volumes: volumes.iter().map(|(served, _)| served.clone()).collect(),
+        };
+        let json = serde_json::to_vec(&config).map_err(io::Error::from)?;
+        // There are no secrets in it, and the jail's user must read it.
+        durable::write(&self.folder.join(CONFIG), &json, 0o644)
+    }
+
+    fn jail(&self, volumes: &[Volume], cgroups: Vec<PathBuf>) -> Jail {
+        Jail {
+            tie: Tie::Alone,
+            uid: USER,
+            root: self.folder.join(JAIL),
+            read_only: jail::LIBRARIES.iter().map(PathBuf::from).collect(),
+            files: vec![(self.folder.join(CONFIG), "/config.json")],
+            devices: vec![PathBuf::from("/dev/null")],
+            writable: volumes
+                .iter()
+                .map(|(served, folder)| (folder.clone(), served.folder.clone()))
+                .collect(),
+            cgroups,
+            open_files_max: OPEN_FILES_MAX,
+            // A disk may grow while it is served.
+            file_bytes_max: u64::MAX,
+            ..Jail::default()
+        }
+    }
+}
+
+/// Carries to its end that a history is put aside, if a crash has cut it short.
+fn finish_aside(served: &Served, folder: &Path) -> Result<(), String> {
+    if !aside::is_unfinished(folder) {
+        return Ok(());
+    }
+    let _lock = VolumeLock::take(folder, &served.id, "a start").map_err(|taken| taken.message)?;
+    aside::finish(folder)
+        .map_err(|error| format!("the history of volume {} cannot be put aside: {error}", served.id))
+}
+
+fn served(wanted: &[Wanted]) -> Result<Vec<Volume>, String> {
+    let list = wanted.iter().enumerate().map(|(position, one)| {
+        let uuid = identity::new().map_err(|error| format!("there is no randomness: {error}"))?.to_string();
+        let inside = PathBuf::from(format!("/volumes/{position}"));
+        let pool = one.folder.parent().unwrap_or(&one.folder);
+        let space = Space::of(pool).map_err(|error| format!("{} cannot be used: {error}", pool.display()))?;
+        let served = Served {
+            id: one.id.to_string(),
+            folder: inside,
+            serial: serial(&one.id),
+            reserve_bytes: space.reserve_bytes(),
+            history_bytes_max: history_bytes_max(pool, space),
+            queues: QUEUES,
+            uuid,
+        };
+        Ok((served, one.folder.clone()))
+    });
+    list.collect()
+}
+
+/// An equal part of what a pool may spend on history.
+fn history_bytes_max(pool: &Path, space: Space) -> u64 {
+    let entries = fs::read_dir(pool).into_iter().flatten().flatten();
+    let is_volume = |entry: &fs::DirEntry| {
+        entry.file_name().to_str().is_some_and(|name| name.parse::<VolumeId>().is_ok())
+    };
+    space.history_bytes() / entries.filter(is_volume).count().max(1) as u64
+}
