@@ -13,7 +13,7 @@ pub(crate) mod owner;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -40,8 +40,13 @@ pub(super) const QUEUES: u16 = 4;
 /// The program that runs, also when its file was replaced meanwhile.
 pub(crate) const OWN_PROGRAM: &str = "/proc/self/exe";
 
+/// After a process has refused to end, as while a guest is being let go, or on a disk that is full.
+const REFUSED_INTERVAL: Duration = Duration::from_secs(1);
 /// The kernel takes some milliseconds to end a process that has let its lock go.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Of a log, so much is read for its last line.
+const LAST_WORDS_BYTES_MAX: u64 = 4096;
 
 const RECORD: &str = "serving.json";
 const LOCK: &str = "lock";
@@ -268,14 +273,17 @@ impl Serving {
                     }
                 }
             }
-            if is_alive(&process.folder) {
-                return true;
-            }
-            if matches!(process.state, State::Serves) {
-                let words = last_words(&process.folder);
-                tracing::error!(alloc = %process.alloc, words, "the process that serves volumes has ended");
+            if !matches!(process.state, State::Over) {
+                if is_alive(&process.folder) {
+                    return true;
+                }
+                if matches!(process.state, State::Serves) {
+                    let words = last_words(&process.folder);
+                    tracing::error!(alloc = %process.alloc, words, "the process that serves volumes has ended");
+                }
                 process.state = State::Over;
             }
+            // One that did not come to serve may still be there, whatever it does.
             if cgroup::end_members(&cgroup_name(layout, &process.folder)) {
                 look_again(waker.clone());
                 return true;
@@ -300,8 +308,13 @@ impl Serving {
         let alloc = demand.task.alloc.clone();
         let taken: BTreeSet<VolumeId> =
             self.processes.iter().flat_map(|process| process.volumes.iter().cloned()).collect();
-        let missing = demand.own.iter().filter(|volume| !taken.contains(volume)).cloned().collect();
+        let missing: Vec<VolumeId> =
+            demand.own.iter().filter(|volume| !taken.contains(volume)).cloned().collect();
+        // Whoever must not find the volumes in use sees that they are about to be.
+        let held = launch::announce(&folder, &alloc, &missing)
+            .map_err(|error| format!("its volumes cannot be served: {error}"))?;
         let launch = Launch {
+            lock: held,
             folder: folder.clone(),
             alloc: alloc.to_string(),
             cgroup: cgroup_name(&self.layout, &folder),
@@ -348,6 +361,8 @@ fn end(process: &mut Process, waker: &Waker) {
     std::thread::spawn(move || {
         if let Err(error) = client.command(&Request::End) {
             tracing::warn!(%alloc, error = %chain(&error), "the volumes of an alloc are not let go");
+            // It will be asked again, but not without a pause.
+            std::thread::sleep(REFUSED_INTERVAL);
             refused.store(true, Ordering::Release);
         } else {
             // Its lock goes with it, which takes a moment; and nothing else will wake the agent then.
@@ -430,8 +445,15 @@ fn serial(id: &VolumeId) -> String {
     format!("{name}-{hash:08x}")
 }
 
+/// The last line of the log, of whose length whoever writes it decides.
 fn last_words(folder: &Path) -> String {
-    let text = fs::read_to_string(folder.join(LOG)).unwrap_or_default();
+    let mut text = Vec::new();
+    let read = File::open(folder.join(LOG)).and_then(|mut log| {
+        let bytes = log.metadata()?.len();
+        log.seek(SeekFrom::Start(bytes.saturating_sub(LAST_WORDS_BYTES_MAX)))?;
+        log.take(LAST_WORDS_BYTES_MAX).read_to_end(&mut text)
+    });
+    let text = read.map(|_| String::from_utf8_lossy(&text)).unwrap_or_default();
     text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned()
 }
 

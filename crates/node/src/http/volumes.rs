@@ -37,20 +37,29 @@ pub(crate) async fn list(State(context): State<Context>) -> Result<Json<Vec<Volu
     Ok(Json(context.server()?.volumes(context.agent.clone()).await?))
 }
 
+/// Where what a volume starts with is kept.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct FillQuery {
+    /// The pool that the job file names for the volume.
+    pool: Option<String>,
+}
+
 /// Keeps a folder as what a volume starts with instead of what its image has: until its first task runs.
 #[utoipa::path(put, path = "/v1/volumes/{volume}/content",
-    params(("volume" = String, Path, description = "`job.volume.index`")),
+    params(("volume" = String, Path, description = "`job.volume.index`"), FillQuery),
     request_body(content = Vec<u8>, content_type = "application/x-tar"),
     responses((status = 200, description = "an empty object"), (status = 409, body = Failure)))]
 pub(crate) async fn fill(
     State(context): State<Context>,
     Path(volume): Path<String>,
+    Query(query): Query<FillQuery>,
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let id = parse(&volume)?;
     let (agent, mut reader) = (context.agent.clone(), input::reader(body));
     let work = move || {
-        let filled = server::volumes::fill(agent.layout(), &id, &mut reader);
+        let filled = server::volumes::fill(agent.layout(), &id, query.pool.as_deref(), &mut reader);
         (filled, reader.into_inner())
     };
     let (filled, rest) = tokio::task::spawn_blocking(work).await.map_err(|error| {

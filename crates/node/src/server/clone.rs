@@ -20,6 +20,7 @@ use super::volumes::find;
 use crate::agent::{AgentHandle, serving};
 use crate::identity;
 use crate::volumes;
+use crate::volumes::made::{missing, missing_hint};
 
 /// The clones under way, by what they become.
 #[derive(Debug, Default)]
@@ -74,6 +75,10 @@ impl Server {
         if layout.pool_of(&target).is_some() {
             return Err(exists(&target));
         }
+        let made = volumes::made::load(layout).map_err(|why| Failure::new(Code::Machine, why))?;
+        if let Some(pool) = made.get(&target) {
+            return Err(Failure::new(Code::Conflict, missing(&target, pool)).hint(missing_hint(&target)));
+        }
         let chosen = choose(&[(id.clone(), found.folder.clone())], &request.at)?;
         let seq = chosen[0].id.seq;
         // From here on what is read stays, whatever is folded meanwhile.
@@ -87,6 +92,7 @@ impl Server {
             }
             error => failed(id, &error),
         })?;
+        volumes::made::note(layout, &target, &found.pool).map_err(|why| Failure::new(Code::Machine, why))?;
         Ok(target)
     }
 }

@@ -2,12 +2,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use lith_core::chain::chain;
-use lith_core::name::VolumeId;
+use lith_core::name::{AllocId, VolumeId};
 use lith_vmm::durable;
 use lith_vmm::jail::cgroup::{Cgroup, Cpu, Limits};
 use lith_vmm::jail::{self, Jail, Program, Tie};
@@ -49,8 +50,25 @@ pub(super) fn limits(guests_bytes: u64) -> Limits {
     }
 }
 
+/// Writes down whose volumes a process is going to serve, with the lock by which it is seen whether it lives.
+pub(super) fn announce(folder: &Path, alloc: &AllocId, volumes: &[VolumeId]) -> io::Result<File> {
+    // The lock first: whoever finds the record takes one without it for a process that has ended.
+    let lock = File::create(folder.join(LOCK))?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+    record(folder, &alloc.to_string(), &volumes.iter().collect::<Vec<_>>())?;
+    Ok(lock)
+}
+
+fn record(folder: &Path, alloc: &str, volumes: &[&VolumeId]) -> io::Result<()> {
+    let volumes = volumes.iter().map(ToString::to_string).collect();
+    let json = serde_json::to_vec(&Record { alloc: alloc.to_owned(), volumes }).map_err(io::Error::from)?;
+    durable::write(&folder.join(RECORD), &json, 0o600)
+}
+
 /// All that a start needs.
 pub(super) struct Launch {
+    /// Held until the process has it.
+    pub(super) lock: File,
     /// The process's own.
     pub(super) folder: PathBuf,
     /// Whose volumes they are.
@@ -73,7 +91,9 @@ impl Launch {
             finish_aside(served, folder)?;
             owner::give_to_user(folder).map_err(|error| failed(&format!("{}: {error}", folder.display())))?;
         }
-        let (descriptors, lock) = self.descriptors(&volumes).map_err(|error| failed(&error))?;
+        let ids: Vec<&VolumeId> = wanted.iter().map(|one| &one.id).collect();
+        record(&self.folder, &self.alloc, &ids).map_err(|error| failed(&error))?;
+        let descriptors = self.descriptors(&volumes).map_err(|error| failed(&error))?;
         self.write_config(&volumes).map_err(|error| failed(&error))?;
         let (ready_read, ready_write) = io::pipe().map_err(|error| failed(&error))?;
         let log = OpenOptions::new().read(true).append(true).create(true).open(self.folder.join(LOG));
@@ -98,7 +118,8 @@ impl Launch {
         };
         let child = jail::spawn(&jail, program).map_err(|error| failed(&chain(&error)))?;
         crate::agent::lock(children).push(child);
-        drop(lock);
+        // The process has it, and with its end it is free.
+        drop(self.lock);
         let mut line = String::new();
         let read = BufReader::new(ready_read.take(READY_BYTES_MAX)).read_line(&mut line);
         read.map_err(|error| failed(&error))?;
@@ -115,24 +136,14 @@ impl Launch {
         }
     }
 
-    /// The sockets and the lock that the process inherits, in the order that it knows; and the lock once more, which is to
-    /// be held until the process has it.
-    fn descriptors(&self, volumes: &[Volume]) -> io::Result<(Vec<std::os::fd::OwnedFd>, File)> {
-        let record = Record {
-            alloc: self.alloc.clone(),
-            volumes: volumes.iter().map(|(served, _)| served.id.clone()).collect(),
-        };
-        let json = serde_json::to_vec(&record).map_err(io::Error::from)?;
-        // The lock first: whoever finds the record takes one without it for a process that has ended.
-        let lock = File::create(self.folder.join(LOCK))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        durable::write(&self.folder.join(RECORD), &json, 0o600)?;
+    /// The sockets and the lock that the process inherits, in the order that it knows.
+    fn descriptors(&self, volumes: &[Volume]) -> io::Result<Vec<OwnedFd>> {
         let mut descriptors = vec![UnixListener::bind(self.folder.join(CONTROL))?.into()];
         for position in 0..volumes.len() {
             descriptors.push(UnixListener::bind(self.folder.join(device(position)))?.into());
         }
-        descriptors.push(lock.try_clone()?.into());
-        Ok((descriptors, lock))
+        descriptors.push(self.lock.try_clone()?.into());
+        Ok(descriptors)
     }
 
     fn write_config(&self, volumes: &[Volume]) -> io::Result<()> {

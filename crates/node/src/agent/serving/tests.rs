@@ -73,6 +73,8 @@ fn a_slow_disk_keeps_nobody_waiting_and_its_trouble_is_told_to_who_asked() {
         Err("the disk is gone".to_owned())
     };
     assert_eq!(world.serving.ensure(&slow, make), Outcome::Opening);
+    let volume = "shop.data.0".parse().unwrap();
+    assert!(control_of(&world.serving.layout, &volume).is_some(), "who needs it for itself waits");
     let beside = demand("shop.main.0.web", &["shop.pages.0"]);
     assert_eq!(world.ensure(&beside), Outcome::Opening);
     let other = demand("wiki.main.0.db", &["wiki.data.0"]);
@@ -81,7 +83,7 @@ fn a_slow_disk_keeps_nobody_waiting_and_its_trouble_is_told_to_who_asked() {
     drop(release);
     assert_eq!(world.outcome(&slow), Outcome::Failed("the disk is gone".to_owned()));
     assert_eq!(world.outcome(&beside), Outcome::Failed("no disk can be made".to_owned()));
-    assert!(world.serving.is_empty());
+    assert!(world.serving.is_empty() && control_of(&world.serving.layout, &volume).is_none());
 }
 
 #[test]
