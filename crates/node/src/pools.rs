@@ -105,16 +105,40 @@ impl Space {
     }
 }
 
-/// Held by who looks at pools: two who find a new one at once must not each make another one of it.
-static LOOKING: Mutex<()> = Mutex::new(());
+/// Held by who makes a pool of a folder: two who find a new one at once must not each make another one of it. Who looks at
+/// one that is known does not wait for it: the disk of another may not answer.
+static MAKING: Mutex<()> = Mutex::new(());
 
 /// Sees to it that a folder is the pool that it was. One that this node has never seen becomes a pool.
 ///
 /// # Errors
 /// A sentence: it is not there, or it is not what it was.
 pub fn check(layout: &Layout, pool: &PoolPath) -> Result<(), String> {
+    if let Seen::Known = see(layout, pool)? {
+        return Ok(());
+    }
+    let _turn = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let PoolPath { name, path } = pool;
-    let _turn = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
+    match see(layout, pool)? {
+        Seen::Known => Ok(()),
+        Seen::New { known, identity: Some(identity) } => remember(layout, known, name, identity),
+        Seen::New { known, identity: None } => {
+            let identity = mark(path, name).map_err(|error| format!("pool \"{name}\": {error}"))?;
+            remember(layout, known, name, identity)
+        }
+    }
+}
+
+/// What a folder is that should be a pool.
+enum Seen {
+    /// The pool that it was.
+    Known,
+    /// One that this node has never seen, with its identity if another one has.
+    New { known: Identities, identity: Option<String> },
+}
+
+fn see(layout: &Layout, pool: &PoolPath) -> Result<Seen, String> {
+    let PoolPath { name, path } = pool;
     let known = known(layout).map_err(|why| format!("the identities of the pools cannot be read: {why}"))?;
     let expected = known.pools.get(name.as_str());
     let is_ours = path.starts_with(&layout.data);
@@ -128,7 +152,7 @@ pub fn check(layout: &Layout, pool: &PoolPath) -> Result<(), String> {
     }
     let found = marker_of(path).map_err(|why| format!("pool \"{name}\": its marker {MARKER} {why}"))?;
     match (found, expected) {
-        (Some(found), Some(expected)) if found.identity == *expected => Ok(()),
+        (Some(found), Some(expected)) if found.identity == *expected => Ok(Seen::Known),
         (Some(found), Some(_)) => Err(format!(
             "{} is another pool (\"{}\") than the one that \"{name}\" was: is the right disk mounted there?",
             path.display(),
@@ -138,11 +162,7 @@ pub fn check(layout: &Layout, pool: &PoolPath) -> Result<(), String> {
             "pool \"{name}\" is missing: {} has no {MARKER}: is its disk mounted?",
             path.display()
         )),
-        (Some(found), None) => remember(layout, known, name, found.identity),
-        (None, None) => {
-            let identity = mark(path, name).map_err(|error| format!("pool \"{name}\": {error}"))?;
-            remember(layout, known, name, identity)
-        }
+        (found, None) => Ok(Seen::New { known, identity: found.map(|found| found.identity) }),
     }
 }
 
@@ -257,6 +277,20 @@ mod tests {
             check(layout, &pool).unwrap();
         }
         assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn who_makes_a_pool_keeps_nobody_from_those_that_are_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = layout(folder.path());
+        let pool = layout.pools()[0].clone();
+        check(&layout, &pool).unwrap();
+        // As one whose disk does not answer.
+        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        let (told, heard) = std::sync::mpsc::channel();
+        let looking = std::thread::spawn(move || told.send(check(&layout, &pool)));
+        heard.recv_timeout(std::time::Duration::from_secs(60)).unwrap().unwrap();
+        looking.join().unwrap().unwrap();
     }
 
     #[test]

@@ -215,10 +215,9 @@ async fn sweep_removed(layout: Layout) {
 
 /// Remembers the volumes that are there: those of a lith that did not, and those that a person has put there.
 fn remember_volumes(layout: &Layout) {
-    let noted = volumes::list(layout).map_err(|error| error.to_string()).and_then(|found| {
-        let with_disks = found.iter().filter(|found| found.size_bytes.is_some());
-        volumes::made::note_all(layout, with_disks.map(|found| (&found.id, &found.pool)))
-    });
+    let found = volumes::list_readable(layout);
+    let with_disks = found.iter().filter(|found| found.size_bytes.is_some());
+    let noted = volumes::made::note_all(layout, with_disks.map(|found| (&found.id, &found.pool)));
     if let Err(error) = noted {
         // None is made anew meanwhile.
         tracing::error!(error, "the volumes that are there are not remembered");
@@ -230,7 +229,7 @@ async fn serve(config: AgentConfig) -> Result<Ended, Failure> {
     let images =
         Images::open(&layout.images()).map_err(|error| machine("cannot open the image store", &error))?;
     look::sweep(&layout);
-    volumes::sweep(&layout).map_err(|error| machine("cannot sweep the folder of volumes", &error))?;
+    volumes::sweep(&layout);
     remember_volumes(&layout);
     let node = config.node.clone();
     let doctor = Arc::new(Doctor::new(&config));

@@ -59,6 +59,17 @@ pub(crate) fn list(layout: &Layout) -> io::Result<Vec<Found>> {
     Ok(found)
 }
 
+/// Every volume of every pool that can be read.
+pub(crate) fn list_readable(layout: &Layout) -> Vec<Found> {
+    let mut found = Vec::new();
+    for pool in layout.pools() {
+        if let Err(error) = list_pool(pool, &mut found) {
+            tracing::error!(pool = %pool.name, %error, "the volumes of a pool cannot be listed");
+        }
+    }
+    found
+}
+
 fn list_pool(pool: &PoolPath, found: &mut Vec<Found>) -> io::Result<()> {
     let entries = match fs::read_dir(&pool.path) {
         Ok(entries) => entries,
@@ -187,22 +198,26 @@ fn limits() -> Limits {
     }
 }
 
-/// Removes what a crash left on its way, in every pool that is there.
-pub(crate) fn sweep(layout: &Layout) -> io::Result<()> {
+/// Removes what a crash left on its way, in every pool. One that does not let itself be swept is no reason not to start.
+pub(crate) fn sweep(layout: &Layout) {
     for pool in layout.pools() {
-        let entries = match fs::read_dir(&pool.path) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        for entry in entries {
-            let entry = entry?;
-            let name = entry.file_name();
-            let is_left =
-                name.to_str().is_some_and(|name| name == INCOMING || name.starts_with(CLONE_PREFIX));
-            if is_left {
-                fs::remove_dir_all(entry.path())?;
-            }
+        if let Err(error) = sweep_pool(&pool.path) {
+            tracing::warn!(pool = %pool.name, %error, "what a crash left in a pool is still there");
+        }
+    }
+}
+
+fn sweep_pool(pool: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(pool) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name == INCOMING || name.starts_with(CLONE_PREFIX)) {
+            fs::remove_dir_all(entry.path())?;
         }
     }
     Ok(())
@@ -360,8 +375,10 @@ mod tests {
         assert!(found[0].used_bytes > 0);
         assert_eq!(fs::read_dir(layout.volumes().join(INCOMING)).unwrap().count(), 0);
         fs::create_dir(layout.volumes().join(format!("{CLONE_PREFIX}left"))).unwrap();
-        sweep(&layout).unwrap();
-        sweep(&layout).unwrap();
+        // A pool that is none does not keep the others from being swept.
+        let broken = PoolPath { name: "broken".parse().unwrap(), path: layout.volume_content(&id) };
+        sweep(&layout.clone().with_pools(vec![broken]));
+        sweep(&layout);
         let left = fs::read_dir(layout.volumes()).unwrap().map(|entry| entry.unwrap().file_name());
         assert_eq!(left.collect::<Vec<_>>(), ["shop.site.0"]);
         // Sent again for another pool, and the other way round.

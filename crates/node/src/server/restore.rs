@@ -305,10 +305,7 @@ impl Unended {
 
 /// The instances of which a volume's own description says that a restore of it was begun.
 fn begun(layout: &Layout) -> BTreeSet<(JobName, u32)> {
-    let found = volumes::list(layout).unwrap_or_else(|error| {
-        tracing::error!(%error, "the volumes cannot be listed");
-        vec![]
-    });
+    let found = volumes::list_readable(layout);
     let is_begun = |found: &Found| match Manifest::load(&Folder::read_only(&found.folder)) {
         Ok(manifest) => manifest.is_some_and(|manifest| manifest.restore.is_some()),
         // Nobody knows: it does not start either.
