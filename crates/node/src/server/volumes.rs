@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use lith_api::error::{Code, Failure};
 use lith_api::task::{ChangeKind, VolumeChange};
@@ -25,6 +26,11 @@ use crate::volumes::{self, Found, TakenIn};
 
 /// What part of its content a new volume needs besides: its folders, its journal, its own tables.
 const CONTENT_MARGIN_PART: u64 = 16;
+
+/// How long a process takes at most to end that nobody needs: a last checkpoint, on a busy disk.
+const LET_GO_DEADLINE: Duration = Duration::from_secs(30);
+/// Between two looks at whether it has.
+const LET_GO_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Server {
     /// Every volume that has a disk, or something to start with.
@@ -95,6 +101,7 @@ impl Server {
     ) -> Result<RemovedVolume, Failure> {
         self.blocking(move |server| {
             let layout = agent.layout();
+            await_let_go(&id, &agent);
             let removed = match (made(layout)?.get(&id), find(layout, &id)) {
                 (Some(pool), Err(failure)) if failure.code == Code::NotFound => {
                     return give_up(layout, &id, pool, at_once);
@@ -259,6 +266,15 @@ pub(super) fn find(layout: &Layout, id: &VolumeId) -> Result<Found, Failure> {
         Failure::new(Code::NotFound, format!("there is no volume \"{id}\""))
             .hint("`lith volume ls` lists what is there")
     })
+}
+
+/// Waits, but not long, for the end of the process that serves a volume when no task has it any more: who removes a job with
+/// its volumes comes at that moment.
+fn await_let_go(id: &VolumeId, agent: &AgentHandle) {
+    let begun = Instant::now();
+    while agent.user_of(id).is_none() && agent.disks(id).is_some() && begun.elapsed() < LET_GO_DEADLINE {
+        std::thread::sleep(LET_GO_INTERVAL);
+    }
 }
 
 fn not_removed(id: &VolumeId, error: &std::io::Error) -> Failure {
