@@ -136,26 +136,33 @@ async fn copy_in(context: &Context, source: &Place, name: &Name, path: &str) -> 
     Ok(exit::DONE)
 }
 
-/// Sends the folder, by its name in the file and its path, that a new volume starts with.
+/// Sends the folder, by its name in the file and its path, that a new volume starts with, to the pool that the file names.
 pub(crate) async fn send_folder(
     context: &Context,
     (name, folder): (&str, &Path),
     volume: &str,
+    pool: Option<&str>,
 ) -> Result<(), Error> {
     // A link to a folder is that folder, as for Docker.
     let whole = std::fs::canonicalize(folder).and_then(|whole| std::fs::read_dir(&whole).map(|_| whole));
     let whole = whole.map_err(|error| Error::local("send the folder", folder, &error))?;
     let copied =
-        send_content(context, pack::archive(whole, PathBuf::from("."), Owners::Kept), volume).await?;
+        send_content(context, pack::archive(whole, PathBuf::from("."), Owners::Kept), volume, pool).await?;
     if !context.json {
         context.say(&format!("volume {volume} starts with {name}: {}", words(copied)));
     }
     Ok(())
 }
 
-/// Sends the archive that a new volume starts with.
-pub(crate) async fn send_content(context: &Context, parts: Parts, volume: &str) -> Result<Copied, Error> {
-    send_parts(context, &format!("/v1/volumes/{}/content", escape(volume)), parts).await
+/// Sends the archive that a new volume starts with, to the pool that a job's file names, if one does.
+pub(crate) async fn send_content(
+    context: &Context,
+    parts: Parts,
+    volume: &str,
+    pool: Option<&str>,
+) -> Result<Copied, Error> {
+    let query = pool.map_or_else(String::new, |pool| format!("?pool={}", escape(pool)));
+    send_parts(context, &format!("/v1/volumes/{}/content{query}", escape(volume)), parts).await
 }
 
 async fn send_parts(context: &Context, path: &str, parts: Parts) -> Result<Copied, Error> {

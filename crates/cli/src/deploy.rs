@@ -84,9 +84,10 @@ async fn carry_out(context: &Context, path: &str, job: &Accepted) -> Result<Plan
 /// Sends what new volumes start with, then the job. Which folders, the person's own file says, not the answer of a server.
 async fn carry_out_once(context: &Context, path: &str, job: &Accepted, plan: &Plan) -> Result<Plan, Error> {
     for volume in plan.volumes.iter().filter(|volume| volume.import.is_some()) {
-        let declared = job.spec.volumes.get(&volume.volume).and_then(|declared| declared.import.as_ref());
-        if let Some(folder) = declared {
-            cp::send_folder(context, (folder, &job.outside.path(folder)), &volume.id).await?;
+        let Some(declared) = job.spec.volumes.get(&volume.volume) else { continue };
+        if let Some(folder) = &declared.import {
+            let from = (folder.as_str(), &*job.outside.path(folder));
+            cp::send_folder(context, from, &volume.id, declared.pool.as_deref()).await?;
         }
     }
     Ok(context.client.put(&format!("{path}?if_version={}", plan.from_version), &job.spec).await?)

@@ -20,6 +20,7 @@ mod remove;
 mod restore;
 
 pub(crate) use remove::of_removed_job;
+use restore::Unfinished;
 
 /// `lith volume …`.
 pub(crate) async fn volume(context: &Context, command: &VolumeCommand) -> Result<u8, Error> {
@@ -39,7 +40,10 @@ pub(crate) async fn volume(context: &Context, command: &VolumeCommand) -> Result
         VolumeCommand::Export { volume, file, point } => archive::export(context, volume, file, point).await,
         VolumeCommand::Import { volume, source } => archive::import(context, volume, source).await,
         VolumeCommand::Check { volume } => restore::check(context, volume).await,
-        VolumeCommand::ForgetHistory { volume, yes } => restore::forget_history(context, volume, *yes).await,
+        VolumeCommand::ForgetHistory { volume, half_restored, yes } => {
+            let unfinished = if *half_restored { Unfinished::GiveUp } else { Unfinished::Refuse };
+            restore::forget_history(context, volume, unfinished, *yes).await
+        }
     }
 }
 

@@ -30,7 +30,7 @@ mod wake;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lith_api::agent::{Desired, Observed};
@@ -78,9 +78,26 @@ pub struct AgentConfig {
 #[derive(Debug, Clone)]
 pub struct AgentHandle {
     layout: Layout,
-    slots: watch::Receiver<Arc<BTreeMap<TaskId, Slot>>>,
+    tasks: watch::Receiver<Tasks>,
     holds: Holds,
     waker: Waker,
+}
+
+/// What others may know of a task that the node has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Remembered {
+    slot: Slot,
+    /// How long it may take to stop by itself.
+    stop_grace: Option<Duration>,
+}
+
+type Tasks = Arc<BTreeMap<TaskId, Remembered>>;
+
+fn tasks_of(records: &Records) -> Tasks {
+    let tasks = records.tasks.iter().map(|(id, record)| {
+        (id.clone(), Remembered { slot: record.slot, stop_grace: record.history.stop_grace })
+    });
+    Arc::new(tasks.collect())
 }
 
 /// Instances of jobs whose tasks with volumes do not run for now.
@@ -96,7 +113,7 @@ pub struct Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut holds = lock(&self.holds);
         if let Some(count) = holds.get_mut(&self.instance) {
             *count -= 1;
             if *count == 0 {
@@ -112,7 +129,7 @@ impl AgentHandle {
     /// The folder of a task's log, if the node knows the task.
     #[must_use]
     pub fn log(&self, id: &TaskId) -> Option<PathBuf> {
-        self.slots.borrow().contains_key(id).then(|| self.layout.task(id))
+        self.tasks.borrow().contains_key(id).then(|| self.layout.task(id))
     }
 
     /// Where the node's files lie.
@@ -125,9 +142,24 @@ impl AgentHandle {
     #[must_use]
     pub fn hold(&self, job: &JobName, index: u32) -> Hold {
         let instance = (job.clone(), index);
-        *self.holds.lock().unwrap_or_else(PoisonError::into_inner).entry(instance.clone()).or_default() += 1;
+        *lock(&self.holds).entry(instance.clone()).or_default() += 1;
         self.waker.wake();
         Hold { instance, holds: Arc::clone(&self.holds), waker: self.waker.clone() }
+    }
+
+    /// Whether the tasks that have volumes of an instance of a job are kept from running.
+    #[must_use]
+    pub fn is_held(&self, job: &JobName, index: u32) -> bool {
+        let holds = lock(&self.holds);
+        holds.contains_key(&(job.clone(), index))
+    }
+
+    /// How long the slowest task of an instance of a job may take to stop by itself.
+    #[must_use]
+    pub fn longest_grace(&self, job: &JobName, index: u32) -> Duration {
+        let tasks = self.tasks.borrow();
+        let its = tasks.iter().filter(|(id, _)| id.alloc.job == *job && id.alloc.index == index);
+        its.filter_map(|(_, task)| task.stop_grace).max().unwrap_or(STOP_GRACE_DEFAULT)
     }
 
     /// Who speaks with the process that serves a volume, if one does.
@@ -146,13 +178,13 @@ impl AgentHandle {
     #[must_use]
     pub fn user_of(&self, volume: &VolumeId) -> Option<TaskId> {
         let is_its = |id: &&TaskId| id.alloc.job == volume.job && id.alloc.index == volume.index;
-        self.slots.borrow().keys().find(is_its).cloned()
+        self.tasks.borrow().keys().find(is_its).cloned()
     }
 
     /// A client of the task's supervisor, if the node knows the task. It may not run.
     #[must_use]
     pub fn supervisor(&self, id: &TaskId) -> Option<lith_vmm::shim::Client> {
-        let slot = *self.slots.borrow().get(id)?;
+        let slot = self.tasks.borrow().get(id)?.slot;
         Some(lith_vmm::shim::Client::new(lith_vmm::shim::socket_in(&self.layout.running(slot))))
     }
 }
@@ -165,7 +197,7 @@ pub struct Agent {
     /// What the server last said, as kept on disk.
     kept: Arc<Desired>,
     observed: watch::Sender<Arc<Observed>>,
-    slots: watch::Sender<Arc<BTreeMap<TaskId, Slot>>>,
+    tasks: watch::Sender<Tasks>,
     records: Records,
     machines: Machines,
     supervisors: Supervisors,
@@ -218,12 +250,11 @@ impl Agent {
         let (waker, wake) = wake::pair();
         let (desired_sender, desired) = watch::channel(Arc::clone(&kept));
         let (observed, observed_receiver) = watch::channel(Arc::default());
-        let slots = records.tasks.iter().map(|(id, record)| (id.clone(), record.slot)).collect();
-        let (slots, slots_receiver) = watch::channel(Arc::new(slots));
+        let (tasks, tasks_receiver) = watch::channel(tasks_of(&records));
         let holds = Holds::default();
         let handle = AgentHandle {
             layout: config.layout.clone(),
-            slots: slots_receiver,
+            tasks: tasks_receiver,
             holds: Arc::clone(&holds),
             waker: waker.clone(),
         };
@@ -248,7 +279,7 @@ impl Agent {
             desired,
             kept,
             observed,
-            slots,
+            tasks,
             records,
             ports: Ports::default(),
             in_force: None,
@@ -317,4 +348,9 @@ impl Agent {
     fn is_empty(&self) -> bool {
         self.in_force.as_ref().is_some_and(|state| state.guests.is_empty()) && self.serving.is_empty()
     }
+}
+
+/// What a mutex holds. Values are replaced whole, so that a panic leaves none half-written.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -201,7 +201,26 @@ fn json_lines<T: serde::Serialize + Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    /// Where people read of the routes.
+    const PAGE: &str = include_str!("../../../docs/reference/api.md");
+
+    #[test]
+    fn the_page_names_every_route_and_no_other() {
+        let description = serde_json::to_value(routes().1).unwrap();
+        let paths = description["paths"].as_object().unwrap();
+        let methods = |(path, operations): (&String, &serde_json::Value)| {
+            let methods = operations.as_object().unwrap().keys();
+            methods.map(|method| format!("{} {path}", method.to_uppercase())).collect::<Vec<_>>()
+        };
+        let described: BTreeSet<String> = paths.iter().flat_map(methods).collect();
+        let route = |line: &str| line.strip_prefix("| `")?.split('`').next().map(str::to_owned);
+        let told: BTreeSet<String> = PAGE.lines().filter_map(route).collect();
+        assert_eq!(told, described);
+    }
 
     #[test]
     fn the_description_is_whole() {

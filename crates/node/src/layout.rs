@@ -12,8 +12,10 @@
 //! POOL/ID/content.erofs       what it starts with, until it has it
 //! POOL/removed/ID.TIME/       a volume that was removed, for a while
 //! data/volumes/               the pool `default`, unless others are named
-//! data/volumes/incoming/      what volumes start with, on its way from a person
+//! POOL/incoming/              what volumes start with, on its way from a person
+//! POOL/.clone-*/              a clone that is not whole yet
 //! data/node/pools.json        the identities of the pools
+//! data/node/volumes.json      the volumes that were made, so that none is made anew where one is missing
 //! data/node/name              the node's name, from its first start on
 //! data/node/desired.json      what the server last said this node should have
 //! data/node/tasks.json        what the agent remembers of each task
@@ -163,6 +165,12 @@ impl Layout {
         self.node().join("pools.json")
     }
 
+    /// The volumes that were made.
+    #[must_use]
+    pub fn volumes_made(&self) -> PathBuf {
+        self.node().join("volumes.json")
+    }
+
     /// A restore that must be carried to its end.
     #[must_use]
     pub fn restore(&self) -> PathBuf {
@@ -185,12 +193,6 @@ impl Layout {
     #[must_use]
     pub fn volume_content(&self, id: &VolumeId) -> PathBuf {
         self.volume(id).join("content.erofs")
-    }
-
-    /// What volumes start with, on its way from a person.
-    #[must_use]
-    pub fn incoming(&self) -> PathBuf {
-        self.volumes().join("incoming")
     }
 
     /// The agent's folder.

@@ -11,6 +11,7 @@ pub mod disks;
 pub mod doctor;
 pub mod down;
 pub mod http;
+mod identity;
 pub mod images;
 pub mod layout;
 pub mod lock;

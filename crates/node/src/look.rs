@@ -4,10 +4,12 @@
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use lith_api::error::{Code, Failure};
 use lith_api::volume::{FileEvent, FileKind, VolumeFile};
 use lith_core::chain::chain;
+use lith_vmm::jail::cgroup::{self, Cgroup, Cpu, Limits as GroupLimits};
 use lith_vmm::jail::{self, Jail, JailError, Process, Program};
 use lith_vmm::machine::UID_BASE;
 use lith_volume::history::History;
@@ -18,7 +20,8 @@ use lith_volume::inspect::walk::Depth;
 use lith_volume::storage::Folder;
 use serde::{Deserialize, Serialize};
 
-use crate::agent::serving::{LIBRARIES, OWN_PROGRAM};
+use crate::agent::serving::OWN_PROGRAM;
+use crate::layout::Layout;
 
 /// The name of the subcommand.
 pub const SUBCOMMAND: &str = "look";
@@ -28,6 +31,14 @@ const ROOT: &str = "/data";
 const VOLUME: &str = "/volume";
 /// Memory that it may map: names of the largest folders, the index of a long history.
 const MEMORY_BYTES_MAX: u64 = 4 << 30;
+/// Memory that it may take, with what it has read in the page cache.
+const GROUP_BYTES_MAX: u64 = 1 << 30;
+/// Its threads: it has one.
+const PROCESSES_MAX: u32 = 16;
+/// Its share of processor time beside guests, which have 100: nobody should notice that somebody looks.
+const CPU_WEIGHT: u32 = 25;
+/// What the names of its control groups begin with; a number and the name of this lith follow.
+const GROUP_PREFIX: &str = "look-";
 /// Entries of a list or an archive: the largest libraries of photos have a few millions.
 const ENTRIES_MAX: u64 = 20_000_000;
 /// Bytes of an archive: what the largest volume holds.
@@ -66,6 +77,47 @@ pub struct Reading {
     process: Process,
     output: io::PipeReader,
     complaints: io::PipeReader,
+    /// Removed after the process has ended, in this order.
+    _group: Group,
+}
+
+/// The control group of a reading.
+#[derive(Debug)]
+struct Group(Cgroup);
+
+impl Group {
+    fn new(layout: &Layout) -> Result<Self, JailError> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let name = format!("{GROUP_PREFIX}{}{}", NUMBER.fetch_add(1, Ordering::Relaxed), layout.instance());
+        let limits = GroupLimits {
+            memory_bytes_max: GROUP_BYTES_MAX,
+            cpu: Cpu::Weight(CPU_WEIGHT),
+            processes_max: PROCESSES_MAX,
+        };
+        Cgroup::create(&name, limits).map(Self)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.remove() {
+            tracing::warn!(error = %chain(&error), "the control group of a look into a volume stays");
+        }
+    }
+}
+
+/// Removes the control groups of readings that ended with a daemon that was killed.
+pub(crate) fn sweep(layout: &Layout) {
+    let instance = layout.instance();
+    let is_ours = |name: &String| {
+        let number = name.strip_prefix(GROUP_PREFIX).and_then(|rest| rest.strip_suffix(&*instance));
+        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    for name in cgroup::names().iter().filter(|name| is_ours(name)) {
+        if let Err(error) = cgroup::remove(name) {
+            tracing::warn!(error = %chain(&error), "the control group of a look into a volume stays");
+        }
+    }
 }
 
 impl Reading {
@@ -73,7 +125,8 @@ impl Reading {
     ///
     /// # Errors
     /// The process cannot be started.
-    pub fn start(volume: &Path, jail_root: &Path, request: &Request) -> Result<Self, Failure> {
+    pub fn start(volume: &Path, layout: &Layout, request: &Request) -> Result<Self, Failure> {
+        let jail_root = layout.run.join("look");
         let machine = |error: io::Error| {
             Failure::new(Code::Machine, format!("the volume cannot be looked into: {error}"))
         };
@@ -81,11 +134,21 @@ impl Reading {
         let (complaints, stderr) = io::pipe().map_err(machine)?;
         let own = std::fs::File::open(OWN_PROGRAM).map_err(machine)?;
         let json = serde_json::to_string(request).map_err(|error| machine(error.into()))?;
-        std::fs::create_dir_all(jail_root).map_err(machine)?;
+        std::fs::create_dir_all(&jail_root).map_err(machine)?;
+        let unlimited = |error: JailError| {
+            let failure =
+                Failure::new(Code::Machine, format!("the volume cannot be looked into: {}", chain(&error)));
+            match error.hint() {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        };
+        let group = Group::new(layout).map_err(unlimited)?;
         let jail = Jail {
             uid: UID_BASE,
-            root: jail_root.to_owned(),
-            read_only: LIBRARIES.iter().map(PathBuf::from).collect(),
+            root: jail_root,
+            cgroups: group.0.procs(),
+            read_only: jail::LIBRARIES.iter().map(PathBuf::from).collect(),
             devices: vec![PathBuf::from("/dev/null")],
             folders: vec![(volume.to_owned(), PathBuf::from(VOLUME))],
             memory_bytes_max: Some(MEMORY_BYTES_MAX),
@@ -101,10 +164,8 @@ impl Reading {
             stderr: stderr.into(),
             descriptors: vec![],
         };
-        let process = jail::spawn(&jail, program).map_err(|error: JailError| {
-            Failure::new(Code::Machine, format!("the volume cannot be looked into: {}", chain(&error)))
-        })?;
-        Ok(Self { process, output, complaints })
+        let process = jail::spawn(&jail, program).map_err(unlimited)?;
+        Ok(Self { process, output, complaints, _group: group })
     }
 
     /// The next bytes; none at the end.

@@ -21,8 +21,9 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     if arguments.nth(1).is_some_and(|first| first == disks::SUBCOMMAND) {
         set_umask();
-        let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false);
-        log.with_max_level(tracing_subscriber::filter::LevelFilter::INFO).init();
+        if disks::start_log().is_err() {
+            return ExitCode::FAILURE;
+        }
         let words = arguments.map(|word| word.to_string_lossy().into_owned());
         return lith_volume::service::main(&words.collect::<Vec<_>>());
     }

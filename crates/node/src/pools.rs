@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use lith_api::error::{Code, Failure};
 use lith_core::chain::chain;
@@ -13,6 +14,7 @@ use lith_core::name::PoolName;
 use lith_vmm::durable;
 use serde::{Deserialize, Serialize};
 
+use crate::identity;
 use crate::layout::{Layout, PoolPath};
 
 /// The file in a pool that says which one it is.
@@ -103,11 +105,39 @@ impl Space {
     }
 }
 
+/// Held by who makes a pool of a folder: two who find a new one at once must not each make another one of it. Who looks at
+/// one that is known does not wait for it: the disk of another may not answer.
+static MAKING: Mutex<()> = Mutex::new(());
+
 /// Sees to it that a folder is the pool that it was. One that this node has never seen becomes a pool.
 ///
 /// # Errors
 /// A sentence: it is not there, or it is not what it was.
 pub fn check(layout: &Layout, pool: &PoolPath) -> Result<(), String> {
+    if let Seen::Known = see(layout, pool)? {
+        return Ok(());
+    }
+    let _turn = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let PoolPath { name, path } = pool;
+    match see(layout, pool)? {
+        Seen::Known => Ok(()),
+        Seen::New { known, identity: Some(identity) } => remember(layout, known, name, identity),
+        Seen::New { known, identity: None } => {
+            let identity = mark(path, name).map_err(|error| format!("pool \"{name}\": {error}"))?;
+            remember(layout, known, name, identity)
+        }
+    }
+}
+
+/// What a folder is that should be a pool.
+enum Seen {
+    /// The pool that it was.
+    Known,
+    /// One that this node has never seen, with its identity if another one has.
+    New { known: Identities, identity: Option<String> },
+}
+
+fn see(layout: &Layout, pool: &PoolPath) -> Result<Seen, String> {
     let PoolPath { name, path } = pool;
     let known = known(layout).map_err(|why| format!("the identities of the pools cannot be read: {why}"))?;
     let expected = known.pools.get(name.as_str());
@@ -120,9 +150,9 @@ pub fn check(layout: &Layout, pool: &PoolPath) -> Result<(), String> {
             .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o700)));
         made.map_err(|error| format!("pool \"{name}\" cannot be made: {error}"))?;
     }
-    let found = marker(path).map_err(|why| format!("pool \"{name}\": its marker {MARKER} {why}"))?;
+    let found = marker_of(path).map_err(|why| format!("pool \"{name}\": its marker {MARKER} {why}"))?;
     match (found, expected) {
-        (Some(found), Some(expected)) if found.identity == *expected => Ok(()),
+        (Some(found), Some(expected)) if found.identity == *expected => Ok(Seen::Known),
         (Some(found), Some(_)) => Err(format!(
             "{} is another pool (\"{}\") than the one that \"{name}\" was: is the right disk mounted there?",
             path.display(),
@@ -132,11 +162,7 @@ pub fn check(layout: &Layout, pool: &PoolPath) -> Result<(), String> {
             "pool \"{name}\" is missing: {} has no {MARKER}: is its disk mounted?",
             path.display()
         )),
-        (Some(found), None) => remember(layout, known, name, found.identity),
-        (None, None) => {
-            let identity = mark(path, name).map_err(|error| format!("pool \"{name}\": {error}"))?;
-            remember(layout, known, name, identity)
-        }
+        (found, None) => Ok(Seen::New { known, identity: found.map(|found| found.identity) }),
     }
 }
 
@@ -156,7 +182,7 @@ fn remember(layout: &Layout, mut known: Identities, name: &PoolName, identity: S
     written.map_err(|error| format!("pool \"{name}\" cannot be remembered: {error}"))
 }
 
-fn marker(path: &Path) -> Result<Option<Marker>, String> {
+fn marker_of(path: &Path) -> Result<Option<Marker>, String> {
     let file = match fs::File::open(path.join(MARKER)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -169,22 +195,24 @@ fn marker(path: &Path) -> Result<Option<Marker>, String> {
     serde_json::from_str(&json).map(Some).map_err(|error| format!("is damaged: {error}"))
 }
 
-fn mark(path: &Path, name: &PoolName) -> io::Result<String> {
-    let identity = random_hex()?;
+/// Makes a folder a pool; the identity that it has then. Another lith of this machine may do the same at this moment: the
+/// marker appears whole, and who comes second takes the first one's.
+fn mark(path: &Path, name: &PoolName) -> Result<String, String> {
+    let cannot = |error: io::Error| format!("its marker {MARKER} cannot be written: {error}");
+    let identity = identity::new().map_err(cannot)?.to_string();
     let marker = Marker { form: 1, name: name.to_string(), identity: identity.clone() };
     let json = serde_json::to_vec_pretty(&marker).expect("texts always encode");
-    durable::write(&path.join(MARKER), &json, 0o600)?;
-    Ok(identity)
-}
-
-/// Sixteen random bytes in hexadecimal: an identity.
-///
-/// # Errors
-/// The system has no randomness.
-pub(crate) fn random_hex() -> io::Result<String> {
-    let mut bytes = [0_u8; 16];
-    rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    // Root's alone, as any temporary file is.
+    let mut draft = tempfile::Builder::new().prefix(MARKER).tempfile_in(path).map_err(cannot)?;
+    draft.write_all(&json).and_then(|()| draft.as_file().sync_all()).map_err(cannot)?;
+    match draft.persist_noclobber(path.join(MARKER)) {
+        Ok(_) => durable::sync_folder(path).map(|()| identity).map_err(cannot),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+            let found = marker_of(path).map_err(|why| format!("its marker {MARKER} {why}"))?;
+            found.map(|found| found.identity).ok_or_else(|| "its marker has vanished".to_owned())
+        }
+        Err(error) => Err(cannot(error.error)),
+    }
 }
 
 #[cfg(test)]
@@ -220,6 +248,49 @@ mod tests {
         check(&layout, &pool).unwrap();
         fs::write(path.join(MARKER), "{").unwrap();
         assert!(check(&layout, &pool).unwrap_err().contains("is damaged"));
+    }
+
+    #[test]
+    fn who_finds_a_new_pool_at_once_finds_the_same() {
+        const FINDERS: usize = 8;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bulk");
+        fs::create_dir(&path).unwrap();
+        // Each with its own data, as liths of one machine; and several of one.
+        let layouts = ["a", "b"].map(|name| layout(&folder.path().join(name)));
+        let pool = PoolPath { name: "bulk".parse().unwrap(), path: path.clone() };
+        let begin = std::sync::Barrier::new(FINDERS);
+        std::thread::scope(|scope| {
+            for finder in 0..FINDERS {
+                let (begin, pool, layout) = (&begin, &pool, &layouts[finder % layouts.len()]);
+                scope.spawn(move || {
+                    begin.wait();
+                    check(layout, pool).unwrap();
+                });
+            }
+        });
+        let name = "bulk".parse().unwrap();
+        let identity = marker_of(&path).unwrap().unwrap().identity;
+        assert_eq!(mark(&path, &name).unwrap(), identity, "what is there stays");
+        for layout in &layouts {
+            assert_eq!(known(layout).unwrap().pools["bulk"], identity);
+            check(layout, &pool).unwrap();
+        }
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn who_makes_a_pool_keeps_nobody_from_those_that_are_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = layout(folder.path());
+        let pool = layout.pools()[0].clone();
+        check(&layout, &pool).unwrap();
+        // As one whose disk does not answer.
+        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        let (told, heard) = std::sync::mpsc::channel();
+        let looking = std::thread::spawn(move || told.send(check(&layout, &pool)));
+        heard.recv_timeout(std::time::Duration::from_secs(60)).unwrap().unwrap();
+        looking.join().unwrap().unwrap();
     }
 
     #[test]

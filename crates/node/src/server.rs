@@ -3,9 +3,11 @@
 //! Owns the database. Every decision is a pure function of core over the loaded world; this module loads, asks core,
 //! writes one transaction and hands the agent its part. Database calls block and run on blocking threads.
 
+mod clone;
 mod desired;
 pub(crate) mod events;
 pub(crate) mod history;
+pub(crate) mod restore;
 mod status;
 pub(crate) mod volumes;
 pub(crate) mod warnings;
@@ -52,6 +54,9 @@ pub struct Server {
     observed: watch::Receiver<Arc<Observed>>,
     /// The id of the last stored event: it only wakes those who read them from the database.
     last_event: watch::Sender<u64>,
+    /// A restore that has not ended.
+    unended: Mutex<Option<restore::UnendedOf>>,
+    clones: clone::Clones,
 }
 
 impl Server {
@@ -67,7 +72,15 @@ impl Server {
     ) -> Result<Self, StoreError> {
         let world = store.world()?;
         let last_event = watch::Sender::new(store.last_event()?);
-        let server = Self { store: Mutex::new(store), node, desired, observed, last_event };
+        let server = Self {
+            store: Mutex::new(store),
+            node,
+            desired,
+            observed,
+            last_event,
+            unended: Mutex::default(),
+            clones: clone::Clones::default(),
+        };
         server.converge(world)?;
         Ok(server)
     }

@@ -27,7 +27,8 @@ use crate::images::Images;
 use crate::layout::Layout;
 use crate::lock::Lock;
 use crate::server::Server;
-use crate::{clock, down, pools, purge, server, volumes};
+use crate::server::restore::Unended;
+use crate::{clock, down, look, pools, purge, volumes};
 use lith_core::chain::chain;
 
 /// Threads that serve requests. Nothing in them computes: two are enough for one slow answer not to hold up others.
@@ -212,22 +213,39 @@ async fn sweep_removed(layout: Layout) {
     }
 }
 
+/// Remembers the volumes that are there: those of a lith that did not, and those that a person has put there.
+fn remember_volumes(layout: &Layout) {
+    let found = volumes::list_readable(layout);
+    let with_disks = found.iter().filter(|found| found.size_bytes.is_some());
+    let noted = volumes::made::note_all(layout, with_disks.map(|found| (&found.id, &found.pool)));
+    if let Err(error) = noted {
+        // None is made anew meanwhile.
+        tracing::error!(error, "the volumes that are there are not remembered");
+    }
+}
+
 async fn serve(config: AgentConfig) -> Result<Ended, Failure> {
     let layout = config.layout.clone();
     let images =
         Images::open(&layout.images()).map_err(|error| machine("cannot open the image store", &error))?;
-    volumes::sweep(&layout).map_err(|error| machine("cannot sweep the folder of volumes", &error))?;
+    look::sweep(&layout);
+    volumes::sweep(&layout);
+    remember_volumes(&layout);
     let node = config.node.clone();
     let doctor = Arc::new(Doctor::new(&config));
     let runtime = tokio::runtime::Handle::current();
     let trusts_database = config.trusts_database;
     let (agent, ends) = Agent::new(config, images.clone(), runtime).map_err(|error| damaged(&error))?;
     let Ends { desired, observed, handle, waker } = ends;
-    let _held = server::history::end_restore(&handle);
+    // Held before anything starts, and ended when the API can tell of it.
+    let unended = Unended::find(&handle);
     tokio::spawn(sweep_removed(layout.clone()));
     // The agent first, from its own disk: what should run runs, whatever becomes of the server.
     let mut agent_ended = start_agent(agent)?;
     let server = start_server(&layout, node.clone(), desired, observed.clone(), &waker, trusts_database);
+    if let Some(unended) = unended {
+        tokio::spawn(unended.end(handle.clone(), server.as_ref().ok().cloned()));
+    }
     let (ask, mut asked) = tokio::sync::mpsc::channel(1);
     let (outcome, outcome_watch) = tokio::sync::watch::channel(None);
     let down = http::Down { ask, observed, outcome: outcome_watch };

@@ -1,6 +1,9 @@
 //! The disks of volumes in the data folder, and what new ones start with: listed, taken in, and deleted when a person says
 //! so. Whether one may be deleted is the server's to say; nothing else deletes any.
 
+pub(crate) mod aside;
+pub(crate) mod made;
+
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -15,6 +18,10 @@ use crate::layout::{Layout, PoolPath};
 
 /// What a volume starts with, in its folder.
 const CONTENT: &str = "content.erofs";
+/// Where it is on its way from a person, in its pool.
+const INCOMING: &str = "incoming";
+/// What the names of clones begin with that are not whole yet, in their pool.
+pub(crate) const CLONE_PREFIX: &str = ".clone-";
 /// Where removed ones are kept, in their pool.
 const REMOVED: &str = "removed";
 /// How long: a week, in which a mistake is noticed.
@@ -50,6 +57,17 @@ pub(crate) fn list(layout: &Layout) -> io::Result<Vec<Found>> {
     // Of two with one name, which only a person can make, the one that is used.
     found.dedup_by(|a, b| a.id == b.id);
     Ok(found)
+}
+
+/// Every volume of every pool that can be read.
+pub(crate) fn list_readable(layout: &Layout) -> Vec<Found> {
+    let mut found = Vec::new();
+    for pool in layout.pools() {
+        if let Err(error) = list_pool(pool, &mut found) {
+            tracing::error!(pool = %pool.name, %error, "the volumes of a pool cannot be listed");
+        }
+    }
+    found
 }
 
 fn list_pool(pool: &PoolPath, found: &mut Vec<Found>) -> io::Result<()> {
@@ -104,27 +122,69 @@ pub(crate) enum TakenIn {
     TooLate,
 }
 
-/// Keeps an archive of a folder as what a volume without a disk starts with, in place of what was kept before.
+/// Keeps an archive of a folder as what a volume without a disk starts with, in a pool that is there, in place of what was
+/// kept before.
 pub(crate) fn take_in(
     layout: &Layout,
     id: &VolumeId,
+    pool: &PoolPath,
     archive: impl Read + Send,
 ) -> Result<TakenIn, UnpackError> {
-    let (incoming, folder) = (layout.incoming(), layout.volume(id));
+    let (incoming, folder) = (pool.path.join(INCOMING), pool.path.join(id.to_string()));
     let write = UnpackError::Write;
     fs::create_dir_all(&incoming).map_err(write)?;
     let draft = tempfile::tempdir_in(&incoming).map_err(write)?;
-    let path = draft.path().join("content.erofs");
+    let path = draft.path().join(CONTENT);
     folder_from_archive(archive, &path, limits())?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(write)?;
     // To send it may have taken an hour.
     if is_there(&layout.volume_disk(id)) {
         return Ok(TakenIn::TooLate);
     }
-    fs::create_dir_all(&folder).map_err(write)?;
-    fs::rename(&path, layout.volume_content(id)).map_err(write)?;
-    durable::sync_folder(&folder).and_then(|()| durable::sync_folder(&layout.volumes())).map_err(write)?;
+    keep_content(&path, &folder).map_err(write)?;
+    for other in layout.pools().iter().filter(|other| other.path != pool.path) {
+        drop_content(&other.path.join(id.to_string()), &other.path).map_err(write)?;
+    }
     Ok(TakenIn::Kept)
+}
+
+fn keep_content(path: &Path, folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    fs::rename(path, folder.join(CONTENT))?;
+    durable::sync_folder(folder)?;
+    folder.parent().map_or(Ok(()), durable::sync_folder)
+}
+
+/// Removes what a volume was to start with, with its folder, which has nothing else.
+fn drop_content(folder: &Path, pool: &Path) -> io::Result<()> {
+    let gone = |result: io::Result<()>| match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    };
+    if !is_there(folder) {
+        return Ok(());
+    }
+    gone(fs::remove_file(folder.join(CONTENT)))?;
+    gone(fs::remove_dir(folder))?;
+    durable::sync_folder(pool)
+}
+
+/// Takes what a volume without a disk is to start with to another pool: that of its job's file, where it was sent before
+/// anybody knew of that.
+pub(crate) fn move_content(id: &VolumeId, from: &PoolPath, to: &PoolPath) -> io::Result<()> {
+    let (folder, incoming) = (from.path.join(id.to_string()), to.path.join(INCOMING));
+    let content = folder.join(CONTENT);
+    if is_there(&content) {
+        fs::create_dir_all(&incoming)?;
+        let draft = tempfile::Builder::new().tempfile_in(&incoming)?;
+        io::copy(&mut fs::File::open(&content)?, &mut draft.as_file())?;
+        draft.as_file().sync_all()?;
+        keep_content(draft.path(), &to.path.join(id.to_string()))?;
+        // It has another name by now.
+        let _ = draft.keep();
+    }
+    drop_content(&folder, &from.path)
 }
 
 /// Bounds on what a person brings in. It is no stranger's image: a library of photos may be larger than any.
@@ -138,12 +198,29 @@ fn limits() -> Limits {
     }
 }
 
-/// Removes what a crash left on its way.
-pub(crate) fn sweep(layout: &Layout) -> io::Result<()> {
-    match fs::remove_dir_all(layout.incoming()) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
+/// Removes what a crash left on its way, in every pool. One that does not let itself be swept is no reason not to start.
+pub(crate) fn sweep(layout: &Layout) {
+    for pool in layout.pools() {
+        if let Err(error) = sweep_pool(&pool.path) {
+            tracing::warn!(pool = %pool.name, %error, "what a crash left in a pool is still there");
+        }
     }
+}
+
+fn sweep_pool(pool: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(pool) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name == INCOMING || name.starts_with(CLONE_PREFIX)) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Forgets what a volume started with, which it has by now.
@@ -210,7 +287,7 @@ pub(crate) fn removed(layout: &Layout) -> io::Result<Vec<Removed>> {
     Ok(list)
 }
 
-/// Deletes those whose time is over.
+/// Deletes those whose time is over, and what was put aside of those that are still there.
 pub(crate) fn sweep_removed(layout: &Layout, now_ms: u64) -> io::Result<()> {
     for removed in removed(layout)? {
         if removed.removed_ms.saturating_add(GRACE_MS) <= now_ms {
@@ -218,7 +295,7 @@ pub(crate) fn sweep_removed(layout: &Layout, now_ms: u64) -> io::Result<()> {
             tracing::info!(volume = %removed.id, "deleted a volume that was removed a while ago");
         }
     }
-    Ok(())
+    list(layout)?.iter().try_for_each(|found| aside::sweep(&found.folder, now_ms))
 }
 
 /// Brings a removed volume back.
@@ -283,25 +360,43 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path(), folder.path());
         let id: VolumeId = "shop.site.0".parse().unwrap();
+        let pool = layout.pools()[0].clone();
         let mut builder = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_gnu();
         header.set_size(2);
         builder.append_data(&mut header, "./page", b"hi".as_slice()).unwrap();
         let archive = builder.into_inner().unwrap();
-        take_in(&layout, &id, &archive[..100]).unwrap_err();
+        take_in(&layout, &id, &pool, &archive[..100]).unwrap_err();
         assert_eq!(list(&layout).unwrap(), []);
-        take_in(&layout, &id, archive.as_slice()).unwrap();
-        take_in(&layout, &id, archive.as_slice()).unwrap();
+        take_in(&layout, &id, &pool, archive.as_slice()).unwrap();
+        take_in(&layout, &id, &pool, archive.as_slice()).unwrap();
         let found = list(&layout).unwrap();
         assert_eq!((found.len(), found[0].size_bytes), (1, None));
         assert!(found[0].used_bytes > 0);
-        assert_eq!(fs::read_dir(layout.incoming()).unwrap().count(), 0);
-        sweep(&layout).unwrap();
-        sweep(&layout).unwrap();
+        assert_eq!(fs::read_dir(layout.volumes().join(INCOMING)).unwrap().count(), 0);
+        fs::create_dir(layout.volumes().join(format!("{CLONE_PREFIX}left"))).unwrap();
+        // A pool that is none does not keep the others from being swept.
+        let broken = PoolPath { name: "broken".parse().unwrap(), path: layout.volume_content(&id) };
+        sweep(&layout.clone().with_pools(vec![broken]));
+        sweep(&layout);
+        let left = fs::read_dir(layout.volumes()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(left.collect::<Vec<_>>(), ["shop.site.0"]);
+        // Sent again for another pool, and the other way round.
+        let bulk = PoolPath { name: "bulk".parse().unwrap(), path: folder.path().join("bulk") };
+        fs::create_dir(&bulk.path).unwrap();
+        let layout = layout.with_pools(vec![bulk.clone(), pool.clone()]);
+        let lies_in =
+            || list(&layout).unwrap().into_iter().map(|found| found.pool.to_string()).collect::<Vec<_>>();
+        take_in(&layout, &id, &bulk, archive.as_slice()).unwrap();
+        assert_eq!((lies_in(), pool.path.join("shop.site.0").exists()), (vec!["bulk".to_owned()], false));
+        let bytes = fs::read(layout.volume_content(&id)).unwrap();
+        move_content(&id, &bulk, &pool).unwrap();
+        assert_eq!((lies_in(), bulk.path.join("shop.site.0").exists()), (vec!["default".to_owned()], false));
+        assert_eq!(fs::read(layout.volume_content(&id)).unwrap(), bytes);
         fs::write(layout.volume_disk(&id), "disk").unwrap();
         forget_content(&layout, &id);
         forget_content(&layout, &id);
         assert_eq!(list(&layout).unwrap()[0].size_bytes, Some(4));
-        assert_eq!(take_in(&layout, &id, archive.as_slice()).unwrap(), TakenIn::TooLate);
+        assert_eq!(take_in(&layout, &id, &pool, archive.as_slice()).unwrap(), TakenIn::TooLate);
     }
 }

@@ -264,3 +264,19 @@ fn the_description_is_served() {
     assert!(description["paths"]["/v1/openapi.json"]["get"].is_object());
     assert!(description["paths"]["/v1/jobs/{job}"]["put"].is_object());
 }
+
+#[test]
+fn a_volume_that_is_missing_is_shown_until_it_is_given_up() {
+    let world = World::new(|_| ());
+    let made = r#"{"form":1,"volumes":{"shop.data.0":"default"}}"#;
+    std::fs::write(world.layout.volumes_made(), made).unwrap();
+    let (status, volumes) = world.ask("GET /v1/volumes", &Value::Null);
+    assert_eq!((status, volumes.as_array().unwrap().len()), (200, 1), "{volumes}");
+    assert_eq!((&volumes[0]["id"], &volumes[0]["has_disk"]), (&json!("shop.data.0"), &json!(false)));
+    let problem = volumes[0]["problem"].as_str().unwrap();
+    assert!(problem.contains("is missing") && problem.contains("lith volume rm shop.data.0"), "{problem}");
+    let (status, removed) = world.ask("DELETE /v1/volumes/shop.data.0", &Value::Null);
+    assert_eq!((status, &removed["id"]), (200, &json!("shop.data.0")), "{removed}");
+    assert_eq!(world.ask("GET /v1/volumes", &Value::Null), (200, json!([])));
+    assert_eq!(world.ask("DELETE /v1/volumes/shop.data.0", &Value::Null).0, 404);
+}

@@ -20,6 +20,9 @@ use std::path::{Path, PathBuf};
 
 pub use sys::Process;
 
+/// What the dynamic linker needs, to be shown in the jail of a program that is linked with libraries.
+pub const LIBRARIES: [&str; 6] =
+    ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache"];
 /// Open files of a jailed VMM: its disks, sockets and libraries while it starts stay far below.
 const OPEN_FILES_MAX: u64 = 256;
 /// The private root holds folders, empty mount points and device nodes; nothing is ever written to it.

@@ -33,6 +33,8 @@ mod packaging;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod pools;
+#[cfg(test)]
 mod readers;
 #[cfg(test)]
 mod registry;

@@ -102,11 +102,14 @@ pub(crate) enum VolumeCommand {
         #[arg(value_name = "VOLUME")]
         volume: String,
     },
-    /// Go on without a history that is damaged; its files are put aside
+    /// Go on without a history that is damaged; its files are put aside, and deleted after a week
     ForgetHistory {
         /// The volume.
         #[arg(value_name = "VOLUME")]
         volume: String,
+        /// Also when a restore has not ended: the disk stays as far as that came.
+        #[arg(long)]
+        half_restored: bool,
         /// Do not ask before.
         #[arg(short, long)]
         yes: bool,

@@ -97,7 +97,7 @@ pub(super) async fn import(context: &Context, text: &str, source: &Path) -> Resu
             pack::file(source)?
         }
     };
-    let copied = cp::send_content(context, parts, &id).await?;
+    let copied = cp::send_content(context, parts, &id, None).await?;
     if context.json {
         let (files, bytes) = (copied.files, copied.bytes);
         context.print_json(&serde_json::json!({ "volume": id, "files": files, "bytes": bytes }))?;

@@ -87,19 +87,37 @@ pub(super) async fn grow(context: &Context, text: &str, growth: Growth) -> Resul
     Ok(exit::DONE)
 }
 
+/// What becomes of a restore that needs the history and has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unfinished {
+    /// The history stays.
+    Refuse,
+    /// The disk stays as far as the restore came.
+    GiveUp,
+}
+
 /// `lith volume forget-history`.
-pub(super) async fn forget_history(context: &Context, text: &str, yes: bool) -> Result<u8, Error> {
+pub(super) async fn forget_history(
+    context: &Context,
+    text: &str,
+    unfinished: Unfinished,
+    yes: bool,
+) -> Result<u8, Error> {
     let volume = one(context, text).await?;
     let what = format!(
         "Volume {} goes on with what it holds now. It cannot be restored to an earlier time any more, and its snapshots are \
-         gone; the files of its history are put aside.",
+         gone; the files of its history are put aside, and deleted after a week.",
         volume.id
     );
     if !confirm(context, &what, Yes::from_flag(yes))? {
         return Ok(exit::FAILED);
     }
     let nothing = serde_json::json!({});
-    let volume: Volume = context.client.post(&path(&volume.id, "/forget-history"), &nothing).await?;
+    let route = match unfinished {
+        Unfinished::Refuse => "/forget-history",
+        Unfinished::GiveUp => "/forget-history?half_restored=true",
+    };
+    let volume: Volume = context.client.post(&path(&volume.id, route), &nothing).await?;
     if context.json {
         context.print_json(&volume)?;
     } else {

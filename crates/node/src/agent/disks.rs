@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use lith_api::agent::Alloc;
 use lith_core::chain::chain;
 use lith_core::job::TaskSpec;
-use lith_core::job::volume::Mount;
-use lith_core::name::{TaskId, VolumeId, VolumeName};
+use lith_core::job::volume::{Mount, VolumeSpec};
+use lith_core::name::{PoolName, TaskId, VolumeId, VolumeName};
 use lith_guest::messages::settings::{Disk, Start};
 use lith_vmm::durable;
 use lith_vmm::machine::DriveSource;
@@ -20,10 +20,11 @@ use lith_volume::block::BLOCK_BYTES;
 use lith_volume::names;
 
 use super::machine::with_hint;
-use super::serving::{self, Place, Wanted};
-use crate::layout::Layout;
+use super::serving::{self, For, Place, Wanted};
+use crate::layout::{Layout, PoolPath};
 use crate::pools::{self, Space};
 use crate::volumes;
+use crate::volumes::made::{missing, missing_hint};
 
 /// What a task's machine is told of its volumes.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -96,8 +97,18 @@ pub(super) fn find_read(layout: &Layout, task: Mounting<'_>) -> Result<Vec<Wante
     task.read().into_iter().map(find).collect()
 }
 
+/// The volumes of a task's alloc.
+pub(super) fn of_alloc(id: &TaskId, alloc: &Alloc) -> Vec<VolumeId> {
+    let (job, index) = (&id.alloc.job, id.alloc.index);
+    let volumes = alloc.volumes.keys().filter_map(|name| {
+        let volume = name.parse().ok()?;
+        Some(VolumeId { job: job.clone(), volume, index })
+    });
+    volumes.collect()
+}
+
 /// Makes the disks of an alloc's volumes that are not there yet, and returns where they are: all that are to be served
-/// together.
+/// together. Blocks, for as long as the pool's disk takes.
 ///
 /// # Errors
 /// A sentence that says which of the task's own cannot be made. One of another task's is that one's trouble.
@@ -105,11 +116,7 @@ pub(super) fn make(layout: &Layout, task: Mounting<'_>, alloc: &Alloc) -> Result
     let (id, own) = (task.id, task.held());
     let mut wanted =
         own.iter().map(|volume| make_one(layout, volume, alloc)).collect::<Result<Vec<_>, _>>()?;
-    let of_alloc = alloc.volumes.keys().filter_map(|name| {
-        let volume = name.parse().ok()?;
-        Some(VolumeId { job: id.alloc.job.clone(), volume, index: id.alloc.index })
-    });
-    for volume in of_alloc.filter(|volume| !own.contains(volume)) {
+    for volume in of_alloc(id, alloc).into_iter().filter(|volume| !own.contains(volume)) {
         wanted.extend(make_one(layout, &volume, alloc).ok());
     }
     Ok(wanted)
@@ -119,41 +126,80 @@ fn make_one(layout: &Layout, volume: &VolumeId, alloc: &Alloc) -> Result<Wanted,
     let name = volume.volume.as_str();
     let declared = alloc.volumes.get(name).ok_or_else(|| format!("its volume \"{name}\" is not declared"))?;
     let declared = declared.parse(name).map_err(|error| chain(&error))?;
-    let pool = match layout.pool_of(volume) {
-        Some(pool) => pool,
-        None => {
-            let pool = layout.pool(declared.pool.as_ref());
-            let missing = || declared.pool.as_ref().map_or_else(String::new, ToString::to_string);
-            pool.ok_or_else(|| {
-                format!("its volume \"{name}\" wants pool \"{}\", which this node does not have", missing())
-            })?
-        }
+    let lies_in = layout.pool_of(volume);
+    let has =
+        |part| lies_in.is_some_and(|pool| volumes::is_there(&pool.path.join(volume.to_string()).join(part)));
+    // Of one that is not made yet there may be what it starts with, sent before its pool was known.
+    let pool = match lies_in {
+        Some(pool) if has(names::DISK) || has(names::MANIFEST) || declared.pool.is_none() => pool,
+        Some(_) | None => pool_of(layout, name, declared.pool.as_ref())?,
     };
-    pools::check(layout, pool)?;
+    pools::check(layout, pool).map_err(|why| hinted(why, POOL_HINT))?;
     let folder = pool.path.join(volume.to_string());
     let path = folder.join(names::DISK);
+    let wanted = Wanted { id: volume.clone(), folder };
     if volumes::is_there(&path) {
-        return Ok(Wanted { id: volume.clone(), folder });
+        volumes::made::note(layout, volume, &pool.name)?;
+        return Ok(wanted);
     }
-    if volumes::is_there(&folder.join(names::MANIFEST)) {
-        return Err(format!(
+    if volumes::is_there(&wanted.folder.join(names::MANIFEST)) {
+        let why = format!(
             "the disk of volume \"{volume}\" is missing: there is no {} (what is left of it stays as it is)",
             path.display()
-        ));
+        );
+        return Err(hinted(why, &disk_hint(volume)));
     }
+    if let Some(pool) = volumes::made::load(layout)?.get(volume) {
+        return Err(hinted(missing(volume, pool), &missing_hint(volume)));
+    }
+    if let Some(from) = lies_in.filter(|from| from.path != pool.path) {
+        volumes::move_content(volume, from, pool).map_err(|error| {
+            format!("what volume \"{volume}\" starts with cannot be taken to pool \"{}\": {error}", pool.name)
+        })?;
+    }
+    create(layout, &wanted, pool, &declared)?;
+    volumes::made::note(layout, volume, &pool.name)?;
+    Ok(wanted)
+}
+
+fn pool_of<'a>(layout: &'a Layout, name: &str, pool: Option<&PoolName>) -> Result<&'a PoolPath, String> {
+    layout.pool(pool).ok_or_else(|| {
+        let wanted = pool.map_or_else(String::new, ToString::to_string);
+        let why = format!("its volume \"{name}\" wants pool \"{wanted}\", which this node does not have");
+        hinted(why, POOL_HINT)
+    })
+}
+
+fn hinted(why: String, hint: &str) -> String {
+    with_hint(why, Some(hint.to_owned()))
+}
+
+/// What to do about a pool.
+const POOL_HINT: &str = "`lith pool ls` shows the pools, `lith up --pool NAME=FOLDER` names one";
+
+fn disk_hint(volume: &VolumeId) -> String {
+    format!(
+        "put the file back, or go on without: stop the job, move the folder {volume} away, `lith volume rm {volume}`"
+    )
+}
+
+/// Makes the disk of a volume that has none.
+fn create(layout: &Layout, wanted: &Wanted, pool: &PoolPath, declared: &VolumeSpec) -> Result<(), String> {
+    let Wanted { id, folder } = wanted;
     let space = Space::of(&pool.path).map_err(|error| format!("pool \"{}\": {error}", pool.name))?;
     if space.is_full() {
-        return Err(format!("volume \"{volume}\" cannot be made: pool \"{}\" is full", pool.name));
+        let why = format!("volume \"{id}\" cannot be made: pool \"{}\" is full", pool.name);
+        return Err(hinted(why, "free space there; `lith volume ls` shows what takes how much"));
     }
-    fs::create_dir_all(&folder)
-        .and_then(|()| fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)))
+    fs::create_dir_all(folder)
+        .and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(0o700)))
         .map_err(|error| format!("the folder {} cannot be made: {error}", folder.display()))?;
     durable::sync_folder(&pool.path)
         .map_err(|error| format!("{} cannot be synced: {error}", pool.path.display()))?;
-    start(layout, volume, declared.import.as_deref(), 0)?;
-    scratch::create(&path, Purpose::Volume, declared.size.0.next_multiple_of(BLOCK_BYTES))
-        .map_err(|error| with_hint(chain(&error), error.hint()))?;
-    Ok(Wanted { id: volume.clone(), folder })
+    start(layout, id, declared.import.as_deref(), 0)?;
+    let bytes = declared.size.0.next_multiple_of(BLOCK_BYTES);
+    scratch::create(&folder.join(names::DISK), Purpose::Volume, bytes)
+        .map_err(|error| with_hint(chain(&error), error.hint()))
 }
 
 /// What a task's machine is told of its volumes, which are served.
@@ -164,13 +210,14 @@ pub(super) fn prepare(
     layout: &Layout,
     task: Mounting<'_>,
     alloc: &Alloc,
-    place: impl Fn(Option<&TaskId>, &VolumeId) -> Option<Place>,
+    place: impl Fn(&For, &VolumeId) -> Option<Place>,
 ) -> Result<Disks, String> {
     let mut disks = Disks::default();
     let mut attached: BTreeMap<VolumeName, (String, Start)> = BTreeMap::new();
     let unserved = |volume: &VolumeId| format!("its volume \"{}\" is not served", volume.volume);
+    let (reader, holder) = (For::Reader(task.id.clone()), For::Alloc(task.id.alloc.clone()));
     for volume in task.read() {
-        let place = place(Some(task.id), &volume).ok_or_else(|| unserved(&volume))?;
+        let place = place(&reader, &volume).ok_or_else(|| unserved(&volume))?;
         attached.insert(volume.volume, (disks.attach(place), Start::Nothing));
     }
     for (position, volume) in task.held().into_iter().enumerate() {
@@ -178,7 +225,7 @@ pub(super) fn prepare(
         let declared =
             alloc.volumes.get(name).ok_or_else(|| format!("its volume \"{name}\" is not declared"))?;
         let declared = declared.parse(name).map_err(|error| chain(&error))?;
-        let place = place(None, &volume).ok_or_else(|| unserved(&volume))?;
+        let place = place(&holder, &volume).ok_or_else(|| unserved(&volume))?;
         let start = start(layout, &volume, declared.import.as_deref(), position)?;
         let serial = disks.attach(place);
         if let Start::Content(serial) = &start {
@@ -202,10 +249,11 @@ pub(super) fn prepare(
 /// What a volume is to start with, until it has it. One that would start without is not made: the task would fill it with
 /// something else.
 fn start(layout: &Layout, volume: &VolumeId, folder: Option<&str>, position: usize) -> Result<Start, String> {
-    let Some(folder) = folder else { return Ok(Start::Image) };
+    // Also what a person has sent without a word of it in the job's file: `lith volume import`.
     if volumes::is_there(&layout.volume_content(volume)) {
         return Ok(Start::Content(format!("content-{position}")));
     }
+    let Some(folder) = folder else { return Ok(Start::Image) };
     if volumes::is_there(&layout.volume_disk(volume)) {
         return Ok(Start::Nothing);
     }
@@ -228,8 +276,8 @@ mod tests {
         Mount { source, target: target.to_owned(), is_read_only }
     }
 
-    fn place(reader: Option<&TaskId>, id: &VolumeId) -> Option<Place> {
-        let control = reader.map_or("control", |_| "reader");
+    fn place(whose: &For, id: &VolumeId) -> Option<Place> {
+        let control = if matches!(whose, For::Reader(_)) { "reader" } else { "control" };
         let serial = id.volume.to_string();
         Some(Place { device: "/run/0.sock".into(), control: format!("/run/{control}.sock").into(), serial })
     }
@@ -279,6 +327,55 @@ mod tests {
         let why = make(&layout, task, &alloc(32 << 20)).unwrap_err();
         assert!(why.starts_with("the disk of volume \"shop.b.2\" is missing"), "{why}");
         assert!(!path.exists());
+        // Nor is one whose folder is gone, before a person has given it up.
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        let why = make(&layout, task, &alloc(32 << 20)).unwrap_err();
+        assert!(why.starts_with("volume \"shop.b.2\" is missing") && why.contains("lith volume rm"), "{why}");
+        assert!(!path.parent().unwrap().exists());
+        volumes::made::forget(&layout, &"shop.b.2".parse().unwrap()).unwrap();
+        make(&layout, task, &alloc(32 << 20)).unwrap();
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_volume_lies_in_its_pool_with_what_it_starts_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let bulk = PoolPath { name: "bulk".parse().unwrap(), path: folder.path().join("bulk") };
+        let layout = Layout::new(folder.path(), folder.path());
+        let default = layout.pools()[0].clone();
+        let layout = layout.with_pools(vec![default.clone(), bulk.clone()]);
+        std::fs::create_dir_all(layout.node()).unwrap();
+        std::fs::create_dir(&bulk.path).unwrap();
+        let id: TaskId = "shop.main.0.web".parse().unwrap();
+        let spec = TaskSpec { volumes: vec![mount("a", "/a", false)], ..TaskSpec::new("web:1") };
+        let reads = BTreeSet::new();
+        let task = Mounting { id: &id, spec: &spec, reads: &reads };
+        let declared = VolumeSpec::from(&volume::VolumeSpec {
+            size: lith_core::job::Bytes(32 << 20),
+            pool: Some(bulk.name.clone()),
+            ..volume::VolumeSpec::default()
+        });
+        let alloc = Alloc {
+            id: "shop.main.0".to_owned(),
+            born: 1,
+            volumes: [("a".to_owned(), declared)].into(),
+            secrets: BTreeMap::new(),
+            configs: BTreeMap::new(),
+            tasks: vec![],
+        };
+        // Sent before the job was deployed: nobody knew of its pool.
+        std::fs::create_dir_all(default.path.join("shop.a.0")).unwrap();
+        std::fs::write(default.path.join("shop.a.0/content.erofs"), "pages").unwrap();
+        pools::check(&layout, &default).unwrap();
+        let made = make(&layout, task, &alloc).unwrap();
+        assert_eq!(made[0].folder, bulk.path.join("shop.a.0"));
+        assert!(made[0].folder.join("disk.img").exists() && !default.path.join("shop.a.0").exists());
+        let disks = prepare(&layout, task, &alloc, place).unwrap();
+        assert_eq!(
+            (disks.content_bytes, &disks.mounts[0].start),
+            (5, &Start::Content("content-0".to_owned()))
+        );
+        assert_eq!(make(&layout, task, &alloc).unwrap(), made);
     }
 
     #[test]

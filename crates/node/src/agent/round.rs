@@ -23,6 +23,7 @@ use super::connects::{self, Rights};
 use super::disks::{self, Mounting};
 use super::machine::with_hint;
 use super::order::{self, Known};
+use super::serving::For;
 use super::state::{self, PinnedImage, Record, StateError};
 use super::supervise::Boot;
 use super::{Agent, RESYNC_INTERVAL, RETRY_INTERVAL, health};
@@ -111,6 +112,7 @@ impl Agent {
         let now = clock::now();
         let before = self.records.clone();
         let mut turns = self.decide(plan, now);
+        self.tell_holds(&mut turns);
         await_slots(&mut turns);
         name_targets(&mut turns, self.config.network);
         let living = turns.iter().filter(|turn| is_alive(&turn.process));
@@ -153,7 +155,7 @@ impl Agent {
         if self.is_unsaved {
             self.records.save(&self.config.layout)?;
             self.is_unsaved = false;
-            self.publish_slots();
+            self.tasks.send_replace(super::tasks_of(&self.records));
         }
         Ok(())
     }
@@ -401,7 +403,7 @@ impl Agent {
         let alloc = alloc_of(&kept, &turn.id).ok_or("its alloc is not known")?;
         let declaration = (alloc, &declared.spec);
         let mounting = declared.mounting(&turn.id);
-        let place = |reader: Option<&TaskId>, id: &VolumeId| self.serving.place(reader, id);
+        let place = |whose: &For, id: &VolumeId| self.serving.place(whose, id);
         let disks = disks::prepare(&self.config.layout, mounting, alloc, place)?;
         let mut config = self.machines.config(&turn.id, turn.slot, declaration, &image, network, disks)?;
         config.boot.extra_hosts.clone_from(&turn.hosts);
@@ -436,11 +438,6 @@ impl Agent {
             }
             Err(error) => tracing::error!(task = %turn.id, %error, "a task's files cannot be removed"),
         }
-    }
-
-    fn publish_slots(&self) {
-        let slots = self.records.tasks.iter().map(|(id, record)| (id.clone(), record.slot)).collect();
-        self.slots.send_replace(Arc::new(slots));
     }
 
     /// Tells what is seen, if it differs from what was told.

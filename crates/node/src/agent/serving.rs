@@ -2,60 +2,58 @@
 //! volumes, found again by their folders after a restart of the daemon. Owns starting, finding and ending them; what they do is `lith_volume::service`'s.
 //!
 //! ```text
-//!   absent ── ensure ──▶ opening ──▶ serving ── nobody needs it ──▶ ending ──▶ absent
-//!                           │ failed: told once, then absent
+//!   absent ── ensure ──▶ opening ──▶ serving ── nobody needs it ──▶ ending ──▶ over ──▶ absent
+//!                           │ failed: told once ──────────────────────────────▲
 //! ```
+//!
+//! What may take long, such as making a disk, is done by the thread of a start: the agent's own never waits for a disk.
+
+mod launch;
+pub(crate) mod owner;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::net::UnixListener;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lith_core::chain::chain;
 use lith_core::name::{AllocId, TaskId, VolumeId};
-use lith_vmm::durable;
-use lith_vmm::jail::{self, Jail, Program, Tie};
+use lith_vmm::jail::{self, cgroup};
 use lith_vmm::machine::UID_BASE;
-use lith_volume::service::{Access, Client, Config, Failure, Ready, Request, Served};
+use lith_volume::service::{Client, Request};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use launch::Launch;
+
+use super::lock;
 use super::wake::Waker;
 use crate::layout::Layout;
-use crate::pools::{self, Space};
 
 /// The user of these processes: that of slot 0, which no task has. Each sees its own volumes alone.
 const USER: u32 = UID_BASE;
-/// Between two checkpoints while something changes.
-const INTERVAL_MS: u64 = 1000;
-/// Before it is looked again whether there is something to read.
-const WAIT_MIN: Duration = Duration::from_millis(900);
-/// How much history is kept: a day.
-const WINDOW_S: u64 = 24 * 3600;
 /// Queues that a guest may use: more than two processors of a guest that wait for one disk are rare.
 pub(super) const QUEUES: u16 = 4;
-/// Files that such a process may have open: its volumes' histories, while it folds them.
-const OPEN_FILES_MAX: u64 = 16 << 10;
-/// Most that one that reads may write, which is what it says.
-const LOG_BYTES_MAX: u64 = 1 << 20;
-/// Longest first line of such a process.
-const READY_BYTES_MAX: u64 = 64 << 10;
-/// What is shown in the jail, for the dynamic linker.
-pub(crate) const LIBRARIES: [&str; 6] =
-    ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache"];
 /// The program that runs, also when its file was replaced meanwhile.
 pub(crate) const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// Before it is looked again whether there is something to read.
+const WAIT_MIN: Duration = Duration::from_millis(900);
+/// After a process has refused to end, as while a guest is being let go, or on a disk that is full.
+const REFUSED_INTERVAL: Duration = Duration::from_secs(1);
+/// The kernel takes some milliseconds to end a process that has let its lock go.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Of a log, so much is read for its last line.
+const LAST_WORDS_BYTES_MAX: u64 = 4096;
 
 const RECORD: &str = "serving.json";
 const LOCK: &str = "lock";
 const LOG: &str = "log";
-const CONFIG: &str = "config.json";
 const CONTROL: &str = "control.sock";
-const JAIL: &str = "jail";
 
 /// A process that serves volumes, as it is written down beside its sockets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,21 +70,24 @@ struct Record {
 pub(super) enum For {
     /// All that an alloc's tasks write, by one process.
     Alloc(AllocId),
-    /// What a task reads of others, by a process that can read no more.
+    /// What a task reads of others, by a process that can read and no more.
     Reader(TaskId),
 }
 
 impl For {
-    fn alloc(&self) -> &AllocId {
-        match self {
-            For::Alloc(alloc) | For::Reader(TaskId { alloc, .. }) => alloc,
-        }
-    }
-
     fn reader(&self) -> Option<&TaskId> {
         match self {
             For::Alloc(_) => None,
             For::Reader(task) => Some(task),
+        }
+    }
+
+    fn record(&self, volumes: &[&VolumeId]) -> Record {
+        let (For::Alloc(alloc) | For::Reader(TaskId { alloc, .. })) = self;
+        Record {
+            alloc: alloc.to_string(),
+            reader: self.reader().map(|id| id.task.to_string()),
+            volumes: volumes.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -120,6 +121,23 @@ pub(super) struct Place {
     pub(super) serial: String,
 }
 
+/// What a task that starts needs of its volumes.
+#[derive(Debug)]
+pub(super) struct Demand {
+    /// The task.
+    pub(super) task: TaskId,
+    /// For whom they are served.
+    pub(super) whose: For,
+    /// The volumes that it mounts.
+    pub(super) own: Vec<VolumeId>,
+    /// All that may be served with them.
+    pub(super) of_alloc: Vec<VolumeId>,
+    /// Whether a guest lives that has some of these.
+    pub(super) has_guests: bool,
+    /// Memory of all guests for which they are served.
+    pub(super) memory_bytes: u64,
+}
+
 /// What is known when volumes are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -127,6 +145,8 @@ pub(super) enum Outcome {
     Serves,
     /// Not yet; the agent is woken.
     Opening,
+    /// The process of another alloc still has this one.
+    Elsewhere(VolumeId, AllocId),
     /// There is nothing to be read yet: a sentence.
     Waits(String),
     /// They cannot be: a sentence.
@@ -135,17 +155,25 @@ pub(super) enum Outcome {
 
 #[derive(Debug)]
 enum State {
-    Opening(Arc<Mutex<Option<Outcome>>>),
+    /// Its start is under way, for a task; what came of it.
+    Opening(TaskId, Arc<Mutex<Option<Opened>>>),
     Serves,
     /// Asked to end; whether it has refused.
     Ending(Arc<AtomicBool>),
+    /// It did not come to serve, and may be on its way out.
+    Over,
 }
+
+/// The volumes that are served, or why none are.
+type Opened = Result<Vec<VolumeId>, Outcome>;
 
 #[derive(Debug)]
 struct Process {
     folder: PathBuf,
     whose: For,
     volumes: Vec<VolumeId>,
+    /// What its guests' memory may be: that counts as its own where it is the first to write into it.
+    memory_bytes: u64,
     state: State,
 }
 
@@ -154,8 +182,8 @@ struct Process {
 pub(super) struct Serving {
     layout: Layout,
     processes: Vec<Process>,
-    /// Why the last start failed, until it is told.
-    failures: BTreeMap<For, Outcome>,
+    /// Why the last start for a task failed, until it is told.
+    failures: BTreeMap<(TaskId, For), Outcome>,
     /// Who had nothing to read, when, and why: not asked again at once, for each end of a process is a round for all.
     waiting: BTreeMap<For, (Instant, String)>,
     /// Those that this daemon has started, to be waited for.
@@ -170,20 +198,18 @@ impl Serving {
         for folder in folders(&layout) {
             match read(&folder) {
                 Some((whose, volumes)) if is_alive(&folder) => {
-                    processes.push(Process { folder, whose, volumes, state: State::Serves });
+                    // With the next task that starts it is known how much memory its guests have.
+                    processes.push(Process { folder, whose, volumes, memory_bytes: 0, state: State::Serves });
                 }
                 // It has ended, or was never begun.
-                _ => forget(&folder),
+                _ => {
+                    cgroup::end_members(&cgroup_name(&layout, &folder));
+                    forget(&layout, &folder);
+                }
             }
         }
-        Self {
-            layout,
-            processes,
-            failures: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            children: Arc::default(),
-            waker,
-        }
+        let (failures, waiting) = (BTreeMap::new(), BTreeMap::new());
+        Self { layout, processes, failures, waiting, children: Arc::default(), waker }
     }
 
     /// Whether none runs.
@@ -191,39 +217,76 @@ impl Serving {
         self.processes.is_empty()
     }
 
-    /// Sees to it that volumes are served.
-    pub(super) fn ensure(&mut self, whose: &For, wanted: &[Wanted]) -> Outcome {
+    /// Sees to it that the volumes of a task are served. Those that are not are made by `make` if they are not there yet, with
+    /// all others of its alloc: what is served by one process is cut at one instant.
+    pub(super) fn ensure(
+        &mut self,
+        demand: &Demand,
+        make: impl FnOnce() -> Result<Vec<Wanted>, Outcome> + Send + 'static,
+    ) -> Outcome {
         self.reap();
-        if let Some(failure) = self.failures.remove(whose) {
+        if let Some(failure) = self.failures.remove(&(demand.task.clone(), demand.whose.clone())) {
             if let Outcome::Waits(why) = &failure {
-                self.waiting.insert(whose.clone(), (Instant::now(), why.clone()));
+                self.waiting.insert(demand.whose.clone(), (Instant::now(), why.clone()));
             }
             return failure;
         }
         self.waiting.retain(|_, (since, _)| since.elapsed() < WAIT_MIN);
-        if let Some((_, why)) = self.waiting.get(whose) {
+        if let Some((_, why)) = self.waiting.get(&demand.whose) {
             return Outcome::Waits(why.clone());
         }
         let is_between =
-            |process: &Process| process.whose == *whose && !matches!(process.state, State::Serves);
-        if self.processes.iter().any(is_between) {
+            |process: &Process| process.whose == demand.whose && !matches!(process.state, State::Serves);
+        if self.processes.iter().any(is_between) || self.has_let_go(demand) {
             return Outcome::Opening;
         }
-        let missing: Vec<&Wanted> =
-            wanted.iter().filter(|one| self.place(whose.reader(), &one.id).is_none()).collect();
-        if missing.is_empty() {
+        for process in self.processes.iter().filter(|process| process.whose != demand.whose) {
+            if let (For::Alloc(alloc), For::Alloc(_)) = (&process.whose, &demand.whose)
+                && let Some(volume) = process.volumes.iter().find(|volume| demand.own.contains(volume))
+            {
+                return Outcome::Elsewhere(volume.clone(), alloc.clone());
+            }
+        }
+        if demand.own.iter().all(|volume| self.place(&demand.whose, volume).is_some()) {
+            self.grant_memory(demand);
             return Outcome::Serves;
         }
-        match self.start(whose, &missing) {
+        match self.start(demand, make) {
             Ok(()) => Outcome::Opening,
             Err(why) => Outcome::Failed(why),
         }
     }
 
-    /// Where a volume is served, if it is: to who writes it, or to a task that reads it.
-    pub(super) fn place(&self, reader: Option<&TaskId>, id: &VolumeId) -> Option<Place> {
-        let serves =
-            |process: &&Process| matches!(process.state, State::Serves) && process.whose.reader() == reader;
+    /// Whether a process is being ended because it has a volume that is another's by now.
+    fn has_let_go(&mut self, demand: &Demand) -> bool {
+        if demand.has_guests {
+            return false;
+        }
+        let is_stale = |process: &&mut Process| {
+            process.whose == demand.whose
+                && process.volumes.iter().any(|volume| !demand.of_alloc.contains(volume))
+        };
+        let stale = self.processes.iter_mut().filter(is_stale);
+        stale.map(|process| end(process, &self.waker)).count() > 0
+    }
+
+    /// Lets processes have the memory that their guests may have by now.
+    fn grant_memory(&mut self, demand: &Demand) {
+        let its = self.processes.iter_mut().filter(|process| process.whose == demand.whose);
+        for process in its.filter(|process| process.memory_bytes < demand.memory_bytes) {
+            let name = cgroup_name(&self.layout, &process.folder);
+            match cgroup::Cgroup::create(&name, launch::limits(demand.memory_bytes)) {
+                Ok(_) => process.memory_bytes = demand.memory_bytes,
+                Err(error) => {
+                    tracing::warn!(group = name, error = %chain(&error), "a process keeps its former limits");
+                }
+            }
+        }
+    }
+
+    /// Where a volume is served for somebody, if it is.
+    pub(super) fn place(&self, whose: &For, id: &VolumeId) -> Option<Place> {
+        let serves = |process: &&Process| process.whose == *whose && matches!(process.state, State::Serves);
         self.processes.iter().filter(serves).find_map(|process| {
             let position = process.volumes.iter().position(|volume| volume == id)?;
             Some(Place {
@@ -241,49 +304,46 @@ impl Serving {
             if needed.contains(&process.whose) || !matches!(process.state, State::Serves) {
                 continue;
             }
-            let refused: Arc<AtomicBool> = Arc::default();
-            process.state = State::Ending(Arc::clone(&refused));
-            let (client, waker) = (Client::new(&process.folder.join(CONTROL)), self.waker.clone());
-            let (whose, folder) = (process.whose.to_string(), process.folder.clone());
-            std::thread::spawn(move || {
-                if let Err(error) = client.command(&Request::End) {
-                    tracing::info!(%whose, error = %chain(&error), "volumes are not let go yet");
-                    refused.store(true, Ordering::Release);
-                } else {
-                    // Its lock goes with it, which takes a moment; and nothing else will wake the agent then.
-                    wait_for_end(&folder);
-                }
-                waker.wake();
-            });
+            end(process, &self.waker);
         }
     }
 
     /// Notices those that have ended.
     fn reap(&mut self) {
         lock(&self.children).retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
-        let failures = &mut self.failures;
+        let (layout, failures, waker) = (&self.layout, &mut self.failures, &self.waker);
         self.processes.retain_mut(|process| {
-            if let State::Opening(result) = &process.state {
+            if let State::Opening(task, result) = &process.state {
                 let result = lock(result).take();
                 match result {
-                    None => {}
-                    Some(Outcome::Serves) => process.state = State::Serves,
-                    Some(failure) => {
-                        failures.insert(process.whose.clone(), failure);
-                        forget(&process.folder);
-                        return false;
+                    None => return true,
+                    Some(Ok(volumes)) => {
+                        process.volumes = volumes;
+                        process.state = State::Serves;
+                        return true;
+                    }
+                    Some(Err(failure)) => {
+                        failures.insert((task.clone(), process.whose.clone()), failure);
+                        process.state = State::Over;
                     }
                 }
+            }
+            if !matches!(process.state, State::Over) {
+                if is_alive(&process.folder) {
+                    return true;
+                }
+                if matches!(process.state, State::Serves) {
+                    let words = last_words(&process.folder);
+                    tracing::error!(whose = %process.whose, words, "the process that serves volumes has ended");
+                }
+                process.state = State::Over;
+            }
+            // One that did not come to serve may still be there, whatever it does.
+            if cgroup::end_members(&cgroup_name(layout, &process.folder)) {
+                look_again(waker.clone());
                 return true;
             }
-            if is_alive(&process.folder) {
-                return true;
-            }
-            if matches!(process.state, State::Serves) {
-                let words = last_words(&process.folder);
-                tracing::error!(whose = %process.whose, words, "the process that serves volumes has ended");
-            }
-            forget(&process.folder);
+            forget(layout, &process.folder);
             false
         });
         for process in &mut self.processes {
@@ -294,19 +354,45 @@ impl Serving {
         }
     }
 
-    fn start(&mut self, whose: &For, wanted: &[&Wanted]) -> Result<(), String> {
-        let served = served(wanted)?;
+    fn start(
+        &mut self,
+        demand: &Demand,
+        make: impl FnOnce() -> Result<Vec<Wanted>, Outcome> + Send + 'static,
+    ) -> Result<(), String> {
         let folder = self.new_folder().map_err(|error| format!("its volumes cannot be served: {error}"))?;
-        let volumes: Vec<VolumeId> = wanted.iter().map(|one| one.id.clone()).collect();
-        let launch = Launch { folder: folder.clone(), whose: whose.clone(), volumes: served };
-        let result: Arc<Mutex<Option<Outcome>>> = Arc::default();
+        let whose = demand.whose.clone();
+        // A volume is written by one process, and read by any number.
+        let is_rival = |process: &&Process| {
+            process.whose == whose || (process.whose.reader().is_none() && whose.reader().is_none())
+        };
+        let rivals = self.processes.iter().filter(is_rival);
+        let taken: BTreeSet<VolumeId> = rivals.flat_map(|process| process.volumes.iter().cloned()).collect();
+        let missing: Vec<VolumeId> =
+            demand.own.iter().filter(|volume| !taken.contains(volume)).cloned().collect();
+        // Whoever must not find the volumes in use sees that they are about to be.
+        let held = launch::announce(&folder, &whose, &missing)
+            .map_err(|error| format!("its volumes cannot be served: {error}"))?;
+        let launch = Launch {
+            lock: held,
+            folder: folder.clone(),
+            whose: whose.clone(),
+            cgroup: cgroup_name(&self.layout, &folder),
+            memory_bytes: demand.memory_bytes,
+        };
+        let result: Arc<Mutex<Option<Opened>>> = Arc::default();
         let (told, waker, children) = (Arc::clone(&result), self.waker.clone(), Arc::clone(&self.children));
         std::thread::spawn(move || {
-            let outcome = launch.run(&children).unwrap_or_else(Outcome::Failed);
-            *lock(&told) = Some(outcome);
+            let opened = make().and_then(|mut wanted| {
+                wanted.retain(|one| !taken.contains(&one.id));
+                launch.run(&wanted, &children)?;
+                Ok(wanted.into_iter().map(|one| one.id).collect())
+            });
+            *lock(&told) = Some(opened);
             waker.wake();
         });
-        self.processes.push(Process { folder, whose: whose.clone(), volumes, state: State::Opening(result) });
+        let state = State::Opening(demand.task.clone(), result);
+        let memory_bytes = demand.memory_bytes;
+        self.processes.push(Process { folder, whose, volumes: missing, memory_bytes, state });
         Ok(())
     }
 
@@ -323,6 +409,39 @@ impl Serving {
         }
         Err(io::ErrorKind::StorageFull.into())
     }
+}
+
+/// Asks a process to end.
+fn end(process: &mut Process, waker: &Waker) {
+    let refused: Arc<AtomicBool> = Arc::default();
+    process.state = State::Ending(Arc::clone(&refused));
+    let (client, waker) = (Client::new(&process.folder.join(CONTROL)), waker.clone());
+    let (whose, folder) = (process.whose.to_string(), process.folder.clone());
+    std::thread::spawn(move || {
+        if let Err(error) = client.command(&Request::End) {
+            tracing::info!(%whose, error = %chain(&error), "volumes are not let go yet");
+            // It will be asked again, but not without a pause.
+            std::thread::sleep(REFUSED_INTERVAL);
+            refused.store(true, Ordering::Release);
+        } else {
+            // Its lock goes with it, which takes a moment; and nothing else will wake the agent then.
+            wait_for_end(&folder);
+        }
+        waker.wake();
+    });
+}
+
+fn look_again(waker: Waker) {
+    std::thread::spawn(move || {
+        std::thread::sleep(LOOK_AGAIN);
+        waker.wake();
+    });
+}
+
+/// The control group of the process that has a folder.
+fn cgroup_name(layout: &Layout, folder: &Path) -> String {
+    let number = folder.file_name().unwrap_or_default().to_string_lossy();
+    format!("disks-{number}{}", layout.instance())
 }
 
 /// The control socket of the process that serves a volume, if one does.
@@ -375,7 +494,10 @@ fn wait_for_end(folder: &Path) {
 }
 
 /// Removes what a process has left.
-fn forget(folder: &Path) {
+fn forget(layout: &Layout, folder: &Path) {
+    if let Err(error) = cgroup::remove(&cgroup_name(layout, folder)) {
+        tracing::warn!(folder = %folder.display(), error = %chain(&error), "a control group stays");
+    }
     if let Err(error) = fs::remove_dir_all(folder)
         && error.kind() != io::ErrorKind::NotFound
     {
@@ -399,172 +521,17 @@ fn serial(id: &VolumeId) -> String {
     format!("{name}-{hash:08x}")
 }
 
-fn served(wanted: &[&Wanted]) -> Result<Vec<(Served, PathBuf)>, String> {
-    let list = wanted.iter().enumerate().map(|(position, one)| {
-        let uuid = pools::random_hex().map_err(|error| format!("there is no randomness: {error}"))?;
-        let inside = PathBuf::from(format!("/volumes/{position}"));
-        let pool = one.folder.parent().unwrap_or(&one.folder);
-        let space = Space::of(pool).map_err(|error| format!("{} cannot be used: {error}", pool.display()))?;
-        let served = Served {
-            id: one.id.to_string(),
-            folder: inside,
-            serial: serial(&one.id),
-            reserve_bytes: space.reserve_bytes(),
-            history_bytes_max: history_bytes_max(pool, space),
-            queues: QUEUES,
-            uuid,
-        };
-        Ok((served, one.folder.clone()))
-    });
-    list.collect()
-}
-
-/// An equal part of what a pool may spend on history.
-fn history_bytes_max(pool: &Path, space: Space) -> u64 {
-    let entries = fs::read_dir(pool).into_iter().flatten().flatten();
-    let is_volume = |entry: &fs::DirEntry| {
-        entry.file_name().to_str().is_some_and(|name| name.parse::<VolumeId>().is_ok())
-    };
-    space.history_bytes() / entries.filter(is_volume).count().max(1) as u64
-}
-
+/// The last line of the log, of whose length whoever writes it decides.
 fn last_words(folder: &Path) -> String {
-    let text = fs::read_to_string(folder.join(LOG)).unwrap_or_default();
+    let mut text = Vec::new();
+    let read = File::open(folder.join(LOG)).and_then(|mut log| {
+        let bytes = log.metadata()?.len();
+        log.seek(SeekFrom::Start(bytes.saturating_sub(LAST_WORDS_BYTES_MAX)))?;
+        log.take(LAST_WORDS_BYTES_MAX).read_to_end(&mut text)
+    });
+    let text = read.map(|_| String::from_utf8_lossy(&text)).unwrap_or_default();
     text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned()
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// All that a start needs.
-struct Launch {
-    folder: PathBuf,
-    whose: For,
-    volumes: Vec<(Served, PathBuf)>,
-}
-
-impl Launch {
-    fn run(self, children: &Mutex<Vec<jail::Process>>) -> Result<Outcome, String> {
-        let failed = |error: &dyn std::fmt::Display| format!("its volumes cannot be served: {error}");
-        // What others write is theirs by now.
-        for (_, folder) in self.volumes.iter().filter(|_| self.access() == Access::ReadWrite) {
-            give_to_user(folder).map_err(|error| failed(&format!("{}: {error}", folder.display())))?;
-        }
-        let (descriptors, lock) = self.descriptors().map_err(|error| failed(&error))?;
-        self.write_config().map_err(|error| failed(&error))?;
-        let (ready_read, ready_write) = io::pipe().map_err(|error| failed(&error))?;
-        let log = File::create(self.folder.join(LOG)).map_err(|error| failed(&error))?;
-        let own = File::open(OWN_PROGRAM).map_err(|error| failed(&error))?;
-        let jail = self.jail();
-        fs::create_dir_all(&jail.root).map_err(|error| failed(&error))?;
-        let program = Program {
-            path: PathBuf::from("lith"),
-            file: Some(own.into()),
-            // The folder is for people who look at processes.
-            arguments: vec![
-                crate::disks::SUBCOMMAND.to_owned(),
-                format!("/{CONFIG}"),
-                self.folder.display().to_string(),
-            ],
-            stdout: ready_write.into(),
-            stderr: log.into(),
-            descriptors,
-        };
-        let child = jail::spawn(&jail, program).map_err(|error| failed(&chain(&error)))?;
-        self::lock(children).push(child);
-        drop(lock);
-        let mut line = String::new();
-        let read = BufReader::new(ready_read.take(READY_BYTES_MAX)).read_line(&mut line);
-        read.map_err(|error| failed(&error))?;
-        let sentence = |failure: Failure| {
-            let hint = failure.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-            format!("{}{hint}", failure.message)
-        };
-        match serde_json::from_str(&line) {
-            Ok(Ready::Serves) => Ok(Outcome::Serves),
-            Ok(Ready::Failed(failure)) => Err(sentence(failure)),
-            Ok(Ready::Waits(failure)) => Ok(Outcome::Waits(sentence(failure))),
-            Err(_) => {
-                let words = last_words(&self.folder);
-                Err(failed(&if words.is_empty() { "their process ended at once".to_owned() } else { words }))
-            }
-        }
-    }
-
-    /// The sockets and the lock that the process inherits, in the order that it knows; and the lock once more, which is to
-    /// be held until the process has it.
-    fn descriptors(&self) -> io::Result<(Vec<std::os::fd::OwnedFd>, File)> {
-        let record = Record {
-            alloc: self.whose.alloc().to_string(),
-            reader: self.whose.reader().map(|task| task.task.to_string()),
-            volumes: self.volumes.iter().map(|(served, _)| served.id.clone()).collect(),
-        };
-        let json = serde_json::to_vec(&record).map_err(io::Error::from)?;
-        // The lock first: whoever finds the record takes one without it for a process that has ended.
-        let lock = File::create(self.folder.join(LOCK))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        durable::write(&self.folder.join(RECORD), &json, 0o600)?;
-        let mut descriptors = vec![UnixListener::bind(self.folder.join(CONTROL))?.into()];
-        for position in 0..self.volumes.len() {
-            descriptors.push(UnixListener::bind(self.folder.join(device(position)))?.into());
-        }
-        descriptors.push(lock.try_clone()?.into());
-        Ok((descriptors, lock))
-    }
-
-    fn write_config(&self) -> io::Result<()> {
-        let config = Config {
-            holder: self.whose.to_string(),
-            access: self.access(),
-            interval_ms: INTERVAL_MS,
-            window_s: WINDOW_S,
-            volumes: self.volumes.iter().map(|(served, _)| served.clone()).collect(),
-        };
-        let json = serde_json::to_vec(&config).map_err(io::Error::from)?;
-        // There are no secrets in it, and the jail's user must read it.
-        durable::write(&self.folder.join(CONFIG), &json, 0o644)
-    }
-
-    fn access(&self) -> Access {
-        if self.whose.reader().is_some() { Access::ReadOnly } else { Access::ReadWrite }
-    }
-
-    fn jail(&self) -> Jail {
-        let volumes: Vec<(PathBuf, PathBuf)> =
-            self.volumes.iter().map(|(served, folder)| (folder.clone(), served.folder.clone())).collect();
-        let (writable, folders, file_bytes_max) = match self.access() {
-            // A disk may grow while it is served.
-            Access::ReadWrite => (volumes, vec![], u64::MAX),
-            // What it says may be a file.
-            Access::ReadOnly => (vec![], volumes, LOG_BYTES_MAX),
-        };
-        Jail {
-            tie: Tie::Alone,
-            uid: USER,
-            root: self.folder.join(JAIL),
-            read_only: LIBRARIES.iter().map(PathBuf::from).collect(),
-            files: vec![(self.folder.join(CONFIG), "/config.json")],
-            devices: vec![PathBuf::from("/dev/null")],
-            writable,
-            folders,
-            open_files_max: OPEN_FILES_MAX,
-            file_bytes_max,
-            ..Jail::default()
-        }
-    }
-}
-
-/// Gives a volume's folder and files to the user of these processes.
-pub(crate) fn give_to_user(folder: &Path) -> io::Result<()> {
-    let give = |path: &Path| std::os::unix::fs::lchown(path, Some(USER), Some(USER));
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            give_to_user(&entry.path())?;
-        } else {
-            give(&entry.path())?;
-        }
-    }
-    give(folder)
-}
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lith_core::job::Publish;
@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use super::connects::{Rights, WrittenRights};
+use super::lock;
 use super::machine::{self, with_hint};
 use super::serving::OWN_PROGRAM;
 use super::{ready, wake::Waker};
@@ -483,9 +484,4 @@ fn exit_of(record: &ExitRecord) -> Exit {
         Ending::VmmDied { message } => Exit::MachineDied(message.clone()),
         Ending::BootFailed { message } => Exit::Failed(message.clone()),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // Values are replaced whole, so that a panic leaves none half-written.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -21,8 +21,10 @@ use utoipa::IntoParams;
 
 use super::failure::{Body, Query, Refusal};
 use super::{Context, input, json_lines};
+use crate::layout::Layout;
 use crate::look::{Reading, Request, What};
 use crate::server;
+use crate::server::history::Unfinished;
 
 /// Parts of an answer that wait for a slow client.
 const PARTS_MAX: usize = 16;
@@ -35,20 +37,29 @@ pub(crate) async fn list(State(context): State<Context>) -> Result<Json<Vec<Volu
     Ok(Json(context.server()?.volumes(context.agent.clone()).await?))
 }
 
+/// Where what a volume starts with is kept.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct FillQuery {
+    /// The pool that the job file names for the volume.
+    pool: Option<String>,
+}
+
 /// Keeps a folder as what a volume starts with instead of what its image has: until its first task runs.
 #[utoipa::path(put, path = "/v1/volumes/{volume}/content",
-    params(("volume" = String, Path, description = "`job.volume.index`")),
+    params(("volume" = String, Path, description = "`job.volume.index`"), FillQuery),
     request_body(content = Vec<u8>, content_type = "application/x-tar"),
     responses((status = 200, description = "an empty object"), (status = 409, body = Failure)))]
 pub(crate) async fn fill(
     State(context): State<Context>,
     Path(volume): Path<String>,
+    Query(query): Query<FillQuery>,
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let id = parse(&volume)?;
     let (agent, mut reader) = (context.agent.clone(), input::reader(body));
     let work = move || {
-        let filled = server::volumes::fill(agent.layout(), &id, &mut reader);
+        let filled = server::volumes::fill(agent.layout(), &id, query.pool.as_deref(), &mut reader);
         (filled, reader.into_inner())
     };
     let (filled, rest) = tokio::task::spawn_blocking(work).await.map_err(|error| {
@@ -186,15 +197,27 @@ pub(crate) async fn check(
     Ok(told(move |tell| server.check_volume(&id, &agent, tell)))
 }
 
-/// Puts the history of a volume aside and begins another.
+/// How a history is put aside.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ForgetQuery {
+    /// Also when a restore has not ended: the disk stays as far as that came.
+    #[serde(default)]
+    half_restored: bool,
+}
+
+/// Puts the history of a volume aside and begins another. What was put aside is deleted after a week.
 #[utoipa::path(post, path = "/v1/volumes/{volume}/forget-history",
-    params(("volume" = String, Path, description = "`job.volume.index`")),
-    responses((status = 200, body = Volume), (status = 404, body = Failure)))]
+    params(("volume" = String, Path, description = "`job.volume.index`"), ForgetQuery),
+    responses((status = 200, body = Volume), (status = 404, body = Failure), (status = 409, body = Failure)))]
 pub(crate) async fn forget_history(
     State(context): State<Context>,
     Path(volume): Path<String>,
+    Query(query): Query<ForgetQuery>,
 ) -> Result<Json<Volume>, Refusal> {
-    Ok(Json(context.server()?.forget_history(parse(&volume)?, context.agent.clone()).await?))
+    let unfinished = if query.half_restored { Unfinished::GiveUp } else { Unfinished::Refuse };
+    let server = context.server()?;
+    Ok(Json(server.forget_history(parse(&volume)?, unfinished, context.agent.clone()).await?))
 }
 
 /// What to read in a volume, and as of when.
@@ -282,10 +305,10 @@ async fn read(
     let (id, agent) = (parse(volume)?, context.agent.clone());
     let (folder, seq) = context.server()?.resolve(id, query.at, agent).await?;
     let request = Request { seq, path: query.path, what };
-    let root = context.agent.layout().run.join("look");
+    let layout = context.agent.layout().clone();
     let (sender, mut receiver) = mpsc::channel::<Result<Vec<u8>, Failure>>(PARTS_MAX);
     // The process ends with the thread that has started it.
-    std::thread::spawn(move || pump(&folder, &root, &request, &sender));
+    std::thread::spawn(move || pump(&folder, &layout, &request, &sender));
     // What fails before the first byte is an answer like any other.
     let first = match receiver.recv().await {
         Some(Ok(first)) => first,
@@ -303,11 +326,11 @@ async fn read(
 
 fn pump(
     folder: &std::path::Path,
-    root: &std::path::Path,
+    layout: &Layout,
     request: &Request,
     sender: &mpsc::Sender<Result<Vec<u8>, Failure>>,
 ) {
-    let mut reading = match Reading::start(folder, root, request) {
+    let mut reading = match Reading::start(folder, layout, request) {
         Ok(reading) => reading,
         Err(failure) => return drop(sender.blocking_send(Err(failure))),
     };

@@ -1,36 +1,32 @@
 //! The history of volumes as the server offers it: checkpoints, snapshots, restores, clones. A volume that is served is asked
 //! of its process; one that is not is opened here, which nobody else does at the same time.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lith_api::error::{Code, Failure};
-use lith_api::volume::{
-    Checkpoint, CloneRequest, Point, RestoreEvent, RestoreRequest, Restored, Snapshot, SnapshotRequest,
-    Volume,
-};
+use lith_api::volume::{Checkpoint, Point, RestoreEvent, Snapshot, SnapshotRequest, Volume};
 use lith_core::chain::chain;
 use lith_core::name::{JobName, VolumeId};
 use lith_volume::error::VolumeError;
 use lith_volume::history::{self, History};
 use lith_volume::manifest::Manifest;
 use lith_volume::names;
-use lith_volume::segment::VolumeUuid;
 use lith_volume::service::{Client, ClientError, Request, VolumeLock};
-use lith_volume::storage::{Folder, Storage};
-use lith_volume::volume::{Volume as OpenVolume, clone_into};
-use serde::{Deserialize, Serialize};
+use lith_volume::storage::Folder;
+use lith_volume::volume::Volume as OpenVolume;
 
 use super::Server;
+use super::restore::{Journal, RESTORING, another_restore, read_journal, remove_journal, write_journal};
 use super::volumes::find;
 use crate::agent::{AgentHandle, serving};
 use crate::clock;
+use crate::identity;
 use crate::layout::Layout;
-use crate::volumes::{self, Found};
+use crate::volumes::{self, Found, aside};
 
-/// How long the tasks of an instance may take to stop beyond their grace, and their disks to be let go.
+/// How long the disks of an instance may take to be let go, beyond the grace in which its tasks stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(180);
 /// Between two looks at whether they have.
 const STOP_INTERVAL: Duration = Duration::from_millis(100);
@@ -70,9 +66,10 @@ pub(super) fn look(found: &Found, agent: &AgentHandle) -> Seen {
     seen
 }
 
-/// What the history of the volume in a folder takes, bytes.
+/// What the history of the volume in a folder takes, with what was put aside, bytes.
 pub(super) fn bytes(folder: &Path) -> u64 {
-    [names::LOG, names::BASE].iter().map(|name| volumes::taken(&folder.join(name))).sum()
+    let history = [names::LOG, names::BASE].iter().map(|name| volumes::taken(&folder.join(name)));
+    history.fold(aside::bytes(folder), u64::saturating_add)
 }
 
 fn ends(history: &History<Folder>) -> Result<(Option<Checkpoint>, Option<Checkpoint>), VolumeError> {
@@ -95,11 +92,11 @@ fn wire(checkpoint: &history::Checkpoint, manifest: &Manifest) -> Checkpoint {
     }
 }
 
-fn ms(time_ns: i64) -> u64 {
+pub(super) fn ms(time_ns: i64) -> u64 {
     u64::try_from(time_ns / 1_000_000).unwrap_or_default()
 }
 
-fn now_ns() -> i64 {
+pub(super) fn now_ns() -> i64 {
     i64::try_from(clock::now().0.saturating_mul(1_000_000)).unwrap_or(i64::MAX)
 }
 
@@ -133,12 +130,12 @@ fn unanswered(error: &ClientError) -> Failure {
     }
 }
 
-fn parse(text: &str) -> Result<VolumeId, Failure> {
+pub(super) fn parse(text: &str) -> Result<VolumeId, Failure> {
     text.parse().map_err(|error| Failure::new(Code::Invalid, chain(&error)))
 }
 
 /// Volumes that are asked for together: of one instance of one job.
-fn instance(texts: &[String]) -> Result<(Vec<VolumeId>, JobName, u32), Failure> {
+pub(super) fn instance(texts: &[String]) -> Result<(Vec<VolumeId>, JobName, u32), Failure> {
     let ids = texts.iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
     let invalid = |message: &str| Failure::new(Code::Invalid, message);
     let first = ids.first().ok_or_else(|| invalid("no volume is named"))?.clone();
@@ -303,25 +300,6 @@ impl Server {
         .await
     }
 
-    /// Restores volumes to one instant. Steps and results are told to `tell`; the last word is a failure or nothing.
-    pub fn restore(&self, request: &RestoreRequest, agent: &AgentHandle, tell: &mut dyn FnMut(RestoreEvent)) {
-        if let Err(failure) = restore(request, agent, tell) {
-            tell(RestoreEvent::Failed(failure));
-        }
-    }
-
-    /// Makes a volume of another one's checkpoint.
-    pub fn clone_volume(
-        &self,
-        id: &VolumeId,
-        request: &CloneRequest,
-        agent: &AgentHandle,
-        tell: &mut dyn FnMut(RestoreEvent),
-    ) {
-        let result = clone_one(id, request, agent, tell).and_then(|made| self.one_volume(&made, agent));
-        tell(result.map_or_else(RestoreEvent::Failed, RestoreEvent::Cloned));
-    }
-
     /// Verifies all that a volume's history holds.
     pub fn check_volume(&self, id: &VolumeId, agent: &AgentHandle, tell: &mut dyn FnMut(RestoreEvent)) {
         let check = || -> Result<(), Failure> {
@@ -340,28 +318,25 @@ impl Server {
     /// Puts the history of a volume aside and begins another.
     ///
     /// # Errors
-    /// There is no such volume, it is in use, or its files cannot be moved.
+    /// There is no such volume, it is in use, a restore of it has not ended, or its files cannot be moved.
     pub async fn forget_history(
         self: &Arc<Self>,
         id: VolumeId,
+        unfinished: Unfinished,
         agent: AgentHandle,
     ) -> Result<Volume, Failure> {
         self.blocking(move |server| {
+            let Ok(_turn) = RESTORING.try_lock() else { return Err(another_restore()) };
             let found = find(agent.layout(), &id)?;
+            if found.size_bytes.is_none() {
+                // Nothing must look as if it never had one.
+                return Err(failed(&id, &VolumeError::NoDisk { name: names::DISK }));
+            }
             let _hold = quiet(&id.job, id.index, std::slice::from_ref(&id), &agent)?;
-            let aside = found.folder.join(format!("aside.{}", clock::now().0));
-            let moved = std::fs::create_dir(&aside).and_then(|()| {
-                for name in [names::MANIFEST, names::INTENTS, names::LOG, names::BASE] {
-                    let path = found.folder.join(name);
-                    if volumes::is_there(&path) {
-                        std::fs::rename(&path, aside.join(name))?;
-                    }
-                }
-                Ok(())
-            });
-            moved.map_err(|error| {
-                Failure::new(Code::Machine, format!("the history of \"{id}\" cannot be put aside: {error}"))
-            })?;
+            check_restore(agent.layout(), &found, unfinished)?;
+            let lock = take(&found)?;
+            aside::put(&found.folder, clock::now().0).map_err(|error| not_put_aside(&id, &error))?;
+            drop(lock);
             drop(open(agent.layout(), &id)?);
             server.one_volume(&id, &agent)
         })
@@ -427,7 +402,7 @@ fn served_snapshots(served: Vec<(Client, String)>, name: &str) -> Result<Vec<Sna
 }
 
 /// A volume that this process has open.
-struct Opened {
+pub(super) struct Opened {
     volume: OpenVolume<Folder>,
     folder: PathBuf,
     _lock: VolumeLock,
@@ -449,48 +424,85 @@ impl Drop for Opened {
             tracing::warn!(folder = %self.folder.display(), error = %chain(&error), "a volume stays marked");
         }
         // What was made here belongs to who serves and reads volumes. It is tried again before the next start.
-        if let Err(error) = serving::give_to_user(&self.folder) {
+        if let Err(error) = serving::owner::give_to_user(&self.folder) {
             tracing::warn!(folder = %self.folder.display(), %error, "files of a volume have a wrong owner");
         }
     }
 }
 
-/// Opens a volume that nobody serves: there is one writer at a time, whoever it is.
-fn open(layout: &Layout, id: &VolumeId) -> Result<Opened, Failure> {
+/// What becomes of a restore that has not ended when the history that it needs is put aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unfinished {
+    /// The history stays.
+    Refuse,
+    /// The disk stays as far as the restore came.
+    GiveUp,
+}
+
+/// Refuses to take a restore the history away that it needs to come to its end; or ends it where it is.
+fn check_restore(layout: &Layout, found: &Found, unfinished: Unfinished) -> Result<(), Failure> {
+    let id = &found.id;
+    // What cannot be read says nothing, and may be why the history is to go.
+    let manifest = Manifest::load(&Folder::read_only(&found.folder)).ok().flatten();
+    let is_noted = |journal: &Journal| journal.volumes.iter().any(|(noted, _)| *noted == id.to_string());
+    let journal = read_journal(layout)?.filter(is_noted);
+    if journal.is_none() && manifest.is_none_or(|manifest| manifest.restore.is_none()) {
+        return Ok(());
+    }
+    if unfinished == Unfinished::Refuse {
+        let message = format!(
+            "a restore of volume \"{id}\" has not ended, and needs its history: its disk is half restored"
+        );
+        let hint = "start lith again: it carries the restore to its end; or say `--half-restored`, and the disk stays as it is";
+        return Err(Failure::new(Code::Conflict, message).hint(hint));
+    }
+    let Some(mut journal) = journal else { return Ok(()) };
+    journal.volumes.retain(|(noted, _)| *noted != id.to_string());
+    if journal.volumes.is_empty() { remove_journal(layout) } else { write_journal(layout, &journal) }
+}
+
+fn not_put_aside(id: &VolumeId, error: &std::io::Error) -> Failure {
+    Failure::new(Code::Machine, format!("the history of \"{id}\" cannot be put aside: {error}"))
+        .hint("when the cause is gone it is put aside before the volume is used again")
+}
+
+/// The right to write a volume that nobody serves: there is one writer at a time, whoever it is.
+fn take(found: &Found) -> Result<VolumeLock, Failure> {
+    VolumeLock::take(&found.folder, &found.id.to_string(), "a command of the server").map_err(|taken| {
+        let failure = Failure::new(Code::Conflict, taken.message);
+        match taken.hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    })
+}
+
+/// Opens a volume that nobody serves.
+pub(super) fn open(layout: &Layout, id: &VolumeId) -> Result<Opened, Failure> {
     let found = find(layout, id)?;
-    let lock =
-        VolumeLock::take(&found.folder, &id.to_string(), "a command of the server").map_err(|taken| {
-            let failure = Failure::new(Code::Conflict, taken.message);
-            match taken.hint {
-                Some(hint) => failure.hint(hint),
-                None => failure,
-            }
-        })?;
+    let lock = take(&found)?;
+    aside::finish(&found.folder).map_err(|error| not_put_aside(id, &error))?;
     let storage = Folder::new(&found.folder);
-    let volume = OpenVolume::open_or_begin(storage, uuid()?, now_ns()).map_err(|error| failed(id, &error))?;
+    let uuid = identity::new()
+        .map_err(|error| Failure::new(Code::Machine, format!("there is no randomness: {error}")))?;
+    let volume = OpenVolume::open_or_begin(storage, uuid, now_ns()).map_err(|error| failed(id, &error))?;
     let opened = Opened { volume, folder: found.folder, _lock: lock };
     opened.end_restore(now_ns()).map_err(|error| failed(id, &error))?;
     Ok(opened)
 }
 
-fn uuid() -> Result<VolumeUuid, Failure> {
-    let mut bytes = [0; 16];
-    let random = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    random.map_err(|error| Failure::new(Code::Machine, format!("there is no randomness: {error}")))?;
-    Ok(VolumeUuid(bytes))
-}
-
 /// Stops what has volumes of an instance, and waits until nobody has these open.
-fn quiet(
+pub(super) fn quiet(
     job: &JobName,
     index: u32,
     ids: &[VolumeId],
     agent: &AgentHandle,
 ) -> Result<crate::agent::Hold, Failure> {
     let hold = agent.hold(job, index);
-    let deadline = Instant::now() + STOP_DEADLINE;
+    let begun = Instant::now();
     while ids.iter().any(|id| agent.disks(id).is_some()) {
-        if Instant::now() > deadline {
+        // The grace is what it is by now: one that is being stopped may have got another.
+        if is_over(begun.elapsed(), agent.longest_grace(job, index)) {
             let message = format!("the tasks of {job} that have these volumes did not stop");
             return Err(Failure::new(Code::Conflict, message).hint("`lith ps` shows them"));
         }
@@ -499,150 +511,11 @@ fn quiet(
     Ok(hold)
 }
 
-/// A restore that must be carried to its end: written before the first volume is changed.
-#[derive(Debug, Serialize, Deserialize)]
-struct Journal {
-    keep_as: String,
-    volumes: Vec<(String, u64)>,
-}
-
-/// One restore at a time: there is one note of what must be carried to its end.
-static RESTORING: Mutex<()> = Mutex::new(());
-
-fn restore(
-    request: &RestoreRequest,
-    agent: &AgentHandle,
-    tell: &mut dyn FnMut(RestoreEvent),
-) -> Result<(), Failure> {
-    let (ids, job, index) = instance(&request.volumes)?;
-    let Ok(_turn) = RESTORING.try_lock() else {
-        let failure = Failure::new(Code::Conflict, "another restore is under way");
-        return Err(failure.hint("try again when it has ended"));
-    };
-    if agent.layout().restore().exists() {
-        let message = "a restore that was begun before has not ended";
-        return Err(Failure::new(Code::Conflict, message).hint("start lith again: it carries it to its end"));
-    }
-    let layout = agent.layout();
-    let folders = ids.iter().map(|id| Ok((id.clone(), find(layout, id)?.folder)));
-    let folders = folders.collect::<Result<Vec<_>, Failure>>()?;
-    let targets = choose(&folders, &request.to)?;
-    tell(RestoreEvent::Step(format!("stopping what has the volumes of {job}")));
-    let hold = quiet(&job, index, &ids, agent)?;
-    let keep_as = format!("before-restore-{}", stamp());
-    let journal = Journal {
-        keep_as: keep_as.clone(),
-        volumes: ids.iter().zip(&targets).map(|(id, target)| (id.to_string(), target.id.seq)).collect(),
-    };
-    for ((id, folder), target) in folders.iter().zip(&targets) {
-        // What was chosen may have been folded meanwhile, and nothing has been changed yet.
-        let view = History::open(Folder::read_only(folder)).and_then(|history| history.view(target.id.seq));
-        view.map(drop).map_err(|error| failed(id, &error))?;
-    }
-    write_journal(layout, &journal)?;
-    let restored = restore_all(layout, &ids, &targets, &keep_as, tell);
-    if let Err(failure) = restored {
-        // Some are what they were and some are not yet: nothing of it starts before the rest has been done.
-        std::mem::forget(hold);
-        return Err(failure.hint("its tasks stay stopped; start lith again when the cause is gone: it carries the restore to its end"));
-    }
-    tell(RestoreEvent::Step("starting its tasks again".to_owned()));
-    drop(hold);
-    Ok(())
-}
-
-fn restore_all(
-    layout: &Layout,
-    ids: &[VolumeId],
-    targets: &[history::Checkpoint],
-    keep_as: &str,
-    tell: &mut dyn FnMut(RestoreEvent),
-) -> Result<(), Failure> {
-    for (id, target) in ids.iter().zip(targets) {
-        let when = jiff::Timestamp::from_nanosecond(i128::from(target.time_ns)).unwrap_or_default();
-        tell(RestoreEvent::Step(format!("restoring {id} to checkpoint {} of {when:.0}", target.id.seq)));
-        let restored = restore_one(layout, id, target.id.seq, keep_as)?;
-        tell(RestoreEvent::Restored(restored));
-    }
-    remove_journal(layout)
-}
-
-fn restore_one(layout: &Layout, id: &VolumeId, seq: u64, keep_as: &str) -> Result<Restored, Failure> {
-    let volume = open(layout, id)?;
-    let point = volume.restore(seq, keep_as, now_ns()).map_err(|error| failed(id, &error))?;
-    let replaced = volume.manifest().snapshots.into_iter().find(|snapshot| snapshot.name == keep_as);
-    let replaced =
-        replaced.ok_or_else(|| failed(id, &VolumeError::NoSnapshot { name: keep_as.to_owned() }))?;
-    let to = Checkpoint {
-        seq: point.id.seq,
-        epoch: point.id.epoch,
-        time_ms: ms(point.time_ns),
-        bytes: 0,
-        is_at_rest: true,
-        is_recovered: false,
-        is_merged: false,
-        snapshots: vec![],
-    };
-    let replaced = Snapshot {
-        volume: id.to_string(),
-        name: replaced.name,
-        seq: replaced.seq,
-        time_ms: ms(replaced.time_ns),
-    };
-    Ok(Restored { volume: id.to_string(), to, replaced })
-}
-
-fn write_journal(layout: &Layout, journal: &Journal) -> Result<(), Failure> {
-    let json = serde_json::to_vec(journal).expect("texts and numbers always encode");
-    let written = lith_vmm::durable::write(&layout.restore(), &json, 0o600);
-    written.map_err(|error| Failure::new(Code::Machine, format!("the restore cannot be noted: {error}")))
-}
-
-fn remove_journal(layout: &Layout) -> Result<(), Failure> {
-    std::fs::remove_file(layout.restore())
-        .and_then(|()| lith_vmm::durable::sync_folder(&layout.node()))
-        .map_err(|error| Failure::new(Code::Machine, format!("the restore cannot be ended: {error}")))
-}
-
-/// Carries a restore to its end that a crash cut off, before anything starts. What cannot be is held: an app must not find
-/// its database restored and its files not.
-pub(crate) fn end_restore(agent: &AgentHandle) -> Option<crate::agent::Hold> {
-    let failure = try_end_restore(agent.layout()).err()?;
-    tracing::error!(error = %failure.message, "a restore cannot be ended; its tasks do not start");
-    let journal: Journal = serde_json::from_slice(&std::fs::read(agent.layout().restore()).ok()?).ok()?;
-    let id: VolumeId = journal.volumes.first()?.0.parse().ok()?;
-    Some(agent.hold(&id.job, id.index))
-}
-
-fn try_end_restore(layout: &Layout) -> Result<(), Failure> {
-    let json = match std::fs::read(layout.restore()) {
-        Ok(json) => json,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => {
-            let message = format!("the note of a restore cannot be read: {error}");
-            return Err(Failure::new(Code::Machine, message));
-        }
-    };
-    let journal: Journal = serde_json::from_slice(&json).map_err(|error| {
-        Failure::new(Code::Machine, format!("{} is damaged: {error}", layout.restore().display()))
-    })?;
-    for (id, seq) in &journal.volumes {
-        let id = parse(id)?;
-        // One whose process lives is served: it was never stopped, so nothing of this was begun.
-        if serving::control_of(layout, &id).is_some() {
-            continue;
-        }
-        let volume = open(layout, &id)?;
-        if volume.manifest().snapshots.iter().all(|snapshot| snapshot.name != journal.keep_as) {
-            volume.restore(*seq, &journal.keep_as, now_ns()).map_err(|error| failed(&id, &error))?;
-        }
-        tracing::info!(volume = %id, seq, "ended a restore that was cut off");
-    }
-    remove_journal(layout)
-}
-
 /// The checkpoints that a point means for volumes that belong together.
-fn choose(folders: &[(VolumeId, PathBuf)], point: &Point) -> Result<Vec<history::Checkpoint>, Failure> {
+pub(super) fn choose(
+    folders: &[(VolumeId, PathBuf)],
+    point: &Point,
+) -> Result<Vec<history::Checkpoint>, Failure> {
     let opened = folders.iter().map(|(id, folder)| {
         let history = History::open(Folder::read_only(folder)).map_err(|error| failed(id, &error))?;
         let list = history.checkpoints().map_err(|error| failed(id, &error))?;
@@ -722,51 +595,20 @@ fn one(id: &VolumeId, list: &[history::Checkpoint], seq: u64) -> Result<history:
     })
 }
 
-fn clone_one(
-    id: &VolumeId,
-    request: &CloneRequest,
-    agent: &AgentHandle,
-    tell: &mut dyn FnMut(RestoreEvent),
-) -> Result<VolumeId, Failure> {
-    let layout = agent.layout();
-    let found = find(layout, id)?;
-    let target = parse(&request.to)?;
-    if layout.pool_of(&target).is_some() {
-        let message = format!("there is a volume \"{target}\" already");
-        return Err(Failure::new(Code::Conflict, message).hint("choose another name"));
-    }
-    let chosen = choose(&[(id.clone(), found.folder.clone())], &request.at)?;
-    let seq = chosen[0].id.seq;
-    tell(RestoreEvent::Step(format!("copying {id} as of checkpoint {seq}")));
-    let pool = found.folder.parent().unwrap_or(Path::new("/")).to_owned();
-    // Not a volume's name: what a crash leaves is none.
-    let draft = pool.join(format!("{target}.new"));
-    let made = || -> Result<(), VolumeError> {
-        let failed =
-            |error| VolumeError::File { operation: "make", name: draft.display().to_string(), source: error };
-        let _ = std::fs::remove_dir_all(&draft);
-        std::fs::create_dir(&draft)
-            .and_then(|()| std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o700)))
-            .map_err(failed)?;
-        let view = History::open(Folder::read_only(&found.folder))?.view(seq)?;
-        let uuid = uuid()
-            .map_err(|failure| VolumeError::Manifest { name: names::MANIFEST, problem: failure.message })?;
-        let storage = Folder::new(&draft);
-        clone_into(&view, &storage, uuid, now_ns(), &|_| {})?;
-        storage.sync_folder("").map_err(failed)?;
-        serving::give_to_user(&draft).map_err(failed)?;
-        std::fs::rename(&draft, pool.join(target.to_string())).map_err(failed)?;
-        lith_vmm::durable::sync_folder(&pool).map_err(failed)
-    };
-    made().map_err(|error| {
-        let _ = std::fs::remove_dir_all(&draft);
-        failed(id, &error)
-    })?;
-    Ok(target)
+/// Whether tasks have had their time to stop.
+fn is_over(waited: Duration, grace: Duration) -> bool {
+    waited > grace.saturating_add(STOP_DEADLINE)
 }
 
-/// A moment for a name: `20261121-030000`.
-fn stamp() -> String {
-    let now = jiff::Timestamp::from_millisecond(i64::try_from(clock::now().0).unwrap_or_default());
-    now.unwrap_or_default().strftime("%Y%m%d-%H%M%S").to_string()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_has_all_of_its_grace_to_stop() {
+        let grace = Duration::from_secs(3600);
+        assert!(!is_over(grace + STOP_DEADLINE, grace));
+        assert!(is_over(grace + STOP_DEADLINE + STOP_INTERVAL, grace));
+        assert!(!is_over(Duration::ZERO, Duration::MAX));
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use lith_api::error::{Code, Failure};
 use lith_api::task::{ChangeKind, VolumeChange};
@@ -11,7 +12,7 @@ use lith_core::capability;
 use lith_core::chain::chain;
 use lith_core::job::JobSpec;
 use lith_core::job::volume::VolumeSpec;
-use lith_core::name::{GroupName, TaskName, VolumeId};
+use lith_core::name::{GroupName, PoolName, TaskName, VolumeId};
 use lith_image::UnpackError;
 use lith_store::World;
 
@@ -20,10 +21,16 @@ use crate::agent::AgentHandle;
 use crate::clock;
 use crate::layout::{Layout, PoolPath};
 use crate::pools::{self, Space};
+use crate::volumes::made::{missing, missing_hint};
 use crate::volumes::{self, Found, TakenIn};
 
 /// What part of its content a new volume needs besides: its folders, its journal, its own tables.
 const CONTENT_MARGIN_PART: u64 = 16;
+
+/// How long a process takes at most to end that nobody needs: a last checkpoint, on a busy disk.
+const LET_GO_DEADLINE: Duration = Duration::from_secs(30);
+/// Between two looks at whether it has.
+const LET_GO_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Server {
     /// Every volume that has a disk, or something to start with.
@@ -34,9 +41,44 @@ impl Server {
         self.blocking(move |server| {
             let world = server.store().world().map_err(|error| database(&error))?;
             let found = volumes::list(agent.layout()).map_err(|error| unreadable(agent.layout(), &error))?;
-            Ok(found.iter().map(|found| server.volume(&world, found, &agent)).collect())
+            let missing = server.missing(&world, agent.layout(), &found);
+            let there = found.iter().map(|found| server.volume(&world, found, &agent));
+            let mut all: Vec<Volume> = there.chain(missing).collect();
+            all.sort_by(|a, b| (&a.job, &a.volume, a.index).cmp(&(&b.job, &b.volume, b.index)));
+            Ok(all)
         })
         .await
+    }
+
+    /// Those that were made and are not there.
+    fn missing(&self, world: &World, layout: &Layout, found: &[Found]) -> Vec<Volume> {
+        let made = volumes::made::load(layout).unwrap_or_else(|error| {
+            tracing::error!(%error, "it is not known which volumes are missing");
+            BTreeMap::new()
+        });
+        let is_missing = |id: &VolumeId| found.iter().all(|found| found.id != *id);
+        let missing = made.iter().filter(|(id, _)| is_missing(id));
+        missing
+            .map(|(id, pool)| Volume {
+                id: id.to_string(),
+                job: id.job.to_string(),
+                volume: id.volume.to_string(),
+                index: id.index,
+                node: self.node.to_string(),
+                pool: pool.to_string(),
+                size_bytes: 0,
+                used_bytes: 0,
+                history_bytes: 0,
+                dirty_bytes: 0,
+                last_checkpoint: None,
+                oldest_checkpoint: None,
+                holders: vec![],
+                readers: vec![],
+                has_disk: false,
+                is_declared: world.jobs.get(&id.job).is_some_and(|stored| declares(&stored.job.spec, id)),
+                problem: Some(format!("{} ({})", missing_in(layout, id, pool), missing_hint(id))),
+            })
+            .collect()
     }
 
     /// One of them.
@@ -59,37 +101,46 @@ impl Server {
         agent: AgentHandle,
     ) -> Result<RemovedVolume, Failure> {
         self.blocking(move |server| {
-            // Held to the end: a deployment that declares the volume comes before, and keeps it, or after, and makes a
-            // new one.
-            let mut store = server.store();
-            let world = store.world().map_err(|error| database(&error))?;
-            let found = find(agent.layout(), &id)?;
-            if world.jobs.get(&id.job).is_some_and(|stored| declares(&stored.job.spec, &id)) {
-                let message = format!("volume \"{id}\" belongs to job \"{}\"", id.job);
-                let hint = format!("`lith rm --volumes {}` removes the job with its volumes", id.job);
-                return Err(Failure::new(Code::Conflict, message).hint(hint));
-            }
-            if let Some(task) = agent.user_of(&id) {
-                let message = format!("volume \"{id}\" may still be in use: task {task} is being removed");
-                return Err(
-                    Failure::new(Code::Conflict, message).hint("try again when `lith ps` does not show it")
-                );
-            }
-            if agent.disks(&id).is_some() {
-                let message = format!("volume \"{id}\" is still being let go");
-                return Err(Failure::new(Code::Conflict, message).hint("try again in a moment"));
-            }
-            let failed = |error: std::io::Error| {
-                Failure::new(Code::Machine, format!("volume \"{id}\" cannot be removed: {error}"))
+            let layout = agent.layout();
+            await_let_go(&id, &agent);
+            let removed = match (made(layout)?.get(&id), find(layout, &id)) {
+                (Some(pool), Err(failure)) if failure.code == Code::NotFound => {
+                    return give_up(layout, &id, pool, at_once);
+                }
+                (Some(_) | None, _) => server.take_away(&id, &agent)?,
             };
-            let removed = volumes::remove(&found, clock::now().0).map_err(failed)?;
             if at_once {
-                std::fs::remove_dir_all(&removed.folder).map_err(failed)?;
+                // Without the database: it may take as long as there are bytes, and nobody finds it any more.
+                std::fs::remove_dir_all(&removed.folder).map_err(|error| not_removed(&id, &error))?;
             }
             tracing::info!(volume = %id, at_once, "removed a volume, as a person asked");
             Ok(removed_volume(&removed, at_once))
         })
         .await
+    }
+
+    /// Takes a volume that nothing declares and nothing uses out of its pool.
+    fn take_away(&self, id: &VolumeId, agent: &AgentHandle) -> Result<volumes::Removed, Failure> {
+        let conflict = |message: String| Failure::new(Code::Conflict, message);
+        // Held to the end: a deployment that declares the volume comes before, and keeps it, or after, and makes a new one.
+        let mut store = self.store();
+        let world = store.world().map_err(|error| database(&error))?;
+        let found = find(agent.layout(), id)?;
+        if world.jobs.get(&id.job).is_some_and(|stored| declares(&stored.job.spec, id)) {
+            let hint = format!("`lith rm --volumes {}` removes the job with its volumes", id.job);
+            return Err(conflict(format!("volume \"{id}\" belongs to job \"{}\"", id.job)).hint(hint));
+        }
+        if let Some(task) = agent.user_of(id) {
+            let message = format!("volume \"{id}\" may still be in use: task {task} is being removed");
+            return Err(conflict(message).hint("try again when `lith ps` does not show it"));
+        }
+        if agent.disks(id).is_some() {
+            let message = format!("volume \"{id}\" is still being let go");
+            return Err(conflict(message).hint("try again in a moment"));
+        }
+        let removed = volumes::remove(&found, clock::now().0).map_err(|error| not_removed(id, &error))?;
+        forget_made(agent.layout(), id)?;
+        Ok(removed)
     }
 
     /// Volumes that were removed and can be brought back.
@@ -131,6 +182,8 @@ impl Server {
                 }
                 _ => Failure::new(Code::Machine, format!("volume \"{id}\" cannot be brought back: {error}")),
             })?;
+            volumes::made::note(agent.layout(), &id, &last.pool)
+                .map_err(|why| Failure::new(Code::Machine, why))?;
             server.one_volume(&id, &agent)
         })
         .await
@@ -190,7 +243,7 @@ impl Server {
             readers: agent.readers(id).iter().map(ToString::to_string).collect(),
             has_disk: size_bytes.is_some(),
             is_declared: job.is_some_and(|job| declares(job, id)),
-            problem: seen.problem,
+            problem: self.unended(id).or(seen.problem),
         }
     }
 }
@@ -204,6 +257,49 @@ pub(super) fn find(layout: &Layout, id: &VolumeId) -> Result<Found, Failure> {
     found.into_iter().find(|found| found.id == *id).ok_or_else(|| {
         Failure::new(Code::NotFound, format!("there is no volume \"{id}\""))
             .hint("`lith volume ls` lists what is there")
+    })
+}
+
+/// Waits, but not long, for the end of the process that serves a volume when no task has it any more: who removes a job with
+/// its volumes comes at that moment.
+fn await_let_go(id: &VolumeId, agent: &AgentHandle) {
+    let begun = Instant::now();
+    while agent.user_of(id).is_none() && agent.disks(id).is_some() && begun.elapsed() < LET_GO_DEADLINE {
+        std::thread::sleep(LET_GO_INTERVAL);
+    }
+}
+
+fn not_removed(id: &VolumeId, error: &std::io::Error) -> Failure {
+    Failure::new(Code::Machine, format!("volume \"{id}\" cannot be removed: {error}"))
+        .hint("`lith volume ls --removed` shows what is left of it")
+}
+
+fn forget_made(layout: &Layout, id: &VolumeId) -> Result<(), Failure> {
+    volumes::made::forget(layout, id).map_err(|why| Failure::new(Code::Machine, why))
+}
+
+/// Gives up a volume that is missing: the next task that wants it gets a new one. One whose pool is missing is most likely
+/// in it.
+fn give_up(layout: &Layout, id: &VolumeId, pool: &PoolName, at_once: bool) -> Result<RemovedVolume, Failure> {
+    let of_pool = layout.pools().iter().find(|path| path.name == *pool);
+    let why = match of_pool {
+        Some(path) => pools::check(layout, path).err(),
+        None => Some(format!("this node has no pool \"{pool}\" any more")),
+    };
+    if let Some(why) = why.filter(|_| !at_once) {
+        let message = format!("volume \"{id}\" cannot be removed: {why}");
+        let hint = format!("bring the pool back; or give the volume up with `lith volume rm --now {id}`");
+        return Err(Failure::new(Code::Conflict, message).hint(hint));
+    }
+    forget_made(layout, id)?;
+    tracing::info!(volume = %id, "gave up a volume that was missing, as a person asked");
+    let now_ms = clock::now().0;
+    Ok(RemovedVolume {
+        id: id.to_string(),
+        pool: pool.to_string(),
+        used_bytes: 0,
+        removed_ms: now_ms,
+        gone_ms: now_ms,
     })
 }
 
@@ -232,13 +328,18 @@ pub(super) struct Volumes<'a> {
     job: &'a JobSpec,
     /// Those of the job's name, declared or not.
     found: BTreeMap<VolumeId, Found>,
+    /// Those that were made and are not there.
+    missing: BTreeMap<VolumeId, PoolName>,
 }
 
 impl<'a> Volumes<'a> {
     pub(super) fn of(job: &'a JobSpec, layout: &Layout) -> Result<Self, Failure> {
         let found = volumes::list(layout).map_err(|error| unreadable(layout, &error))?;
         let found = found.into_iter().filter(|found| found.id.job == job.name);
-        Ok(Self { job, found: found.map(|found| (found.id.clone(), found)).collect() })
+        let found: BTreeMap<VolumeId, Found> = found.map(|found| (found.id.clone(), found)).collect();
+        let mut missing = made(layout)?;
+        missing.retain(|id, _| id.job == job.name && !found.contains_key(id));
+        Ok(Self { job, found, missing })
     }
 
     fn has_disk(&self, id: &VolumeId) -> bool {
@@ -254,7 +355,7 @@ impl<'a> Volumes<'a> {
             let id = move |index| VolumeId { job: job.name.clone(), volume: name.clone(), index };
             (0..count).map(move |index| (id(index), volume))
         });
-        ids.filter(|(id, _)| !self.has_disk(id))
+        ids.filter(|(id, _)| !self.has_disk(id) && !self.missing.contains_key(id))
     }
 
     /// What a deployment makes of them, each instance's own, in order: those without a disk get one, and those that are
@@ -271,7 +372,11 @@ impl<'a> Volumes<'a> {
             let text = format!("is kept, though nothing declares it; `lith volume rm {id}` deletes it");
             change(id, ChangeKind::Keep, text, None)
         });
-        created.chain(left).collect()
+        let missing = self.missing.iter().filter(|(id, _)| declares(self.job, id)).map(|(id, pool)| {
+            let text = format!("{}; {}", missing(id, pool), missing_hint(id));
+            change(id, ChangeKind::Keep, text, None)
+        });
+        created.chain(left).chain(missing).collect()
     }
 
     /// Refuses what would start without what it is to start with, or has no room for it: later, when the disk is made, its
@@ -317,11 +422,17 @@ fn mebibytes(bytes: u64) -> String {
     format!("{}M", bytes.div_ceil(1 << 20))
 }
 
-/// Keeps an archive of a folder as what a volume that has no disk yet starts with. Blocks.
+/// Keeps an archive of a folder as what a volume that has no disk yet starts with, in the pool of its job's file if that is
+/// known. Blocks.
 ///
 /// # Errors
-/// When it has one, or the archive cannot be read or kept.
-pub(crate) fn fill(layout: &Layout, id: &VolumeId, archive: impl Read + Send) -> Result<(), Failure> {
+/// When it has one, there is no such pool, or the archive cannot be read or kept.
+pub(crate) fn fill(
+    layout: &Layout,
+    id: &VolumeId,
+    pool: Option<&str>,
+    archive: impl Read + Send,
+) -> Result<(), Failure> {
     let exists = || {
         let message = format!("volume \"{id}\" exists, and keeps what it holds");
         let hint = "plan the job again, and deploy what that shows";
@@ -330,10 +441,41 @@ pub(crate) fn fill(layout: &Layout, id: &VolumeId, archive: impl Read + Send) ->
     if volumes::is_there(&layout.volume_disk(id)) {
         return Err(exists());
     }
-    match volumes::take_in(layout, id, archive).map_err(|error| not_taken(id, &error))? {
+    if let Some(pool) = made(layout)?.get(id) {
+        return Err(Failure::new(Code::Conflict, missing(id, pool)).hint(missing_hint(id)));
+    }
+    let pool = pool_for(layout, id, pool)?;
+    pools::check(layout, pool).map_err(|why| Failure::new(Code::Machine, why).hint(POOL_HINT))?;
+    match volumes::take_in(layout, id, pool, archive).map_err(|error| not_taken(id, &error))? {
         TakenIn::Kept => Ok(()),
         TakenIn::TooLate => Err(exists()),
     }
+}
+
+/// The pool of a name; or where something of the volume is already; or the one for new volumes.
+fn pool_for<'a>(layout: &'a Layout, id: &VolumeId, name: Option<&str>) -> Result<&'a PoolPath, Failure> {
+    let Some(name) = name else {
+        let pool = layout.pool_of(id).or_else(|| layout.pool(None));
+        return pool.ok_or_else(|| Failure::new(Code::Machine, "this node has no pool").hint(POOL_HINT));
+    };
+    let pool = name.parse().ok().and_then(|name| layout.pool(Some(&name)));
+    pool.ok_or_else(|| {
+        Failure::new(Code::Invalid, format!("this node has no pool \"{}\"", name.escape_debug()))
+            .hint(POOL_HINT)
+    })
+}
+
+/// What to do about a pool.
+const POOL_HINT: &str = "`lith pool ls` shows the pools; `lith up --pool NAME=FOLDER` names one";
+
+/// What is said of a volume that is missing: that of its pool first, if that is missing as a whole.
+fn missing_in(layout: &Layout, id: &VolumeId, pool: &PoolName) -> String {
+    let pool_path = layout.pools().iter().find(|path| path.name == *pool);
+    pool_path.and_then(|path| pools::check(layout, path).err()).unwrap_or_else(|| missing(id, pool))
+}
+
+fn made(layout: &Layout) -> Result<BTreeMap<VolumeId, PoolName>, Failure> {
+    volumes::made::load(layout).map_err(|why| Failure::new(Code::Machine, why))
 }
 
 fn not_taken(id: &VolumeId, error: &UnpackError) -> Failure {
@@ -412,6 +554,50 @@ mod tests {
         std::fs::write(layout.volume_disk(&ids[2]), "").unwrap();
         let kept = "shop.old.0 is kept, though nothing declares it; `lith volume rm shop.old.0` deletes it";
         assert_eq!((told(), sent()), (vec![created(1), kept.to_owned()], Ok(())));
+    }
+
+    #[test]
+    fn what_is_missing_is_not_created() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path(), folder.path());
+        std::fs::create_dir(layout.node()).unwrap();
+        pools::check(&layout, &layout.pools()[0].clone()).unwrap();
+        let id: VolumeId = "shop.data.0".parse().unwrap();
+        volumes::made::note(&layout, &id, &"default".parse().unwrap()).unwrap();
+        let job = job();
+        let changes = Volumes::of(&job, &layout).unwrap().changes();
+        let told: Vec<(&str, ChangeKind)> =
+            changes.iter().map(|change| (change.id.as_str(), change.kind)).collect();
+        assert_eq!(told, [("shop.data.1", ChangeKind::Create), ("shop.data.0", ChangeKind::Keep)]);
+        assert!(changes[1].text.contains("is missing"), "{}", changes[1].text);
+        let failure = fill(&layout, &id, None, [].as_slice()).unwrap_err();
+        assert!(failure.message.contains("is missing") && failure.hint.is_some(), "{failure:?}");
+        let failure =
+            fill(&layout, &"shop.data.1".parse().unwrap(), Some("bulk"), [].as_slice()).unwrap_err();
+        assert_eq!(failure.message, "this node has no pool \"bulk\"");
+    }
+
+    #[test]
+    fn what_is_missing_is_given_up_by_a_person_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = PoolPath { name: "bulk".parse().unwrap(), path: folder.path().join("bulk") };
+        let layout = Layout::new(folder.path(), folder.path()).with_pools(vec![pool.clone()]);
+        std::fs::create_dir_all(layout.node()).unwrap();
+        std::fs::create_dir(&pool.path).unwrap();
+        pools::check(&layout, &pool).unwrap();
+        let id: VolumeId = "shop.data.0".parse().unwrap();
+        let note = || volumes::made::note(&layout, &id, &pool.name).unwrap();
+        let is_made = || volumes::made::load(&layout).unwrap().contains_key(&id);
+        note();
+        give_up(&layout, &id, &pool.name, false).unwrap();
+        assert!(!is_made());
+        // Its disk is not mounted: that is where it is.
+        note();
+        std::fs::rename(&pool.path, folder.path().join("elsewhere")).unwrap();
+        let failure = give_up(&layout, &id, &pool.name, false).unwrap_err();
+        assert!(failure.message.contains("is missing") && is_made(), "{failure:?}");
+        give_up(&layout, &id, &pool.name, true).unwrap();
+        assert!(!is_made());
     }
 
     #[test]

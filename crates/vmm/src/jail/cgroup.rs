@@ -1,9 +1,10 @@
-//! The control group of a task's VMM: ceilings on memory, processor time and processes, version 2 first, version 1 where that is
+//! The control group of a jailed process: limits of memory, processor time and processes, version 2 first, version 1 where that is
 //! what the host has. Owns the folder `lith/<name>` below each hierarchy. It must not touch other groups, but for
 //! enabling controllers on the way down.
 
 use super::JailError;
 use rustix::process::{Pid, Signal};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,8 +12,6 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = "/sys/fs/cgroup";
 /// Parent of all groups of lith.
 const PARENT: &str = "lith";
-/// Threads of one VMM: vcpus, I/O workers (at most 64 in QEMU's pool) and a margin. It ends a fork bomb, nothing else.
-const PROCESSES_MAX: u32 = 256;
 /// How often a group is tried to be made: the last task of another lith may end in between, and take the folder that
 /// holds all groups with it. That this happens again and again is no accident any more.
 const ATTEMPTS_MAX: u32 = 5;
@@ -24,17 +23,31 @@ const CPU: &str = "cpu";
 const CPU_PERIOD_US: u64 = 100_000;
 /// The kernel takes no smaller share of it.
 const CPU_QUOTA_US_MIN: u64 = 1000;
+/// The weight of a group that says nothing, with version 2 and with version 1.
+const WEIGHT_USUAL: u64 = 100;
+const SHARES_USUAL: u64 = 1024;
 
-/// The ceilings of one task.
+/// The limits of one process with its threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Memory.
     pub memory_bytes_max: u64,
-    /// Processor time, thousandths of a processor.
-    pub cpu_millis_max: u32,
+    /// Processor time.
+    pub cpu: Cpu,
+    /// Processes and threads.
+    pub processes_max: u32,
 }
 
-/// The control group of one task.
+/// How much processor time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cpu {
+    /// Never more than this, thousandths of a processor.
+    MillisMax(u32),
+    /// As much as is free, and where others want it, too, a share by this weight: 100 is the usual one.
+    Weight(u32),
+}
+
+/// The control group of one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cgroup {
     /// Its folder in each hierarchy: one with version 2, one per controller with version 1, that for memory first.
@@ -61,8 +74,7 @@ impl Cgroup {
 
     fn create_below(root: &Path, name: &str, limits: Limits) -> Result<Cgroup, JailError> {
         let memory = limits.memory_bytes_max.to_string();
-        let processes = PROCESSES_MAX.to_string();
-        let cpu_us = (u64::from(limits.cpu_millis_max) * CPU_PERIOD_US / 1000).max(CPU_QUOTA_US_MIN);
+        let processes = limits.processes_max.to_string();
         let has_cpu = has(root, CPU);
         if is_unified(root) {
             let parent = root.join(PARENT);
@@ -76,7 +88,12 @@ impl Cgroup {
             write_if_present(&folder.join("memory.swap.max"), "0")?;
             write(&folder.join("pids.max"), &processes)?;
             if has_cpu {
-                write(&folder.join("cpu.max"), &format!("{cpu_us} {CPU_PERIOD_US}"))?;
+                match limits.cpu {
+                    Cpu::MillisMax(millis) => {
+                        write(&folder.join("cpu.max"), &format!("{} {CPU_PERIOD_US}", quota_us(millis)))?;
+                    }
+                    Cpu::Weight(weight) => write(&folder.join("cpu.weight"), &weight.to_string())?,
+                }
             }
             return Ok(Cgroup { folders: vec![folder] });
         }
@@ -91,8 +108,16 @@ impl Cgroup {
         if has_cpu {
             let folder = folder(CPU);
             make(&folder)?;
-            write(&folder.join("cpu.cfs_period_us"), &CPU_PERIOD_US.to_string())?;
-            write_quota(&folder.join("cpu.cfs_quota_us"), cpu_us)?;
+            match limits.cpu {
+                Cpu::MillisMax(millis) => {
+                    write(&folder.join("cpu.cfs_period_us"), &CPU_PERIOD_US.to_string())?;
+                    write_quota(&folder.join("cpu.cfs_quota_us"), quota_us(millis))?;
+                }
+                Cpu::Weight(weight) => {
+                    let shares = u64::from(weight) * SHARES_USUAL / WEIGHT_USUAL;
+                    write(&folder.join("cpu.shares"), &shares.to_string())?;
+                }
+            }
             folders.push(folder);
         }
         Ok(Cgroup { folders })
@@ -203,12 +228,26 @@ pub fn remove(name: &str) -> Result<(), JailError> {
     Cgroup { folders: candidates(name) }.remove()
 }
 
+/// The names of the groups that are there.
+#[must_use]
+pub fn names() -> BTreeSet<String> {
+    let parents = old_parents().chain([Path::new(ROOT).join(PARENT)]);
+    let entries = parents.flat_map(|parent| std::fs::read_dir(parent).into_iter().flatten().flatten());
+    let is_group = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    entries.filter(is_group).filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
 /// Removes the folders that hold all tasks' groups, if no group is left in them.
 pub fn remove_parents() {
     for folder in old_parents().chain([Path::new(ROOT).join(PARENT)]) {
         // Not there, or not empty: then another lith on this machine uses it.
         let _ = std::fs::remove_dir(folder);
     }
+}
+
+/// The part of a period.
+fn quota_us(millis: u32) -> u64 {
+    (u64::from(millis) * CPU_PERIOD_US / 1000).max(CPU_QUOTA_US_MIN)
 }
 
 fn enable_controllers(folder: &Path) -> Result<(), JailError> {
@@ -260,7 +299,9 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Jai
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { memory_bytes_max: 1 << 20, cpu_millis_max: 1500 };
+    const LIMITS: Limits =
+        Limits { memory_bytes_max: 1 << 20, cpu: Cpu::MillisMax(1500), processes_max: 256 };
+    const WEIGHED: Limits = Limits { cpu: Cpu::Weight(50), ..LIMITS };
 
     #[test]
     fn the_unified_hierarchy_comes_first() {
@@ -277,6 +318,8 @@ mod tests {
         assert_eq!(read("pids.max"), "256");
         assert_eq!(read("cpu.max"), "150000 100000");
         assert_eq!(group.procs(), [root.path().join("lith/web/cgroup.procs")]);
+        Cgroup::create_below(root.path(), "web", WEIGHED).unwrap();
+        assert_eq!(read("cpu.weight"), "50");
     }
 
     #[test]
@@ -292,6 +335,8 @@ mod tests {
         assert_eq!(std::fs::read_to_string(quota).unwrap(), "150000");
         let limit = root.path().join("memory/lith/web/memory.limit_in_bytes");
         assert_eq!(std::fs::read_to_string(limit).unwrap(), "1048576");
+        Cgroup::create_below(root.path(), "web", WEIGHED).unwrap();
+        assert_eq!(std::fs::read_to_string(root.path().join("cpu/lith/web/cpu.shares")).unwrap(), "512");
         assert!(!group.was_out_of_memory());
         std::fs::write(root.path().join("memory/lith/web/memory.oom_control"), "under_oom 0\noom_kill 1\n")
             .unwrap();

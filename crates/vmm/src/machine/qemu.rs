@@ -17,19 +17,9 @@ use std::process::Command;
 
 /// Folders searched for the program; the environment's PATH is not asked, since root runs what is found.
 const PROGRAM_FOLDERS: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
-/// What the dynamic linker and QEMU itself need, shown in the jail where it exists. `/usr/share/seabios` holds the
-/// firmware that Debian's `/usr/share/qemu` links to.
-const READ_ONLY: [&str; 9] = [
-    "/lib",
-    "/lib64",
-    "/usr/lib",
-    "/usr/lib64",
-    "/usr/local/lib",
-    "/etc/ld.so.cache",
-    "/usr/share/qemu",
-    "/usr/share/seabios",
-    "/usr/share/ipxe",
-];
+/// What QEMU itself needs beside libraries, shown in the jail where it exists. `/usr/share/seabios` holds the firmware that
+/// Debian's `/usr/share/qemu` links to.
+const FIRMWARE: [&str; 3] = ["/usr/share/qemu", "/usr/share/seabios", "/usr/share/ipxe"];
 /// Where the jail shows the boot files.
 const KERNEL: &str = "/boot/kernel";
 const INITRAMFS: &str = "/boot/initramfs";
@@ -152,7 +142,8 @@ impl Driver for Qemu {
 
 impl Qemu {
     fn jail(&self, spec: &MachineSpec, file_bytes_max: u64) -> Jail {
-        let mut read_only: Vec<PathBuf> = READ_ONLY.iter().map(PathBuf::from).collect();
+        let mut read_only: Vec<PathBuf> =
+            jail::LIBRARIES.iter().chain(&FIRMWARE).map(PathBuf::from).collect();
         read_only.push(self.program.clone());
         let mut devices = vec![PathBuf::from("/dev/null"), PathBuf::from("/dev/urandom")];
         if spec.accelerator == Accelerator::Kvm {

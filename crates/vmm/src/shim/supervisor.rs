@@ -11,7 +11,7 @@ use super::record::{self, ExitRecord};
 use super::{ShimConfig, ShimError, sys};
 use crate::console::Console;
 use crate::jail::Process;
-use crate::jail::cgroup::{Cgroup, Limits};
+use crate::jail::cgroup::{Cgroup, Cpu, Limits};
 use crate::log::{LogError, LogStream, Writer};
 use crate::machine::{Machine, MachineError, Tap};
 use jiff::Timestamp;
@@ -31,6 +31,8 @@ use std::time::{Duration, Instant};
 
 /// Connections of the agent at a time: each command of a person is one, the agent's own are two or three.
 const CONNECTIONS_MAX: usize = 64;
+/// Threads of one VMM: vcpus, I/O workers (at most 64 in QEMU's pool) and a margin. It ends a fork bomb, nothing else.
+const PROCESSES_MAX: u32 = 256;
 /// One read. Large enough for copies to be fast, small enough for a process per task.
 const READ_BYTES: usize = 64 << 10;
 /// A guest's clock drifts by some seconds a day when its counter's frequency was measured: corrected this often.
@@ -103,7 +105,8 @@ fn start(
     let driver = config.vmm.driver();
     let limits = Limits {
         memory_bytes_max: (u64::from(config.memory_mib) << 20) + driver.overhead_bytes(),
-        cpu_millis_max: config.cpu_millis,
+        cpu: Cpu::MillisMax(config.cpu_millis),
+        processes_max: PROCESSES_MAX,
     };
     let group = Cgroup::create(&config.name, limits)
         .map_err(|source| MachineError::Jail { name: config.name.clone(), source })?;

@@ -1,12 +1,12 @@
 //! What lith makes on the host for a guest, with the host's own kernel and programs.
 
 use lith_testkit::Folder;
-use lith_vmm::jail::cgroup::{self, Cgroup, Limits};
+use lith_vmm::jail::cgroup::{self, Cgroup, Cpu, Limits};
 use lith_vmm::scratch::{self, Purpose};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-const LIMITS: Limits = Limits { memory_bytes_max: 64 << 20, cpu_millis_max: 500 };
+const LIMITS: Limits = Limits { memory_bytes_max: 64 << 20, cpu: Cpu::MillisMax(500), processes_max: 256 };
 
 #[test]
 fn this_kernel_takes_the_limits() {

@@ -2,25 +2,35 @@
 //! guest meanwhile; what new volumes started with is forgotten when they have it.
 
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
 
-use lith_core::name::{TaskId, VolumeId};
+use lith_core::name::{AllocId, TaskId, VolumeId};
 use lith_core::task::{Exit, Process};
 
 use super::{Agent, Declarations, Turn, alloc_of, is_alive, is_starting};
-use crate::agent::disks;
-use crate::agent::serving::{For, Outcome};
+use crate::agent::serving::{Demand, For, Outcome};
+use crate::agent::{disks, lock};
 use crate::volumes;
 
 impl Agent {
     /// What is to be restored has no guest meanwhile.
     pub(super) fn keep_holds(&self, plan: &mut Declarations) {
-        let holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        let holds = lock(&self.holds);
         for (id, declared) in plan.tasks.iter_mut().filter(|(_, declared)| !declared.spec.volumes.is_empty())
         {
             if holds.contains_key(&(id.alloc.job.clone(), id.alloc.index)) {
                 declared.wanted.run = false;
             }
+        }
+    }
+
+    /// Says of those why they do not run.
+    pub(super) fn tell_holds(&self, turns: &mut [Turn]) {
+        let holds = lock(&self.holds);
+        let is_held = |id: &TaskId| holds.contains_key(&(id.alloc.job.clone(), id.alloc.index));
+        let has_volumes =
+            |turn: &Turn| turn.declared.as_ref().is_some_and(|one| !one.spec.volumes.is_empty());
+        for turn in turns.iter_mut().filter(|turn| has_volumes(turn) && is_held(&turn.id)) {
+            turn.step.why.get_or_insert_with(|| "is held while a command has its volumes".to_owned());
         }
     }
 
@@ -50,14 +60,21 @@ impl Agent {
 
     /// Has the volumes of what starts served, and lets go of those that nobody needs.
     pub(super) fn serve_volumes(&mut self, turns: &mut [Turn]) {
+        let has_guest =
+            |turn: &&Turn| is_alive(&turn.process) && !self.supervisors.mounted(&turn.id).is_empty();
+        let with_guests: BTreeSet<AllocId> =
+            turns.iter().filter(has_guest).map(|turn| turn.id.alloc.clone()).collect();
         for turn in turns.iter_mut().filter(|turn| is_starting(&turn.step)) {
-            let outcome = match self.hold_volumes(turn) {
+            let outcome = match self.hold_volumes(turn, with_guests.contains(&turn.id.alloc)) {
                 Outcome::Serves => self.read_volumes(turn),
                 outcome => outcome,
             };
             match outcome {
                 Outcome::Serves => {}
-                Outcome::Opening => turn.put_off("its volumes are being opened".to_owned()),
+                Outcome::Opening => turn.put_off("its volumes are being prepared".to_owned()),
+                Outcome::Elsewhere(volume, alloc) => {
+                    turn.put_off(format!("waits for volume {}, which {alloc} still has", volume.volume));
+                }
                 Outcome::Waits(why) => turn.put_off(why),
                 Outcome::Failed(why) => self.call_off(turn, why),
             }
@@ -81,31 +98,48 @@ impl Agent {
         needed
     }
 
-    fn hold_volumes(&mut self, turn: &Turn) -> Outcome {
-        let Some(mounting) = turn.declared.as_ref().map(|one| one.mounting(&turn.id)) else {
-            return Outcome::Serves;
-        };
-        if mounting.held().is_empty() {
+    /// Has the volumes served that a task writes, with all others of its alloc.
+    fn hold_volumes(&mut self, turn: &Turn, has_guests: bool) -> Outcome {
+        let Some(declared) = &turn.declared else { return Outcome::Serves };
+        let own = declared.mounting(&turn.id).held();
+        if own.is_empty() {
             return Outcome::Serves;
         }
         let Some(alloc) = alloc_of(&self.kept, &turn.id) else {
             return Outcome::Failed("its alloc is not known".to_owned());
         };
-        match disks::make(&self.config.layout, mounting, alloc) {
-            Ok(wanted) => self.serving.ensure(&For::Alloc(turn.id.alloc.clone()), &wanted),
-            Err(why) => Outcome::Failed(why),
-        }
+        let demand = Demand {
+            task: turn.id.clone(),
+            whose: For::Alloc(turn.id.alloc.clone()),
+            own,
+            of_alloc: disks::of_alloc(&turn.id, alloc),
+            has_guests,
+            memory_bytes: alloc.tasks.iter().map(|task| task.spec.memory_bytes).fold(0, u64::saturating_add),
+        };
+        let (layout, id, declared, alloc) =
+            (self.config.layout.clone(), turn.id.clone(), declared.clone(), alloc.clone());
+        let make = move || disks::make(&layout, declared.mounting(&id), &alloc).map_err(Outcome::Failed);
+        self.serving.ensure(&demand, make)
     }
 
+    /// Has checkpoints served of the volumes that a task reads.
     fn read_volumes(&mut self, turn: &Turn) -> Outcome {
-        let Some(mounting) = turn.declared.as_ref().map(|one| one.mounting(&turn.id)) else {
+        let Some(declared) = &turn.declared else { return Outcome::Serves };
+        let own = declared.mounting(&turn.id).read();
+        if own.is_empty() {
             return Outcome::Serves;
-        };
-        match disks::find_read(&self.config.layout, mounting) {
-            Ok(wanted) if wanted.is_empty() => Outcome::Serves,
-            Ok(wanted) => self.serving.ensure(&For::Reader(turn.id.clone()), &wanted),
-            Err(why) => Outcome::Waits(why),
         }
+        let demand = Demand {
+            task: turn.id.clone(),
+            whose: For::Reader(turn.id.clone()),
+            of_alloc: own.clone(),
+            own,
+            has_guests: false,
+            memory_bytes: declared.spec.memory.0,
+        };
+        let (layout, id, declared) = (self.config.layout.clone(), turn.id.clone(), declared.clone());
+        let find = move || disks::find_read(&layout, declared.mounting(&id)).map_err(Outcome::Waits);
+        self.serving.ensure(&demand, find)
     }
 
     /// Removes what the volumes of running tasks started with: the guest has put it into them before it started its process.
