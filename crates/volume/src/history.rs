@@ -20,6 +20,9 @@ use map::RangeMap;
 /// Extents whose content is kept for the next read: a reader of a file system comes back to the same ones.
 const CONTENTS_MAX: usize = 16;
 
+/// Blocks that are read at once where nothing but their checksums is of interest: a mebibyte.
+const VERIFY_BLOCKS: u64 = 256;
+
 /// A checkpoint that can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -203,6 +206,25 @@ impl<S: Storage> History<S> {
                 && damage != Damage::NoSegment
             {
                 return Err(file.damaged(offset, damage));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads all that a restore to a checkpoint is made of, so that none is begun that cannot be carried to its end.
+    ///
+    /// # Errors
+    /// There is no such checkpoint, or a file cannot be read or is damaged.
+    pub fn verify_restore(self, seq: u64) -> Result<(), VolumeError> {
+        let changed = self.changed_since(seq)?;
+        let view = self.view(seq)?;
+        let mut content = vec![0; bytes(VERIFY_BLOCKS)];
+        for run in changed.runs() {
+            let mut from = run.start;
+            while from < run.end {
+                let end = run.end.min(from + VERIFY_BLOCKS);
+                view.read_at(from * BLOCK_BYTES, &mut content[..bytes(end - from)])?;
+                from = end;
             }
         }
         Ok(())

@@ -535,9 +535,10 @@ fn restore(
         volumes: ids.iter().zip(&targets).map(|(id, target)| (id.to_string(), target.id.seq)).collect(),
     };
     for ((id, folder), target) in folders.iter().zip(&targets) {
-        // What was chosen may have been folded meanwhile, and nothing has been changed yet.
-        let view = History::open(Folder::read_only(folder)).and_then(|history| history.view(target.id.seq));
-        view.map(drop).map_err(|error| failed(id, &error))?;
+        // What was chosen may be damaged or have been folded meanwhile, and nothing has been changed yet.
+        History::open(Folder::read_only(folder))
+            .and_then(|history| history.verify_restore(target.id.seq))
+            .map_err(|error| failed(id, &error))?;
     }
     write_journal(layout, &journal)?;
     let restored = restore_all(layout, &ids, &targets, &keep_as, tell);

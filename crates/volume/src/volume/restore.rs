@@ -25,7 +25,7 @@ impl<S: Storage + Clone> Volume<S> {
     /// volume is opened next.
     pub fn restore(&self, seq: u64, keep_as: &str, now_ns: i64) -> Result<Point, VolumeError> {
         // Before anything is changed: that it can be read.
-        drop(History::open(self.storage.clone())?.view(seq)?);
+        History::open(self.storage.clone())?.verify_restore(seq)?;
         self.cut_at_rest(now_ns)?;
         let replaced = lock(&self.log).tip;
         {
