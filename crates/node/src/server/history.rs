@@ -348,6 +348,10 @@ impl Server {
     ) -> Result<Volume, Failure> {
         self.blocking(move |server| {
             let found = find(agent.layout(), &id)?;
+            if found.size_bytes.is_none() {
+                // Without its description it would be taken for one that is new, and get an empty disk.
+                return Err(failed(&id, &VolumeError::NoDisk { name: names::DISK }));
+            }
             let _hold = quiet(&id.job, id.index, std::slice::from_ref(&id), &agent)?;
             let aside = found.folder.join(format!("aside.{}", clock::now().0));
             let moved = std::fs::create_dir(&aside).and_then(|()| {
