@@ -27,6 +27,10 @@ mod identity;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod kills;
+#[cfg(test)]
+mod load;
+#[cfg(test)]
 mod order;
 #[cfg(test)]
 mod packaging;
@@ -36,6 +40,8 @@ mod policy;
 mod registry;
 #[cfg(test)]
 mod resilience;
+#[cfg(test)]
+mod restores;
 #[cfg(test)]
 mod servers;
 #[cfg(test)]
