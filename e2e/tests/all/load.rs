@@ -53,6 +53,19 @@ pub(crate) const POSTGRES: Load = Load {
     memory_bytes: 256 << 20,
 };
 
+/// No database: files, one after the other.
+pub(crate) const FILES: Load = Load {
+    job: "files",
+    task: "files.main.0.app",
+    image: "python",
+    entrypoint: ["python3", "-c", include_str!("load/files.py")],
+    newest: &["sh", "-c", "ls /srv | sed -n 's/[.].*//p' | sort -n | tail -n 1"],
+    user: "root",
+    volumes: &["data:/srv"],
+    volume_bytes: 64 << 20,
+    memory_bytes: 192 << 20,
+};
+
 /// No database: two volumes that are written to by turns.
 pub(crate) const PAIR: Load = Load {
     job: "pair",

@@ -7,6 +7,8 @@ mod compose;
 #[cfg(test)]
 mod connects;
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
 mod databases;
 #[cfg(test)]
 mod disks;

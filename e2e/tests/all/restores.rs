@@ -68,8 +68,8 @@ fn goes_back(load: Load) {
         number = load.await_commits(&world, number + COMMITS);
     }
     // Not in their order: some lie before what was restored, and some in what was replaced.
-    for (times, which) in (2..).zip([2, 0, 3, 1]) {
-        restore(&world, load, &volume, &points[which], times);
+    for which in [2, 0, 3, 1] {
+        restore(&world, load, &volume, &points[which]);
     }
     clone_runs(&world, load, &volume, &points[2]);
     file_systems_are_clean(&world, &volume);
@@ -102,8 +102,9 @@ fn cut(world: &World, volume: &str, way: Way) -> [String; 2] {
 }
 
 /// Takes the volume back while its task runs.
-fn restore(world: &World, load: Load, volume: &str, point: &Point, times: usize) {
+fn restore(world: &World, load: Load, volume: &str, point: &Point) {
     let [option, which] = &point.words;
+    let times = load.openings(world) + 1;
     let _ = world.lith(&["volume", "restore", volume, option, which, "--yes"]).ok();
     let newest = load.await_found(world, times);
     point.expect(newest);
