@@ -64,6 +64,7 @@ impl<'memory> Pieces<'memory> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::Patience;
 
     #[test]
     fn a_part_is_cut_out_of_the_pieces() {
@@ -81,5 +82,19 @@ mod tests {
         assert_eq!(text(&pieces.part(2, 5)), [2, 3, 10, 11, 12]);
         assert_eq!(text(&pieces.part(13, 99)), [19, 25, 26, 27, 28, 29]);
         assert_eq!(pieces.part(19, 1).bytes(), 0);
+    }
+
+    #[test]
+    fn a_file_system_that_always_waits_is_waited_for() {
+        let create = rustix::fs::memfd_create("disk", rustix::fs::MemfdFlags::empty());
+        let file = std::fs::File::from(create.unwrap());
+        sys::write_at(&file, 0, &Pieces::of(&[7; 100])).unwrap();
+        let mut read = [0; 100];
+        // Newer kernels may know what is in memory.
+        if let Err(error) = sys::read_at(&file, 0, &Pieces::of_mut(&mut read), Patience::Now) {
+            assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+            sys::read_at(&file, 0, &Pieces::of_mut(&mut read), Patience::Waits).unwrap();
+        }
+        assert_eq!(read, [7; 100]);
     }
 }

@@ -7,6 +7,8 @@ mod compose;
 #[cfg(test)]
 mod connects;
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
 mod databases;
 #[cfg(test)]
 mod disks;
@@ -27,6 +29,10 @@ mod identity;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod kills;
+#[cfg(test)]
+mod load;
+#[cfg(test)]
 mod order;
 #[cfg(test)]
 mod packaging;
@@ -40,6 +46,8 @@ mod readers;
 mod registry;
 #[cfg(test)]
 mod resilience;
+#[cfg(test)]
+mod restores;
 #[cfg(test)]
 mod servers;
 #[cfg(test)]

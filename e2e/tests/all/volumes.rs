@@ -130,7 +130,7 @@ fn disks_are_clean(world: &World) {
     }
 }
 
-fn check(options: &[&str], image: &Path) {
+pub(crate) fn check(options: &[&str], image: &Path) {
     let output = std::process::Command::new("e2fsck").args(options).arg(image).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }

@@ -18,7 +18,7 @@ use lith_api::volume::{Checkpoint, RestoreEvent, RestoreRequest, Restored, Snaps
 use lith_core::name::{JobName, VolumeId};
 use lith_store::Write;
 use lith_volume::error::VolumeError;
-use lith_volume::history::{self, History};
+use lith_volume::history::{self, verify_restore};
 use lith_volume::manifest::Manifest;
 use lith_volume::storage::Folder;
 use serde::{Deserialize, Serialize};
@@ -87,10 +87,8 @@ impl Server {
         let volumes = ids.iter().zip(&targets).map(|(id, target)| (id.to_string(), target.id.seq)).collect();
         let journal = Journal { keep_as: keep_as.clone(), volumes };
         for ((id, folder), target) in folders.iter().zip(&targets) {
-            // What was chosen may have been folded meanwhile, and nothing has been changed yet.
-            let view =
-                History::open(Folder::read_only(folder)).and_then(|history| history.view(target.id.seq));
-            view.map(drop).map_err(|error| failed(id, &error))?;
+            // What was chosen may be damaged or have been folded meanwhile, and nothing has been changed yet.
+            verify_restore(&Folder::read_only(folder), target.id.seq).map_err(|error| failed(id, &error))?;
         }
         write_journal(layout, &journal)?;
         if let Err(failure) = restore_all(layout, &ids, &targets, &keep_as, tell) {

@@ -63,13 +63,7 @@ impl Disk for FileDisk {
     }
 
     fn read(&self, offset: u64, into: &Pieces<'_>, patience: Patience) -> io::Result<()> {
-        match read_at(&self.file, offset, into, patience) {
-            // A file system that cannot say what is in memory, such as an overlay.
-            Err(error) if patience == Patience::Now && error.kind() == io::ErrorKind::Unsupported => {
-                Err(io::ErrorKind::WouldBlock.into())
-            }
-            result => result,
-        }
+        read_at(&self.file, offset, into, patience)
     }
 
     fn write(&self, offset: u64, from: &Pieces<'_>) -> io::Result<()> {

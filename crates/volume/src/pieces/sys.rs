@@ -69,7 +69,14 @@ pub fn read_at(file: &File, offset: u64, pieces: &Pieces<'_>, patience: Patience
     transfer(offset, pieces, |list, count, at| {
         // SAFETY: every piece is mapped and may be written to (see `from_raw`), and the kernel checks it again.
         let read = unsafe { libc::preadv2(file.as_raw_fd(), list, count, at, flags) };
-        if read == 0 { Ok(None) } else { result(read).map(Some) }
+        match result(read) {
+            Ok(0) => Ok(None),
+            // A file system that cannot say what is in memory, such as an overlay, ZFS or memory itself.
+            Err(error) if patience == Patience::Now && error.kind() == io::ErrorKind::Unsupported => {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            result => result.map(Some),
+        }
     })
     .map(|rest| {
         let zeroes = [0; 4096];
