@@ -12,19 +12,20 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use crate::block::{BLOCK_BYTES, BlockSet};
-use crate::chain::{ChainFile, Located};
+use crate::chain::{ChainFile, End, Located};
 use crate::error::VolumeError;
+use crate::intents::{Intents, Known};
 use crate::lock;
 use crate::manifest::{Manifest, Point};
 use crate::names;
-use crate::segment::{CheckpointId, Companion, Extent, Marks, Stored};
+use crate::segment::{CheckpointId, Companion, Damage, Extent, Marks, Stored};
 use crate::storage::{Storage, StoredFile};
 use files::{Files, NamedFile};
 use map::RangeMap;
 
 pub use pinned::Pinned;
-pub(crate) use verify::each_changed;
 pub use verify::verify_restore;
+pub(crate) use verify::{each_changed, verify_restore_up_to};
 
 /// Extents whose content is kept for the next read: a reader of a file system comes back to the same ones.
 const CONTENTS_MAX: usize = 16;
@@ -51,6 +52,8 @@ pub struct History<S: Storage> {
     /// Nobody moves the base meanwhile; whoever does it has no such hold.
     _hold: Option<S::Hold>,
     manifest: Manifest,
+    /// How far it goes for certain: what ends before is damaged, and not being written.
+    known: Known,
     disk: S::File,
     logs: Vec<Arc<ChainFile<NamedFile<S>>>>,
     bases: Vec<BaseSeen<NamedFile<S>>>,
@@ -59,8 +62,9 @@ pub struct History<S: Storage> {
 #[derive(Debug)]
 struct BaseSeen<F> {
     file: Arc<ChainFile<F>>,
-    /// Up to where it has been read.
+    /// Up to where it has been read, and how many segments that were.
     seen: u64,
+    segments: u64,
 }
 
 impl<S: Storage> History<S> {
@@ -77,6 +81,7 @@ impl<S: Storage> History<S> {
     pub(crate) fn open_alone(storage: S) -> Result<Self, VolumeError> {
         let missing = || VolumeError::Manifest { name: names::MANIFEST, problem: "it is missing".to_owned() };
         let manifest = Manifest::load(&storage)?.ok_or_else(missing)?;
+        let known = Intents::known_of(&storage)?;
         let disk = storage.open(names::DISK).map_err(VolumeError::file("open", names::DISK))?;
         let disk = disk.ok_or(VolumeError::NoDisk { name: names::DISK })?;
         let listed = storage.list(names::LOG).map_err(VolumeError::file("list", names::LOG))?;
@@ -89,7 +94,13 @@ impl<S: Storage> History<S> {
             Arc::new(ChainFile { name, volume, file })
         });
         let logs = logs.collect();
-        Ok(Self { files, _hold: None, manifest, disk, logs, bases: Vec::new() })
+        Ok(Self { files, _hold: None, manifest, known, disk, logs, bases: Vec::new() })
+    }
+
+    /// The same history for who knows that it goes up to a checkpoint at least.
+    pub(crate) fn up_to(mut self, seq: u64) -> Self {
+        self.known.seq = self.known.seq.max(seq);
+        self
     }
 
     /// What the volume is.
@@ -152,18 +163,21 @@ impl<S: Storage> History<S> {
         Ok(companions)
     }
 
-    /// Tells of each segment in order, until `each` has enough.
+    /// Tells of each segment in order, until `each` has enough. What ends before the end that is known, or before another
+    /// file that does not follow, is damage: else what comes behind would be missed in silence.
     fn walk(
         &self,
         mut each: impl FnMut(&Arc<ChainFile<NamedFile<S>>>, &Located) -> Result<bool, VolumeError>,
     ) -> Result<(), VolumeError> {
-        let mut previous = self.manifest.base.hash;
+        let Point { hash: mut previous, id: mut last, .. } = self.manifest.base;
+        let mut broken = None;
         for file in &self.logs {
-            let mut result = Ok(true);
+            let (mut result, mut is_empty) = (Ok(true), true);
             let end = file.walk(0, Some(previous), |located| {
+                is_empty = false;
                 // No file follows on a checkpoint that has not all of its parts.
                 if !located.header.marks.is_part {
-                    previous = located.identity;
+                    (previous, last) = (located.identity, located.header.id);
                 }
                 result = each(file, &located);
                 matches!(result, Ok(true))
@@ -172,6 +186,20 @@ impl<S: Storage> History<S> {
             if !result? {
                 return Ok(());
             }
+            // What is broken in front of a segment that follows was never finished.
+            broken = broken.filter(|_| is_empty);
+            if let End::Broken { offset, damage } = end {
+                let is_gap = is_empty && damage == Damage::Chain;
+                broken = broken.or_else(|| Some(file.damaged(offset, damage)));
+                if let Some(damaged) = broken.take_if(|_| is_gap) {
+                    return Err(damaged);
+                }
+            }
+        }
+        if last.seq < self.known.seq {
+            let name = self.logs.last().map_or_else(|| names::LOG.to_owned(), |file| file.name.clone());
+            let missing = VolumeError::Damaged { name, offset: 0, source: Damage::Missing };
+            return Err(broken.unwrap_or(missing));
         }
         Ok(())
     }
@@ -269,14 +297,22 @@ impl<S: Storage> History<S> {
         let first = self.manifest.base_file;
         let folded = self.manifest.folded.map(names::folded_file);
         let numbers = names::base_numbers(&listed).into_iter().filter(|number| *number >= first);
-        for name in folded.into_iter().chain(numbers.map(names::base_file)) {
+        let numbers: Vec<u64> = numbers.collect();
+        let is_new = folded.is_none() && self.known == Known::default() && self.logs.is_empty();
+        if !(numbers.is_empty() && is_new) {
+            refuse_gaps(&self.manifest, self.known, &numbers)?;
+        }
+        for name in folded.into_iter().chain(numbers.iter().copied().map(names::base_file)) {
             if self.bases.iter().any(|base| base.file.name == name) {
                 continue;
             }
             let file = self.files.named(&name);
             let file = Arc::new(ChainFile { name, volume, file });
-            self.bases.push(BaseSeen { file, seen: 0 });
+            self.bases.push(BaseSeen { file, seen: 0, segments: 0 });
         }
+        let live = numbers.last().copied().unwrap_or_default();
+        let (live_name, known) = (names::base_file(live), self.known);
+        let known_name = names::base_file(known.base_file);
         for base in &mut self.bases {
             let mut result = Ok(());
             // The hash of the one before is looked at by whoever opens the volume: a reader takes up in the middle.
@@ -284,13 +320,38 @@ impl<S: Storage> History<S> {
                 result = insert(map, &base.file, &located, Precedence::Oldest);
                 if result.is_ok() {
                     base.seen = located.offset + located.header.bytes();
+                    base.segments += 1;
                 }
                 result.is_ok()
             })?;
             result?;
             base.file.refuse_foreign(&end)?;
+            // Only the last file is being written to, behind what is known. The disk's own blocks must not be taken for those
+            // that are missed.
+            let is_short = base.file.name == known_name && base.segments < known.base_segments;
+            match end {
+                End::Broken { offset, damage } if is_short || base.file.name != live_name => {
+                    return Err(base.file.damaged(offset, damage));
+                }
+                End::Whole { bytes } if is_short => {
+                    return Err(base.file.damaged(bytes, Damage::Missing));
+                }
+                End::Broken { .. } | End::Whole { .. } => {}
+            }
         }
         Ok(())
+    }
+}
+
+/// The first file of base blocks is there before anything is marked or cut, and their numbers have no gaps. Without
+/// one of them the disk's own blocks would be taken for those of the base.
+pub(crate) fn refuse_gaps(manifest: &Manifest, known: Known, numbers: &[u64]) -> Result<(), VolumeError> {
+    let end = numbers.last().map_or(0, |last| last + 1).max(known.base_file + 1).max(manifest.base_file + 1);
+    match (manifest.base_file..end).find(|number| numbers.binary_search(number).is_err()) {
+        Some(number) => {
+            Err(VolumeError::Damaged { name: names::base_file(number), offset: 0, source: Damage::Missing })
+        }
+        None => Ok(()),
     }
 }
 

@@ -34,6 +34,15 @@ pub struct Intents<F> {
 }
 
 impl<F: StoredFile> Intents<F> {
+    /// How far a history is known to be durable, for who only reads it.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn known_of<S: Storage<File = F>>(storage: &S) -> Result<Known, VolumeError> {
+        let file = storage.open(INTENTS).map_err(VolumeError::file("open", INTENTS))?;
+        file.map_or(Ok(Known::default()), |file| Self { file }.known())
+    }
+
     /// Opens the map, or makes an empty one.
     ///
     /// # Errors

@@ -20,8 +20,9 @@ impl<S: Storage> History<S> {
     /// # Errors
     /// A file cannot be read, or is damaged: which, and where.
     pub fn verify(mut self, pace: &dyn Fn(u64)) -> Result<(), VolumeError> {
-        // Opens the base's files, and looks at their tables.
+        // Opens the base's files, and looks at their tables; and that nothing is missing.
         self.read_base(&mut RangeMap::new(0..0))?;
+        self.walk(|_, _| Ok(true))?;
         let bases = self.bases.iter().map(|base| &base.file);
         for file in bases.chain(&self.logs) {
             let mut result = Ok(());
@@ -47,10 +48,19 @@ impl<S: Storage> History<S> {
 /// # Errors
 /// There is no such checkpoint, or a file cannot be read or is damaged: which, and where.
 pub fn verify_restore<S: Storage + Clone>(storage: &S, seq: u64) -> Result<(), VolumeError> {
+    verify_restore_up_to(storage, seq, 0)
+}
+
+/// The same for who knows that the history goes up to a checkpoint at least.
+pub(crate) fn verify_restore_up_to<S: Storage + Clone>(
+    storage: &S,
+    seq: u64,
+    tip: u64,
+) -> Result<(), VolumeError> {
     let _hold = storage.share().map_err(VolumeError::file("hold", names::LOG))?;
     // Also when nothing has changed since.
     drop(History::open_alone(storage.clone())?.view_within(seq, 0..0)?);
-    each_changed(storage, seq, |_, _| Ok(()))
+    each_changed(storage, seq, tip, |_, _| Ok(()))
 }
 
 /// Tells in order, piece by piece, what the blocks that have changed since a checkpoint held at it: the first block and the
@@ -61,9 +71,10 @@ pub fn verify_restore<S: Storage + Clone>(storage: &S, seq: u64) -> Result<(), V
 pub(crate) fn each_changed<S: Storage + Clone>(
     storage: &S,
     seq: u64,
+    tip: u64,
     mut each: impl FnMut(u64, &[u8]) -> Result<(), VolumeError>,
 ) -> Result<(), VolumeError> {
-    let changed = History::open_alone(storage.clone())?.changed_since(seq)?;
+    let changed = History::open_alone(storage.clone())?.up_to(tip).changed_since(seq)?;
     let mut from = 0;
     while let Some(first) = changed.run_from(from, 1) {
         let window = first.start..first.start.saturating_add(WINDOW_BLOCKS);

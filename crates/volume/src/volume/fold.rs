@@ -154,7 +154,7 @@ impl<S: Storage + Clone> Volume<S> {
         let Some(last) = files.checked_sub(1).and_then(|last| log.files.get_mut(last)) else {
             return Err(Folded::Nothing);
         };
-        if last.is_spoiled || (is_last && !last.is_closed && lock(&self.segment).is_some()) {
+        if last.is_spoiled || (is_last && !last.is_closed && self.is_cutting()) {
             // It is being written. Another time.
             return Err(Folded::Nothing);
         }
@@ -168,6 +168,12 @@ impl<S: Storage + Clone> Volume<S> {
         Ok(Plan { files, end, points, base, has_new_base })
     }
 
+    /// Whether a segment is being written, or will be when the log is let go: until the cut has ended, and not only until its
+    /// segment is taken to be finished.
+    fn is_cutting(&self) -> bool {
+        lock(&self.segment).is_some() || lock(&self.tracker).machine.is_cutting()
+    }
+
     /// From now on only what has changed since the new base counts as touched. Returns these blocks.
     fn move_base(&self, new_base: u64) -> Result<BlockSet, VolumeError> {
         let mut changed = BlockSet::new();
@@ -175,7 +181,7 @@ impl<S: Storage + Clone> Volume<S> {
         let first = lock(&self.manifest).get().base_file;
         loop {
             let tip = lock(&self.log).tip.id.seq;
-            let history = History::open_alone(self.storage.clone())?;
+            let history = History::open_alone(self.storage.clone())?.up_to(tip);
             changed.extend(&history.changed_since(known)?);
             known = tip;
             let log = lock(&self.log);

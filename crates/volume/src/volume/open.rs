@@ -7,6 +7,7 @@ use super::{BaseFile, Figures, Log, LogFile, Tracked, Volume};
 use crate::block::{BLOCK_BYTES, BlockSet};
 use crate::chain::{ChainFile, End, Located};
 use crate::error::VolumeError;
+use crate::history::refuse_gaps;
 use crate::intents::{Intents, Known};
 use crate::manifest::{Keeper, Manifest, Point};
 use crate::names;
@@ -140,7 +141,7 @@ fn open_base<S: Storage>(
     let numbers = names::base_numbers(&listed);
     let is_new = manifest.folded.is_none() && known == Known::default() && marked.is_empty();
     if !(is_new && is_empty_log(storage)?) {
-        missing_base(manifest, known, &numbers)?;
+        refuse_gaps(manifest, known, &numbers)?;
     }
     let mut touched = BlockSet::new();
     let mut last = None;
@@ -168,18 +169,6 @@ fn open_base<S: Storage>(
 
 fn is_empty_log<S: Storage>(storage: &S) -> Result<bool, VolumeError> {
     Ok(storage.list(names::LOG).map_err(VolumeError::file("list", names::LOG))?.is_empty())
-}
-
-/// The first file of base blocks is there before anything is marked or cut, and their numbers have no gaps. Without
-/// one of them the disk's own blocks would be taken for those of the base.
-fn missing_base(manifest: &Manifest, known: Known, numbers: &[u64]) -> Result<(), VolumeError> {
-    let end = numbers.last().map_or(0, |last| last + 1).max(known.base_file + 1).max(manifest.base_file + 1);
-    match (manifest.base_file..end).find(|number| numbers.binary_search(number).is_err()) {
-        Some(number) => {
-            Err(VolumeError::Damaged { name: names::base_file(number), offset: 0, source: Damage::Missing })
-        }
-        None => Ok(()),
-    }
 }
 
 /// A new file of base blocks.

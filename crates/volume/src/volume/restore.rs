@@ -6,7 +6,7 @@ use super::cut::{CutTime, begin_cuts};
 use crate::block::{BLOCK_BYTES, bytes_of};
 use crate::disk::Disk;
 use crate::error::VolumeError;
-use crate::history::{View, each_changed, verify_restore};
+use crate::history::{View, each_changed, verify_restore_up_to};
 use crate::lock;
 use crate::manifest::{Manifest, Point, Restore, Snapshot};
 use crate::names;
@@ -29,7 +29,7 @@ impl<S: Storage + Clone> Volume<S> {
         let folding = lock(&self.folding);
         let tip = self.cut_at_rest(now_ns)?;
         // Before anything is changed: that all of it can be read.
-        verify_restore(&self.storage, seq)?;
+        verify_restore_up_to(&self.storage, seq, tip.id.seq)?;
         self.begin_restore(seq, keep_as, tip)?;
         drop(folding);
         self.end_restore(now_ns)
@@ -62,7 +62,8 @@ impl<S: Storage + Clone> Volume<S> {
         let _folding = lock(&self.folding);
         let restore = lock(&self.manifest).get().restore.clone();
         let Some(Restore { target, .. }) = restore else { return Ok(lock(&self.log).tip) };
-        let made = each_changed(&self.storage, target, |start, wanted| self.make_as(start, wanted));
+        let tip = lock(&self.log).tip.id.seq;
+        let made = each_changed(&self.storage, target, tip, |start, wanted| self.make_as(start, wanted));
         made.map_err(|error| match error {
             damage @ VolumeError::Damaged { .. } => {
                 VolumeError::RestoreUnfinished { seq: target, source: Box::new(damage) }

@@ -570,9 +570,10 @@ impl World {
         if size == 0 {
             return;
         }
-        self.disk.damage(&name, self.random.below(size as u64) as usize);
         let tip = self.volume().status().tip.id.seq;
-        for seq in self.readable(self.volume().status().base.id.seq) {
+        let readable = self.readable(self.volume().status().base.id.seq);
+        self.disk.damage(&name, self.random.below(size as u64) as usize);
+        for seq in readable {
             match self.read(seq) {
                 Ok(found) => {
                     assert_eq!(found, self.checkpoints[&seq], "damage was not found: {seq} of {tip}")

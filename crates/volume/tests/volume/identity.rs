@@ -83,6 +83,22 @@ fn a_history_that_is_half_put_aside_is_neither_gone_on_with_nor_lost() {
 }
 
 #[test]
+fn a_reader_misses_no_base_blocks_in_silence() {
+    let fixture = used(UUID, true);
+    let base = format!("base/{}", fixture.list("base")[0]);
+    fixture.history().unwrap().view(0).unwrap();
+    // The header of its first segment; then all of the file.
+    fixture.flip(&base, 40);
+    let damaged = |error: Option<VolumeError>| match error {
+        Some(VolumeError::Damaged { name, .. }) => assert_eq!(name, base),
+        other => panic!("{other:?}"),
+    };
+    damaged(fixture.history().unwrap().view(0).err());
+    fs::remove_file(fixture.path(&base)).unwrap();
+    damaged(fixture.history().unwrap().view(0).err());
+}
+
+#[test]
 fn segments_of_another_volume_are_never_mixed_in() {
     for folder in ["log", "base"] {
         let (fixture, other) = (used(UUID, false), used(OTHER, false));

@@ -15,4 +15,10 @@ mod identity;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
+mod mutations;
+#[cfg(test)]
 mod restore;
+#[cfg(test)]
+mod stress;
