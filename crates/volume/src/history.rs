@@ -173,13 +173,22 @@ impl<S: Storage> History<S> {
         let mut broken = None;
         for file in &self.logs {
             let (mut result, mut is_empty) = (Ok(true), true);
+            // Parts count when the last one of their checkpoint is there: no file follows on one that has not all of them.
+            let mut parts = Vec::new();
             let end = file.walk(0, Some(previous), |located| {
                 is_empty = false;
-                // No file follows on a checkpoint that has not all of its parts.
-                if !located.header.marks.is_part {
-                    (previous, last) = (located.identity, located.header.id);
+                let is_part = located.header.marks.is_part;
+                parts.push(located);
+                if is_part {
+                    return true;
                 }
-                result = each(file, &located);
+                for located in parts.drain(..) {
+                    (previous, last) = (located.identity, located.header.id);
+                    result = each(file, &located);
+                    if !matches!(result, Ok(true)) {
+                        break;
+                    }
+                }
                 matches!(result, Ok(true))
             })?;
             file.refuse_foreign(&end)?;

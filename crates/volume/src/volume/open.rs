@@ -268,16 +268,30 @@ fn open_log<S: Storage>(storage: &S, manifest: &Manifest, known: Known) -> Resul
     let files: Vec<_> =
         files.into_iter().chain(numbers.into_iter().map(|number| (names::log_file(number), false))).collect();
     let count = files.len();
+    // The last file that counts, and where what was never finished begins in it.
+    let mut newest: Option<(Arc<ChainFile<S::File>>, Option<u64>)> = None;
     for (position, (name, is_merged)) in files.into_iter().enumerate() {
         let file = open_file(storage, manifest.uuid, name)?;
-        let (scanned, is_empty) = scan_log(&file, is_merged, &mut log.tip, known, position + 1 == count)?;
-        if is_empty {
+        let scanned = scan_log(&file, is_merged, &mut log.tip, known, position + 1 == count)?;
+        if scanned.is_empty {
             // Made for a segment that was never finished.
             storage.remove(&file.name).map_err(VolumeError::file("remove", &file.name))?;
-        } else {
-            log.files.push(scanned);
-            log.open = Some(Arc::new(file)).filter(|_| !is_merged);
+            continue;
         }
+        let file = Arc::new(file);
+        // This one follows on what counts in the one before, so the rest of that is nothing.
+        if let Some((former, Some(end))) = newest.replace((Arc::clone(&file), scanned.broken_from)) {
+            truncate(&former, end)?;
+        }
+        log.files.push(scanned.file);
+        log.open = Some(file).filter(|_| !is_merged);
+    }
+    if let Some((file, broken_from)) = newest {
+        if let Some(end) = broken_from {
+            truncate(&file, end)?;
+        }
+        // As in the base: it is believed from now on.
+        file.file.sync().map_err(VolumeError::file("sync", &file.name))?;
     }
     let named = manifest.snapshots.iter().map(|snapshot| snapshot.seq).max().unwrap_or_default();
     if log.tip.id.seq < known.seq.max(named) {
@@ -288,13 +302,22 @@ fn open_log<S: Storage>(storage: &S, manifest: &Manifest, known: Known) -> Resul
     Ok(log)
 }
 
+/// What a file of segments holds.
+struct Scanned {
+    file: LogFile,
+    /// No checkpoint.
+    is_empty: bool,
+    /// Where something begins that is no checkpoint, or not all of one.
+    broken_from: Option<u64>,
+}
+
 fn scan_log<F: StoredFile>(
     file: &ChainFile<F>,
     is_merged: bool,
     tip: &mut Point,
     known: Known,
     is_last: bool,
-) -> Result<(LogFile, bool), VolumeError> {
+) -> Result<Scanned, VolumeError> {
     let mut found: Vec<Located> = Vec::new();
     let mut first = None;
     let mut segments = 0;
@@ -342,37 +365,29 @@ fn scan_log<F: StoredFile>(
         bytes = offset;
     }
     let reached = last.map_or(tip.id.seq, |last| last.id.seq);
+    // Whether it is damage shows when the next file does not follow.
+    let broken_from = broken.as_ref().map(|_| bytes);
     if let Some((offset, damage)) = broken {
         // A file that begins with a segment of another history, or one before the end that is known to be durable.
         let is_foreign = (offset == 0 && damage == Damage::Chain) || matches!(damage, Damage::Foreign { .. });
         if is_foreign || (reached < known.seq && is_last) {
             return Err(file.damaged(offset, damage));
         }
-        // In front of another file it stays: whether it is damage shows when that one does not follow.
-        if is_last {
-            truncate(file, bytes)?;
-        }
-    }
-    if is_last {
-        // As in the base: it is believed from now on.
-        file.file.sync().map_err(VolumeError::file("sync", &file.name))?;
     }
     let is_empty = last.is_none();
     *tip = last.unwrap_or(*tip);
     let first = first.unwrap_or(*tip);
-    Ok((
-        LogFile {
-            name: file.name.clone(),
-            bytes,
-            first,
-            last: *tip,
-            is_merged,
-            segments,
-            is_closed: is_merged,
-            is_spoiled: false,
-        },
-        is_empty,
-    ))
+    let file = LogFile {
+        name: file.name.clone(),
+        bytes,
+        first,
+        last: *tip,
+        is_merged,
+        segments,
+        is_closed: is_merged,
+        is_spoiled: false,
+    };
+    Ok(Scanned { file, is_empty, broken_from })
 }
 
 /// The place of a segment in the history.

@@ -1,13 +1,13 @@
 //! A folder in memory, which is copied in a moment: for tests that need very many.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use lith_volume::disk::Patience;
 use lith_volume::pieces::Pieces;
-use lith_volume::storage::{Storage, StoredFile};
+use lith_volume::storage::{Mark, Storage, StoredFile};
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Memory {
@@ -70,6 +70,18 @@ impl Storage for Memory {
 
     fn try_own(&self) -> io::Result<Option<()>> {
         Ok(Some(()))
+    }
+
+    fn pin(&self, _seq: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn pinned(&self) -> io::Result<BTreeSet<u64>> {
+        Ok(BTreeSet::new())
+    }
+
+    fn mark(&self, _name: &str) -> io::Result<Option<Mark>> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn sync_folder(&self, _folder: &str) -> io::Result<()> {
