@@ -11,6 +11,7 @@ mod instance;
 mod processes;
 mod serve;
 mod spec;
+mod sqlite;
 mod sys;
 mod world;
 
@@ -109,6 +110,7 @@ const GROUPS: &[Group] = &[
             "disk.rss_mb",
             "disk.write_amplification",
             "disk.cold_write_amplification",
+            "disk.sqlite_ratio",
         ],
         prepare: disk::prepare,
         measure: disk::measure,
@@ -183,6 +185,11 @@ const FIGURES: &[(&str, Wanted, &str)] = &[
         "disk.cold_write_amplification",
         Wanted::Reported,
         "the same on blocks that have not changed since the base",
+    ),
+    (
+        "disk.sqlite_ratio",
+        Wanted::AtLeast(0.95),
+        "SQLite WAL commits on a volume against a plain virtio-blk disk of the same guest",
     ),
     ("spec.check_ms", Wanted::AtMost(3.0), "reading, checking, converting a real Compose file, on average"),
     ("spec.slowest_ms", Wanted::Reported, "the same for the slowest one"),

@@ -169,7 +169,7 @@ pub enum RestoreEvent {
     /// A volume is what it was.
     Restored(Restored),
     /// A volume was made.
-    Cloned(Volume),
+    Cloned(Box<Volume>),
     /// It was not done.
     Failed(crate::error::Failure),
 }

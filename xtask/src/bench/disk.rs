@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::{Figure, Outcome, build_release, median, processes};
+use super::{Figure, Outcome, build_release, median, processes, sqlite};
 use crate::{images, process, target_dir};
 
 /// Where they speak: paths of sockets are short.
@@ -32,7 +32,8 @@ const WORKLOADS: [(&str, &str); 4] = [
 
 pub(super) fn prepare(root: &Path) -> Result<()> {
     build_release(root, &["-p", "lith-node", "--bin", "lith"])?;
-    build_release(root, &["-p", "lith-volume", "--example", "blk_bench"])
+    build_release(root, &["-p", "lith-volume", "--example", "blk_bench"])?;
+    sqlite::prepare(root)
 }
 
 /// A server, killed with this.
@@ -74,6 +75,7 @@ pub(super) fn measure(root: &Path) -> Result<Outcome> {
     }
     let mut figures = bench.ratios()?;
     figures.extend(bench.cost()?);
+    figures.push(sqlite::measure(root)?);
     images::remove_tree(&bench.folder)?;
     images::remove_tree(&bench.run)?;
     Ok(Outcome::Measured(figures))

@@ -56,6 +56,11 @@ impl Instance {
         Ok(instance)
     }
 
+    /// The path of a file beside its data.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.data.join(name)
+    }
+
     /// The process id of `lith up`.
     pub(super) fn pid(&self) -> u32 {
         self.up.id()

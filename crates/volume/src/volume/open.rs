@@ -269,7 +269,7 @@ fn open_log<S: Storage>(storage: &S, manifest: &Manifest, known: Known) -> Resul
         files.into_iter().chain(numbers.into_iter().map(|number| (names::log_file(number), false))).collect();
     let count = files.len();
     // The last file that counts, and where what was never finished begins in it.
-    let mut newest: Option<(Arc<ChainFile<S::File>>, Option<u64>)> = None;
+    let mut newest: Option<Newest<S::File>> = None;
     for (position, (name, is_merged)) in files.into_iter().enumerate() {
         let file = open_file(storage, manifest.uuid, name)?;
         let scanned = scan_log(&file, is_merged, &mut log.tip, known, position + 1 == count)?;
@@ -301,6 +301,9 @@ fn open_log<S: Storage>(storage: &S, manifest: &Manifest, known: Known) -> Resul
     }
     Ok(log)
 }
+
+/// A file, and where what was never finished begins in it.
+type Newest<F> = (Arc<ChainFile<F>>, Option<u64>);
 
 /// What a file of segments holds.
 struct Scanned {
