@@ -300,7 +300,7 @@ fn scan_log<F: StoredFile>(
         segments += u64::from(!located.header.marks.is_part);
         first.get_or_insert(point(&located));
         // Only those that a power cut may have torn are looked at again.
-        if located.header.id.seq <= known.seq {
+        if located.header.id.seq <= known.seq && !located.header.marks.is_part {
             found.clear();
         }
         found.push(located);
@@ -311,16 +311,18 @@ fn scan_log<F: StoredFile>(
         End::Broken { offset, damage } => (offset, Some((offset, damage))),
     };
     let (mut last, mut parts_from) = (None, None);
-    let count = found.len();
+    let newest = found.last().map(|located| located.header.id.seq);
     for (position, located) in found.iter().enumerate() {
         if located.header.id.seq > known.seq {
             match file.verify(located) {
                 Ok(()) => {}
-                // The next one was begun when this one was durable: a power cut tears the last one alone.
-                Err(VolumeError::Damaged { source, .. }) if position + 1 == count => {
+                // The next checkpoint was begun when this one was durable: a power cut tears the last one alone. Its parts may be
+                // of a try that failed, and half overwritten.
+                Err(VolumeError::Damaged { source, .. }) if Some(located.header.id.seq) == newest => {
                     broken = Some((located.offset, source));
                     bytes = located.offset;
-                    segments -= u64::from(!located.header.marks.is_part);
+                    segments -=
+                        found[position..].iter().filter(|torn| !torn.header.marks.is_part).count() as u64;
                     break;
                 }
                 Err(error) => return Err(error),
@@ -333,9 +335,7 @@ fn scan_log<F: StoredFile>(
         }
     }
     if let Some(offset) = parts_from {
-        // The last of them is missing: the checkpoint never was.
-        broken = Some((offset, broken.map_or(Damage::Missing, |(_, damage)| damage)));
-        bytes = offset;
+        (bytes, broken) = (offset, Some((offset, unfinished(broken))));
     }
     let reached = last.map_or(tip.id.seq, |last| last.id.seq);
     if let Some((offset, damage)) = broken {
@@ -369,6 +369,12 @@ fn scan_log<F: StoredFile>(
         },
         is_empty,
     ))
+}
+
+/// What is wrong with parts whose last one is missing: the checkpoint never was.
+fn unfinished(broken: Option<(u64, Damage)>) -> Damage {
+    let damage = broken.map(|(_, damage)| damage);
+    damage.filter(|damage| matches!(damage, Damage::Foreign { .. })).unwrap_or(Damage::Missing)
 }
 
 /// The place of a segment in the history.
