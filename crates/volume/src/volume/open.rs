@@ -41,6 +41,7 @@ impl<S: Storage> Volume<S> {
             return Err(VolumeError::Manifest { name: names::INTENTS, problem: "it is missing".to_owned() });
         }
         let intents = Intents::open(&storage)?;
+        intents.persist()?;
         let (known, marked) = (intents.known()?, intents.marked()?);
         remove_leftovers(&storage, &manifest)?;
         let log = open_log(&storage, &manifest, known)?;
