@@ -159,14 +159,24 @@ impl<S: Storage> History<S> {
         let mut broken = None;
         for file in &self.logs {
             let (mut result, mut is_empty) = (Ok(true), true);
+            // Parts count with the last one of their checkpoint. Those of a cut that failed have none behind them.
+            let mut parts = Vec::new();
             let end = file.walk(0, Some(previous), |located| {
                 is_empty = false;
-                // No file follows on a checkpoint that has not all of its parts.
-                if !located.header.marks.is_part {
-                    (previous, last) = (located.identity, located.header.id);
+                parts.push(located);
+                let Some(Located { header, identity, .. }) =
+                    parts.last().filter(|last| !last.header.marks.is_part)
+                else {
+                    return true;
+                };
+                (previous, last) = (*identity, header.id);
+                for located in parts.drain(..) {
+                    result = each(file, &located);
+                    if !matches!(result, Ok(true)) {
+                        return false;
+                    }
                 }
-                result = each(file, &located);
-                matches!(result, Ok(true))
+                true
             })?;
             file.refuse_foreign(&end)?;
             if !result? {
