@@ -173,23 +173,24 @@ impl<S: Storage> History<S> {
         let mut broken = None;
         for file in &self.logs {
             let (mut result, mut is_empty) = (Ok(true), true);
-            // Parts count when the last one of their checkpoint is there: no file follows on one that has not all of them.
+            // Parts count with the last one of their checkpoint. Those of a cut that failed have none behind them.
             let mut parts = Vec::new();
             let end = file.walk(0, Some(previous), |located| {
                 is_empty = false;
-                let is_part = located.header.marks.is_part;
                 parts.push(located);
-                if is_part {
+                let Some(Located { header, identity, .. }) =
+                    parts.last().filter(|last| !last.header.marks.is_part)
+                else {
                     return true;
-                }
+                };
+                (previous, last) = (*identity, header.id);
                 for located in parts.drain(..) {
-                    (previous, last) = (located.identity, located.header.id);
                     result = each(file, &located);
                     if !matches!(result, Ok(true)) {
-                        break;
+                        return false;
                     }
                 }
-                matches!(result, Ok(true))
+                true
             })?;
             file.refuse_foreign(&end)?;
             if !result? {

@@ -81,6 +81,20 @@ impl<F: StoredFile> Intents<F> {
         Ok(marked)
     }
 
+    /// Makes durable what is read. A mark whose sync failed is shown by the kernel all the same, and is not written again by
+    /// another sync: who opens the map would believe it, and a power cut would take it away.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn persist(&self) -> Result<(), VolumeError> {
+        let bytes = self.file.bytes().map_err(VolumeError::file("read", INTENTS))?;
+        let bytes = bytes.min(BITS_OFFSET + BITS_BYTES_MAX);
+        let mut content = vec![0; usize::try_from(bytes).unwrap_or_default()];
+        self.file.read_into(0, &mut content).map_err(VolumeError::file("read", INTENTS))?;
+        self.file.write_from(0, &content).map_err(VolumeError::file("write", INTENTS))?;
+        self.file.sync().map_err(VolumeError::file("sync", INTENTS))
+    }
+
     /// Marks regions, durably.
     ///
     /// # Errors

@@ -163,7 +163,7 @@ fn into_restored(event: RestoreEvent) -> Option<Restored> {
 
 fn into_cloned(event: RestoreEvent) -> Option<Volume> {
     match event {
-        RestoreEvent::Cloned(volume) => Some(volume),
+        RestoreEvent::Cloned(volume) => Some(*volume),
         RestoreEvent::Step(_) | RestoreEvent::Restored(_) | RestoreEvent::Failed(_) => None,
     }
 }

@@ -58,7 +58,7 @@ impl Server {
         tell: &mut dyn FnMut(RestoreEvent),
     ) {
         let result = self.try_clone(id, request, agent, tell).and_then(|made| self.one_volume(&made, agent));
-        tell(result.map_or_else(RestoreEvent::Failed, RestoreEvent::Cloned));
+        tell(result.map_or_else(RestoreEvent::Failed, |volume| RestoreEvent::Cloned(Box::new(volume))));
     }
 
     fn try_clone(

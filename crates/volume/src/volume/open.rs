@@ -41,6 +41,7 @@ impl<S: Storage> Volume<S> {
             return Err(VolumeError::Manifest { name: names::INTENTS, problem: "it is missing".to_owned() });
         }
         let intents = Intents::open(&storage)?;
+        intents.persist()?;
         let (known, marked) = (intents.known()?, intents.marked()?);
         remove_leftovers(&storage, &manifest)?;
         let log = open_log(&storage, &manifest, known)?;
@@ -340,17 +341,17 @@ fn scan_log<F: StoredFile>(
     };
     let (mut last, mut parts_from) = (None, None);
     let newest = found.last().map(|located| located.header.id.seq);
-    for located in &found {
+    for (position, located) in found.iter().enumerate() {
         if located.header.id.seq > known.seq {
             match file.verify(located) {
                 Ok(()) => {}
-                // The next checkpoint was begun when this one was durable, with all of its parts: a power cut tears the last
-                // one alone.
-                Err(VolumeError::Damaged { source, .. }) if newest == Some(located.header.id.seq) => {
+                // The next checkpoint was begun when this one was durable: a power cut tears the last one alone. Its parts may be
+                // of a try that failed, and half overwritten.
+                Err(VolumeError::Damaged { source, .. }) if Some(located.header.id.seq) == newest => {
                     broken = Some((located.offset, source));
                     bytes = located.offset;
-                    // It ends the list, and so does that of its last part, which alone counts.
-                    segments -= u64::from(found.last().is_some_and(|last| !last.header.marks.is_part));
+                    segments -=
+                        found[position..].iter().filter(|torn| !torn.header.marks.is_part).count() as u64;
                     break;
                 }
                 Err(error) => return Err(error),
@@ -363,9 +364,7 @@ fn scan_log<F: StoredFile>(
         }
     }
     if let Some(offset) = parts_from {
-        // The last of them is missing: the checkpoint never was.
-        broken = Some((offset, broken.map_or(Damage::Missing, |(_, damage)| damage)));
-        bytes = offset;
+        (bytes, broken) = (offset, Some((offset, unfinished(broken))));
     }
     let reached = last.map_or(tip.id.seq, |last| last.id.seq);
     // Whether it is damage shows when the next file does not follow.
@@ -391,6 +390,12 @@ fn scan_log<F: StoredFile>(
         is_spoiled: false,
     };
     Ok(Scanned { file, is_empty, broken_from })
+}
+
+/// What is wrong with parts whose last one is missing: the checkpoint never was.
+fn unfinished(broken: Option<(u64, Damage)>) -> Damage {
+    let damage = broken.map(|(_, damage)| damage);
+    damage.filter(|damage| matches!(damage, Damage::Foreign { .. })).unwrap_or(Damage::Missing)
 }
 
 /// The place of a segment in the history.
