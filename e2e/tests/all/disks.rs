@@ -86,7 +86,7 @@ fn shared_is_refused(world: &World) {
     assert_eq!(status, 400, "{failure}");
     let message = failure["message"].as_str().unwrap();
     assert!(
-        message.contains("is mounted by tasks \"other\", \"web\": shared volumes come in a later version"),
+        message.contains("is written by tasks \"other\", \"web\": shared volumes come in a later version"),
         "{failure}"
     );
 }

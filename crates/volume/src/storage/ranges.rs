@@ -1,11 +1,13 @@
 //! Locks on single bytes of a file (`F_OFD_SETLK`, fcntl(2)): they end with the open file, however its process ends, and
-//! who may only read the file can have them. Safe code will not do: no library has these calls.
-#![allow(unsafe_code)]
+//! who may only read the file can have them.
+
+mod sys;
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+
+use sys::call;
 
 /// Locks that are looked for: who has the file open could have any number, to keep others busy.
 const FOUND_MAX: usize = 256;
@@ -46,12 +48,6 @@ fn range(kind: libc::c_int, start: libc::off_t, length: libc::off_t) -> libc::fl
     let l_type = libc::c_short::try_from(kind).unwrap_or_default();
     let l_whence = libc::c_short::try_from(libc::SEEK_SET).unwrap_or_default();
     libc::flock { l_type, l_whence, l_start: start, l_len: length, l_pid: 0 }
-}
-
-fn call(file: &File, command: libc::c_int, range: &mut libc::flock) -> io::Result<()> {
-    // SAFETY: the descriptor is open, and the kernel reads and writes one `flock` at this address, as these commands do.
-    let result = unsafe { libc::fcntl(file.as_raw_fd(), command, std::ptr::from_mut(range)) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]
