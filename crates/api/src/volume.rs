@@ -289,6 +289,12 @@ pub struct Pool {
     pub volumes: u32,
     /// What their history takes, bytes.
     pub history_bytes: u64,
+    /// The most that it may take, bytes.
+    #[serde(default)]
+    pub history_bytes_max: u64,
+    /// How long it is kept, seconds.
+    #[serde(default)]
+    pub history_s: u64,
     /// Why it cannot be used, a sentence.
     pub problem: Option<String>,
 }

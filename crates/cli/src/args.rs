@@ -79,7 +79,8 @@ pub struct UpArgs {
     #[arg(long, env = "LITH_KERNEL", hide_env_values = true, value_name = "FOLDER")]
     pub kernel: Option<PathBuf>,
     /// A folder for volumes, such as a mounted disk, with a name for it. May be given several times: new volumes go to the
-    /// first one, unless their job names another. `default`, in the data folder, is there always.
+    /// first one, unless their job names another. `default`, in the data folder, is there always. Behind the folder may stand
+    /// how much history its volumes keep: `bulk=/tank/lith:history=72h:history-size=30%`; a day and 20% by default.
     #[arg(
         long = "pool",
         env = "LITH_POOLS",

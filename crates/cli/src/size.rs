@@ -1,25 +1,5 @@
 //! Sizes as people read and write them. Pure.
 
-const UNITS: [(&str, u64); 15] = [
-    ("", 1),
-    ("b", 1),
-    ("bytes", 1),
-    ("k", 1 << 10),
-    ("kb", 1 << 10),
-    ("kib", 1 << 10),
-    ("m", 1 << 20),
-    ("mb", 1 << 20),
-    ("mib", 1 << 20),
-    ("g", 1 << 30),
-    ("gb", 1 << 30),
-    ("gib", 1 << 30),
-    ("t", 1 << 40),
-    ("tb", 1 << 40),
-    ("tib", 1 << 40),
-];
-/// Digits of a fraction that count; what comes after is below a byte of any unit.
-const FRACTION_DIGITS_MAX: usize = 12;
-
 /// A larger size, as it is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Growth {
@@ -49,21 +29,7 @@ pub(crate) fn parse_growth(text: &str) -> Result<Growth, String> {
 
 /// A size as in a job file: `64M`, `1.5G`, `512MiB`; a fraction of a byte is cut off.
 fn parse_size(text: &str) -> Result<u64, String> {
-    let bad = || format!("`{text}` is not a size such as 64M, 1.5G or 512MiB");
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    let unit = unit.trim_start().to_ascii_lowercase();
-    let (_, scale) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(bad)?;
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    if whole.is_empty() || fraction.is_empty() {
-        return Err(bad());
-    }
-    let whole = whole.parse::<u64>().map_err(|_| bad())?.checked_mul(*scale).ok_or_else(bad)?;
-    let fraction = &fraction[..fraction.len().min(FRACTION_DIGITS_MAX)];
-    let digits = u32::try_from(fraction.len()).map_err(|_| bad())?;
-    let parts: u128 = fraction.parse().map_err(|_| bad())?;
-    let rest = parts * u128::from(*scale) / 10_u128.pow(digits);
-    whole.checked_add(u64::try_from(rest).map_err(|_| bad())?).ok_or_else(bad)
+    lith_spec::size(text).ok_or_else(|| format!("`{text}` is not a size such as 64M, 1.5G or 512MiB"))
 }
 
 /// A number of bytes with three digits and a unit of 1024: `45.2 MiB`.

@@ -4,6 +4,8 @@
 //! Must not know where a text stands, nor under which key.
 
 pub mod access;
+pub mod decimal;
+pub mod duration;
 pub mod env;
 pub mod image;
 pub mod mount;
@@ -12,6 +14,7 @@ pub mod port;
 pub mod process;
 pub mod restart;
 pub mod signal;
+pub mod size;
 pub mod user;
 
 /// Longest piece of a text repeated in a message, in characters.

@@ -32,6 +32,8 @@ use std::path::{Path, PathBuf};
 use lith_core::name::{PoolName, TaskId, VolumeId};
 use lith_core::slot::Slot;
 
+use crate::pools::Keeps;
+
 /// Enough of a path to tell folders apart, and short enough for a name.
 const INSTANCE_CHARS_MAX: usize = 40;
 
@@ -45,6 +47,8 @@ pub struct PoolPath {
     pub name: PoolName,
     /// Where it is.
     pub path: PathBuf,
+    /// How much history its volumes keep.
+    pub keeps: Keeps,
 }
 
 /// The paths of one daemon.
@@ -63,7 +67,7 @@ impl Layout {
     #[must_use]
     pub fn new(data: &Path, run: &Path) -> Self {
         let name = POOL_DEFAULT.parse().expect("it is a name");
-        let pools = vec![PoolPath { name, path: data.join("volumes") }];
+        let pools = vec![PoolPath { name, path: data.join("volumes"), keeps: Keeps::default() }];
         Self { data: data.to_owned(), run: run.to_owned(), pools }
     }
 

@@ -4,13 +4,17 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use lith_api::error::{Code, Failure};
 use lith_core::chain::chain;
+use lith_core::job::Bytes;
 use lith_core::name::PoolName;
+use lith_core::value::{duration, size};
 use lith_vmm::durable;
 use serde::{Deserialize, Serialize};
 
@@ -25,10 +29,73 @@ const MARKER_BYTES_MAX: u64 = 4096;
 const RESERVE_DIVISOR: u64 = 20;
 /// At most so much of a large one.
 const RESERVE_BYTES_MAX: u64 = 20 << 30;
-/// The part of a pool that the history of its volumes may take.
-const HISTORY_DIVISOR: u64 = 5;
+/// How long history is kept unless a pool says otherwise: a day.
+const WINDOW_DEFAULT: Duration = Duration::from_secs(24 * 3600);
+/// Shorter ones would be folded all the time, longer ones are no window.
+const WINDOWS: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(10 * 366 * 24 * 3600);
+/// The part of a pool that the history of its volumes may take unless it says otherwise, percent.
+const PERCENT_DEFAULT: u8 = 20;
+/// More leaves no room for the volumes.
+const PERCENT_MAX: u8 = 90;
+/// Less does not hold what a busy minute changes.
+const SIZE_MIN: u64 = 64 << 20;
 
-/// The pools that were named on the command line, as `NAME=FOLDER`.
+/// How much history the volumes of a pool keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keeps {
+    /// Checkpoints of this last stretch of time.
+    pub window: Duration,
+    /// As long as all of them take no more.
+    pub most: Most,
+}
+
+/// Most of a pool that history takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Most {
+    /// So many hundredths of it.
+    Percent(u8),
+    /// So many bytes.
+    Bytes(u64),
+}
+
+impl Default for Keeps {
+    fn default() -> Self {
+        Self { window: WINDOW_DEFAULT, most: Most::Percent(PERCENT_DEFAULT) }
+    }
+}
+
+impl Keeps {
+    /// Takes one setting, such as `history=72h`; what is wrong with it.
+    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        match key {
+            "history" => {
+                let window = duration::parse(value).map_err(|refusal| refusal.message)?;
+                if !WINDOWS.contains(&window) {
+                    return Err(format!("`{value}` is not between a minute and ten years"));
+                }
+                self.window = window;
+            }
+            "history-size" => self.most = most(value)?,
+            _ => return Err(format!("\"{key}\" is no setting of a pool: history, history-size")),
+        }
+        Ok(())
+    }
+}
+
+fn most(value: &str) -> Result<Most, String> {
+    if let Some(percent) = value.strip_suffix('%') {
+        let percent = percent.parse().ok().filter(|percent| (1..=PERCENT_MAX).contains(percent));
+        let bad = || format!("`{value}` is not between 1% and {PERCENT_MAX}%");
+        return percent.map(Most::Percent).ok_or_else(bad);
+    }
+    let bytes = size::parse(value).map_err(|refusal| refusal.message)?.0;
+    if bytes < SIZE_MIN {
+        return Err(format!("`{value}` is less than {}", Bytes(SIZE_MIN)));
+    }
+    Ok(Most::Bytes(bytes))
+}
+
+/// The pools that were named on the command line, as `NAME=FOLDER`, with settings behind colons.
 ///
 /// # Errors
 /// One is not of this form, or has the name or the folder of another.
@@ -36,21 +103,34 @@ pub fn parse(texts: &[String]) -> Result<Vec<PoolPath>, Failure> {
     let mut pools: Vec<PoolPath> = Vec::new();
     for text in texts.iter().filter(|text| !text.is_empty()) {
         let invalid = |message: String| {
-            Failure::new(Code::Invalid, message).hint("name a folder, such as `--pool fast=/mnt/ssd/lith`")
+            Failure::new(Code::Invalid, message)
+                .hint("write it like `--pool fast=/mnt/ssd/lith` or `--pool bulk=/tank/lith:history=72h:history-size=30%`")
         };
-        let (name, path) =
+        let (name, rest) =
             text.split_once('=').ok_or_else(|| invalid(format!("\"{text}\" is no pool: NAME=FOLDER")))?;
         let name: PoolName = name.parse().map_err(|error| invalid(chain(&error)))?;
-        let path = PathBuf::from(path);
+        let (path, keeps) = settings(rest).map_err(|why| invalid(format!("pool \"{name}\": {why}")))?;
         if !path.is_absolute() {
             return Err(invalid(format!("the folder of pool \"{name}\" must be absolute")));
         }
         if pools.iter().any(|pool| pool.name == name || pool.path == path) {
             return Err(invalid(format!("pool \"{name}\" or its folder is named twice")));
         }
-        pools.push(PoolPath { name, path });
+        pools.push(PoolPath { name, path, keeps });
     }
     Ok(pools)
+}
+
+/// A folder, and what is said behind it.
+fn settings(text: &str) -> Result<(PathBuf, Keeps), String> {
+    let (mut path, mut keeps) = (text, Keeps::default());
+    // From the end: the folder may have a colon in its name.
+    while let Some((before, setting)) = path.rsplit_once(':') {
+        let Some((key, value)) = setting.split_once('=').filter(|(key, _)| !key.contains('/')) else { break };
+        keeps.set(key, value)?;
+        path = before;
+    }
+    Ok((PathBuf::from(path), keeps))
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -94,8 +174,11 @@ impl Space {
 
     /// What the history of all volumes may take, bytes.
     #[must_use]
-    pub fn history_bytes(&self) -> u64 {
-        self.bytes / HISTORY_DIVISOR
+    pub fn history_bytes(&self, most: Most) -> u64 {
+        match most {
+            Most::Percent(percent) => self.bytes / 100 * u64::from(percent),
+            Most::Bytes(bytes) => bytes,
+        }
     }
 
     /// Whether nothing is left but the reserve.
@@ -118,7 +201,7 @@ pub fn check(layout: &Layout, pool: &PoolPath) -> Result<(), String> {
         return Ok(());
     }
     let _turn = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-    let PoolPath { name, path } = pool;
+    let PoolPath { name, path, .. } = pool;
     match see(layout, pool)? {
         Seen::Known => Ok(()),
         Seen::New { known, identity: Some(identity) } => remember(layout, known, name, identity),
@@ -138,7 +221,7 @@ enum Seen {
 }
 
 fn see(layout: &Layout, pool: &PoolPath) -> Result<Seen, String> {
-    let PoolPath { name, path } = pool;
+    let PoolPath { name, path, .. } = pool;
     let known = known(layout).map_err(|why| format!("the identities of the pools cannot be read: {why}"))?;
     let expected = known.pools.get(name.as_str());
     let is_ours = path.starts_with(&layout.data);
@@ -229,7 +312,7 @@ mod tests {
     fn an_empty_mount_point_is_not_taken_for_the_pool() {
         let folder = tempfile::tempdir().unwrap();
         let (layout, path) = (layout(folder.path()), folder.path().join("bulk"));
-        let pool = PoolPath { name: "bulk".parse().unwrap(), path: path.clone() };
+        let pool = PoolPath { name: "bulk".parse().unwrap(), path: path.clone(), keeps: Keeps::default() };
         let why = check(&layout, &pool).unwrap_err();
         assert_eq!(why, format!("pool \"bulk\" is missing: {} is no folder", path.display()));
         fs::create_dir(&path).unwrap();
@@ -258,7 +341,7 @@ mod tests {
         fs::create_dir(&path).unwrap();
         // Each with its own data, as liths of one machine; and several of one.
         let layouts = ["a", "b"].map(|name| layout(&folder.path().join(name)));
-        let pool = PoolPath { name: "bulk".parse().unwrap(), path: path.clone() };
+        let pool = PoolPath { name: "bulk".parse().unwrap(), path: path.clone(), keeps: Keeps::default() };
         let begin = std::sync::Barrier::new(FINDERS);
         std::thread::scope(|scope| {
             for finder in 0..FINDERS {
@@ -310,6 +393,35 @@ mod tests {
         for bad in [&["fast"][..], &["fast=a"], &["=/a"], &["fast=/a", "fast=/b"], &["a=/x", "b=/x"]] {
             assert!(check(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn how_much_history_a_pool_keeps() {
+        let check =
+            |text: &str| parse(&[text.to_owned()]).map(|pools| (pools[0].path.clone(), pools[0].keeps));
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        let day = Keeps::default();
+        assert_eq!(check("a=/x").unwrap(), ("/x".into(), day));
+        assert_eq!(check("a=/x:y").unwrap(), ("/x:y".into(), day), "a colon of the folder's own");
+        assert_eq!(check("a=/x:y:history=72h").unwrap(), ("/x:y".into(), Keeps { window: hours(72), ..day }));
+        let both = Keeps { window: hours(1), most: Most::Bytes(200 << 30) };
+        for text in ["a=/x:history=1h:history-size=200G", "a=/x:history-size=200G:history=60m"] {
+            assert_eq!(check(text).unwrap(), ("/x".into(), both));
+        }
+        assert_eq!(check("a=/x:history-size=30%").unwrap().1.most, Most::Percent(30));
+        for (text, why) in [
+            ("a=/x:history=1s", "pool \"a\": `1s` is not between a minute and ten years"),
+            ("a=/x:history=7", "pool \"a\": `7` is not a duration"),
+            ("a=/x:history-size=91%", "pool \"a\": `91%` is not between 1% and 90%"),
+            ("a=/x:history-size=x%", "pool \"a\": `x%` is not between 1% and 90%"),
+            ("a=/x:history-size=1M", "pool \"a\": `1M` is less than 64M"),
+            ("a=/x:histroy=1h", "pool \"a\": \"histroy\" is no setting of a pool: history, history-size"),
+        ] {
+            assert_eq!(check(text).unwrap_err().message, why);
+        }
+        let space = Space { bytes: 1000 << 30, free_bytes: 0 };
+        assert_eq!(space.history_bytes(Most::Percent(20)), 200 << 30);
+        assert_eq!(space.history_bytes(Most::Bytes(7)), 7);
     }
 
     #[test]

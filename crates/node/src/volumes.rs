@@ -324,6 +324,7 @@ pub(crate) fn taken(folder: &Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pools::Keeps;
 
     #[test]
     fn what_is_deleted_is_gone_and_nothing_else() {
@@ -376,13 +377,21 @@ mod tests {
         assert_eq!(fs::read_dir(layout.volumes().join(INCOMING)).unwrap().count(), 0);
         fs::create_dir(layout.volumes().join(format!("{CLONE_PREFIX}left"))).unwrap();
         // A pool that is none does not keep the others from being swept.
-        let broken = PoolPath { name: "broken".parse().unwrap(), path: layout.volume_content(&id) };
+        let broken = PoolPath {
+            name: "broken".parse().unwrap(),
+            path: layout.volume_content(&id),
+            keeps: Keeps::default(),
+        };
         sweep(&layout.clone().with_pools(vec![broken]));
         sweep(&layout);
         let left = fs::read_dir(layout.volumes()).unwrap().map(|entry| entry.unwrap().file_name());
         assert_eq!(left.collect::<Vec<_>>(), ["shop.site.0"]);
         // Sent again for another pool, and the other way round.
-        let bulk = PoolPath { name: "bulk".parse().unwrap(), path: folder.path().join("bulk") };
+        let bulk = PoolPath {
+            name: "bulk".parse().unwrap(),
+            path: folder.path().join("bulk"),
+            keeps: Keeps::default(),
+        };
         fs::create_dir(&bulk.path).unwrap();
         let layout = layout.with_pools(vec![bulk.clone(), pool.clone()]);
         let lies_in =

@@ -29,5 +29,11 @@ pub use diagnostic::{Code, Colour, DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Sev
 pub use format::format;
 pub use read::{Reading, check, check_bytes, check_job, read};
 pub use schema::json_schema;
+/// The bytes that a size of a job file means, such as `64M` or `1.5G`; `None` when the text is none.
+#[must_use]
+pub fn size(text: &str) -> Option<u64> {
+    lith_core::value::size::parse(text).ok().map(|size| size.0)
+}
+
 pub use source::{FILES_MAX, Files, Named, NoFiles, PathKind, Variables};
 pub use write::{Comments, to_yaml, to_yaml_with};

@@ -1,7 +1,7 @@
 //! Values: what one scalar of the job file means.
 //!
-//! Owns the grammar of what only files write: sizes, durations, numbers, command lines. What requests write too is
-//! core's grammar, and gets its code here. Must not know where the text stands, nor under which key.
+//! Owns the grammar of what only files write: numbers within bounds, command lines. What is written elsewhere too is core's
+//! grammar, and gets its code here. Must not know where the text stands, nor under which key.
 
 use lith_core::value::{self as shared, quoted};
 

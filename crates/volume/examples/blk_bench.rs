@@ -112,6 +112,7 @@ fn disks(program: &str, folder: &Path, socket: &Path) -> io::Result<()> {
         folder: folder.to_owned(),
         serial: "bench".to_owned(),
         reserve_bytes: 1 << 30,
+        window_s: 24 * 3600,
         history_bytes_max: u64::MAX,
         queues: 1,
         uuid: "00".repeat(16),
@@ -120,7 +121,6 @@ fn disks(program: &str, folder: &Path, socket: &Path) -> io::Result<()> {
         holder: "bench".to_owned(),
         access: Access::ReadWrite,
         interval_ms: 1000,
-        window_s: 24 * 3600,
         volumes: vec![volume],
     };
     let path = socket.with_extension("json");

@@ -43,8 +43,6 @@ pub struct Config {
     pub access: Access,
     /// Between two checkpoints while something changes, milliseconds.
     pub interval_ms: u64,
-    /// How much history is kept, seconds.
-    pub window_s: u64,
     /// The volumes.
     pub volumes: Vec<Served>,
 }
@@ -60,6 +58,8 @@ pub struct Served {
     pub serial: String,
     /// Bytes of its file system that are never used.
     pub reserve_bytes: u64,
+    /// How long its history is kept, seconds.
+    pub window_s: u64,
     /// How many bytes of history it may have.
     pub history_bytes_max: u64,
     /// Queues that the guest may use.

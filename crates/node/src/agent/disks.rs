@@ -22,7 +22,7 @@ use lith_volume::names;
 use super::machine::with_hint;
 use super::serving::{self, For, Place, Wanted};
 use crate::layout::{Layout, PoolPath};
-use crate::pools::{self, Space};
+use crate::pools::{self, Keeps, Space};
 use crate::volumes;
 use crate::volumes::made::{missing, missing_hint};
 
@@ -90,7 +90,7 @@ pub(super) fn find_read(layout: &Layout, task: Mounting<'_>) -> Result<Vec<Wante
     let find = |id: VolumeId| {
         let folder = layout.volume(&id);
         match volumes::is_there(&folder.join(names::DISK)) {
-            true => Ok(Wanted { id, folder }),
+            true => Ok(Wanted { id, folder, keeps: Keeps::default() }),
             false => Err(format!("waits for volume {}, which no task has made yet", id.volume)),
         }
     };
@@ -137,7 +137,7 @@ fn make_one(layout: &Layout, volume: &VolumeId, alloc: &Alloc) -> Result<Wanted,
     pools::check(layout, pool).map_err(|why| hinted(why, POOL_HINT))?;
     let folder = pool.path.join(volume.to_string());
     let path = folder.join(names::DISK);
-    let wanted = Wanted { id: volume.clone(), folder };
+    let wanted = Wanted { id: volume.clone(), folder, keeps: pool.keeps };
     if volumes::is_there(&path) {
         volumes::made::note(layout, volume, &pool.name)?;
         return Ok(wanted);
@@ -185,7 +185,7 @@ fn disk_hint(volume: &VolumeId) -> String {
 
 /// Makes the disk of a volume that has none.
 fn create(layout: &Layout, wanted: &Wanted, pool: &PoolPath, declared: &VolumeSpec) -> Result<(), String> {
-    let Wanted { id, folder } = wanted;
+    let Wanted { id, folder, .. } = wanted;
     let space = Space::of(&pool.path).map_err(|error| format!("pool \"{}\": {error}", pool.name))?;
     if space.is_full() {
         let why = format!("volume \"{id}\" cannot be made: pool \"{}\" is full", pool.name);
@@ -340,7 +340,11 @@ mod tests {
     #[test]
     fn a_volume_lies_in_its_pool_with_what_it_starts_with() {
         let folder = tempfile::tempdir().unwrap();
-        let bulk = PoolPath { name: "bulk".parse().unwrap(), path: folder.path().join("bulk") };
+        let bulk = PoolPath {
+            name: "bulk".parse().unwrap(),
+            path: folder.path().join("bulk"),
+            keeps: Keeps::default(),
+        };
         let layout = Layout::new(folder.path(), folder.path());
         let default = layout.pools()[0].clone();
         let layout = layout.with_pools(vec![default.clone(), bulk.clone()]);

@@ -32,6 +32,7 @@ use launch::Launch;
 use super::lock;
 use super::wake::Waker;
 use crate::layout::Layout;
+use crate::pools::Keeps;
 
 /// The user of these processes: that of slot 0, which no task has. Each sees its own volumes alone.
 const USER: u32 = UID_BASE;
@@ -108,6 +109,8 @@ pub(super) struct Wanted {
     pub(super) id: VolumeId,
     /// Its folder.
     pub(super) folder: PathBuf,
+    /// How much history it keeps, with all others of its pool.
+    pub(super) keeps: Keeps,
 }
 
 /// Where volumes are served.

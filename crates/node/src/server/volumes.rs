@@ -216,6 +216,8 @@ impl Server {
             reserve_bytes: space.reserve_bytes(),
             volumes: u32::try_from(here.len()).unwrap_or(u32::MAX),
             history_bytes: history,
+            history_bytes_max: space.history_bytes(pool.keeps.most),
+            history_s: pool.keeps.window.as_secs(),
             problem: problem.or_else(|| space.is_full().then(|| "it is full".to_owned())),
         }
     }
@@ -503,6 +505,7 @@ mod tests {
     use lith_core::job::{GroupSpec, TaskSpec};
 
     use super::*;
+    use crate::pools::Keeps;
 
     /// Two instances of a task that mounts a volume, beside one that none does.
     fn job() -> JobSpec {
@@ -580,7 +583,11 @@ mod tests {
     #[test]
     fn what_is_missing_is_given_up_by_a_person_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let pool = PoolPath { name: "bulk".parse().unwrap(), path: folder.path().join("bulk") };
+        let pool = PoolPath {
+            name: "bulk".parse().unwrap(),
+            path: folder.path().join("bulk"),
+            keeps: Keeps::default(),
+        };
         let layout = Layout::new(folder.path(), folder.path()).with_pools(vec![pool.clone()]);
         std::fs::create_dir_all(layout.node()).unwrap();
         std::fs::create_dir(&pool.path).unwrap();

@@ -100,7 +100,7 @@ fn is_full(served: &ServedVolume) -> bool {
 }
 
 fn fold(service: &Service, served: &ServedVolume) -> Result<Folded, VolumeError> {
-    let mut retention = Retention { window_ns: service.window_ns, bytes_max: served.history_bytes_max };
+    let mut retention = Retention { window_ns: served.window_ns, bytes_max: served.history_bytes_max };
     if is_full(served) {
         // What is old goes before a guest is refused for long.
         retention.bytes_max = retention.bytes_max.min(served.volume.status().history_bytes / SHRINK_DIVISOR);

@@ -39,7 +39,6 @@ pub(super) struct Service {
     /// In the order of the sockets.
     ports: Vec<Arc<Port>>,
     pub(super) interval: Duration,
-    pub(super) window_ns: i64,
     /// Held by who makes a cut.
     pub(super) cutting: Turn,
     ending: Mutex<bool>,
@@ -76,6 +75,7 @@ pub(super) struct ServedVolume {
     pub(super) id: String,
     pub(super) folder: PathBuf,
     pub(super) reserve_bytes: u64,
+    pub(super) window_ns: i64,
     pub(super) history_bytes_max: u64,
     pub(super) volume: Arc<Volume<Folder>>,
     pub(super) port: Arc<Port>,
@@ -238,7 +238,6 @@ fn start(arguments: &[String]) -> Result<Running, Obstacle> {
         volumes,
         ports,
         interval: Duration::from_millis(config.interval_ms),
-        window_ns: i64::try_from(config.window_s.saturating_mul(1_000_000_000)).unwrap_or(i64::MAX),
         cutting: Turn::default(),
         ending: Mutex::new(false),
         ended: Condvar::new(),
@@ -269,6 +268,7 @@ fn open(served: &Served, holder: &str) -> Result<ServedVolume, Failure> {
         id: served.id.clone(),
         folder: served.folder.clone(),
         reserve_bytes: served.reserve_bytes,
+        window_ns: i64::try_from(served.window_s.saturating_mul(1_000_000_000)).unwrap_or(i64::MAX),
         history_bytes_max: served.history_bytes_max,
         volume,
         port: Arc::new(port.map_err(bad)?),

@@ -20,13 +20,11 @@ use super::{
     serial,
 };
 use crate::identity;
-use crate::pools::Space;
+use crate::pools::{Most, Space};
 use crate::volumes::aside;
 
 /// Between two checkpoints while something changes.
 const INTERVAL_MS: u64 = 1000;
-/// How much history is kept: a day.
-const WINDOW_S: u64 = 24 * 3600;
 /// Files that such a process may have open: its volumes' histories, while it folds them.
 const OPEN_FILES_MAX: u64 = 16 << 10;
 /// Longest first line of such a process.
@@ -160,7 +158,6 @@ impl Launch {
             holder: self.whose.to_string(),
             access: self.access(),
             interval_ms: INTERVAL_MS,
-            window_s: WINDOW_S,
             volumes: volumes.iter().map(|(served, _)| served.clone()).collect(),
         };
         let json = serde_json::to_vec(&config).map_err(io::Error::from)?;
@@ -220,7 +217,8 @@ fn served(wanted: &[Wanted]) -> Result<Vec<Volume>, String> {
             folder: inside,
             serial: serial(&one.id),
             reserve_bytes: space.reserve_bytes(),
-            history_bytes_max: history_bytes_max(pool, space),
+            window_s: one.keeps.window.as_secs(),
+            history_bytes_max: history_bytes_max(pool, space, one.keeps.most),
             queues: QUEUES,
             uuid,
         };
@@ -230,10 +228,10 @@ fn served(wanted: &[Wanted]) -> Result<Vec<Volume>, String> {
 }
 
 /// An equal part of what a pool may spend on history.
-fn history_bytes_max(pool: &Path, space: Space) -> u64 {
+fn history_bytes_max(pool: &Path, space: Space, most: Most) -> u64 {
     let entries = fs::read_dir(pool).into_iter().flatten().flatten();
     let is_volume = |entry: &fs::DirEntry| {
         entry.file_name().to_str().is_some_and(|name| name.parse::<VolumeId>().is_ok())
     };
-    space.history_bytes() / entries.filter(is_volume).count().max(1) as u64
+    space.history_bytes(most) / entries.filter(is_volume).count().max(1) as u64
 }
