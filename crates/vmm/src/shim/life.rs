@@ -98,6 +98,10 @@ pub(super) enum Event {
     Tick,
 }
 
+/// How long a guest's kernel may take until `lith-init` speaks, whatever comes afterwards. Under emulation it takes two
+/// seconds, and on a busy machine, with others that boot at once, tens of them.
+const HELLO_WITHIN: Duration = Duration::from_secs(90);
+
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
@@ -143,7 +147,7 @@ impl Life {
             said_end: false,
             ending: None,
             oom_killed: false,
-            deadline: Some(boot_deadline),
+            deadline: Some(boot_deadline.min(HELLO_WITHIN)),
             boot_deadline,
             health_untold: None,
             health_due: Duration::ZERO,
@@ -218,6 +222,10 @@ impl Life {
             GuestMessage::Hello { .. } if self.said_hello => self.misbehaved("said hello twice"),
             GuestMessage::Hello { .. } => {
                 self.said_hello = true;
+                // Unless it is being stopped, it has the time that it needs for its volumes.
+                if self.ending.is_none() && matches!(self.state, TaskState::Booting) {
+                    self.deadline = Some(self.boot_deadline);
+                }
                 vec![Action::SendBoot]
             }
             GuestMessage::Started { pid } => match self.state {
@@ -317,8 +325,11 @@ impl Life {
     fn overdue(&mut self) -> Vec<Action> {
         match self.state {
             TaskState::Booting => {
-                let step = if self.said_hello { "did not start its process" } else { "did not boot" };
-                let seconds = self.boot_deadline.as_secs();
+                let (step, within) = match self.said_hello {
+                    true => ("did not start its process", self.boot_deadline),
+                    false => ("did not boot", self.boot_deadline.min(HELLO_WITHIN)),
+                };
+                let seconds = within.as_secs();
                 self.end(Ending::BootFailed { message: format!("the machine {step} within {seconds} s") });
             }
             TaskState::Running { .. } | TaskState::Stopping => {
@@ -438,6 +449,21 @@ mod tests {
         let power_off = Event::Guest(GuestMessage::PowerOff);
         check_ending(vec![hello(), started(), exited(0), power_off, gone()], Ending::Code { code: 0 }, true);
         check_ending(vec![hello(), started(), stop(), exited(0), gone()], Ending::Code { code: 0 }, false);
+    }
+
+    #[test]
+    fn a_kernel_that_hangs_is_not_given_the_time_that_volumes_need() {
+        let with_volumes = || Life::new(Duration::from_secs(700), Timestamp::UNIX_EPOCH);
+        let mut hangs = with_volumes();
+        assert_eq!(hangs.deadline(), Some(HELLO_WITHIN));
+        assert!(hangs.apply(Event::Tick, HELLO_WITHIN).contains(&Action::KillVmm));
+        let _ = hangs.apply(gone(), HELLO_WITHIN);
+        let ending = Ending::BootFailed { message: "the machine did not boot within 90 s".to_owned() };
+        assert_eq!(*hangs.state(), TaskState::Exited { ending, oom_killed: false });
+        let mut boots = with_volumes();
+        let _ = boots.apply(hello(), Duration::from_secs(80));
+        assert_eq!(boots.apply(Event::Tick, HELLO_WITHIN), []);
+        assert_eq!(boots.deadline(), Some(Duration::from_secs(700)));
     }
 
     #[test]

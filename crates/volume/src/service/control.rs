@@ -54,7 +54,10 @@ fn answer(service: &Arc<Service>, request: Request) -> Answer {
             served.port.announce_size();
             Ok(Answer::Done)
         }),
-        Request::End => service.end().map(|()| Answer::Done),
+        Request::End => {
+            service.wait_for_guests();
+            service.end().map(|()| Answer::Done)
+        }
     };
     result.unwrap_or_else(Answer::Failed)
 }

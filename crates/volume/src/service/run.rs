@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::control::{self, failure};
 use super::cutter::{self, now_ns};
@@ -30,6 +30,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 const STACK_BYTES: usize = 256 << 10;
 /// Questions at a time: the daemon's, and a lifeline for each task.
 const CONNECTIONS_MAX: usize = 128;
+
+/// So long guests that are going may take until the end is refused.
+const GUESTS_LEAVE_WITHIN: Duration = Duration::from_secs(2);
+/// Between two looks at whether they have.
+const GUESTS_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What all threads share.
 #[derive(Debug)]
@@ -123,6 +128,16 @@ impl Service {
 
     pub(super) fn is_ending(&self) -> bool {
         *lock(&self.ending)
+    }
+
+    /// Waits until no guest has a volume: that one's VMM is gone shows a moment after it is.
+    pub(super) fn wait_for_guests(&self) {
+        let begun = Instant::now();
+        while self.ports.iter().any(|port| port.is_attached()) && begun.elapsed() < GUESTS_LEAVE_WITHIN {
+            if self.waits_for_end(GUESTS_INTERVAL) {
+                return;
+            }
+        }
     }
 
     /// Ends, after a last checkpoint, unless a guest has a volume.
