@@ -211,7 +211,7 @@ fn removal(world: &World) {
     // The process that served its volume ends after its machine.
     eventually("nothing else to be left", || {
         let left: Vec<String> = world.leftovers();
-        if left.iter().all(is_expected) { Ok(()) } else { Err(left) }
+        if left.iter().all(is_expected) { Ok(()) } else { Err(left.join("\n")) }
     });
     let rules = world.host.shell("nft list ruleset");
     assert!(!rules.contains("8080") && !rules.contains("10.83."), "{rules}");
