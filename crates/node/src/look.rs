@@ -17,6 +17,7 @@ use lith_volume::inspect::View;
 use lith_volume::inspect::entry::{Entry, Kind, Summary};
 use lith_volume::inspect::limits::Limits;
 use lith_volume::inspect::walk::Depth;
+use lith_volume::reader::ROOT;
 use lith_volume::storage::Folder;
 use serde::{Deserialize, Serialize};
 
@@ -25,8 +26,6 @@ use crate::layout::Layout;
 
 /// The name of the subcommand.
 pub const SUBCOMMAND: &str = "look";
-/// The folder of a volume's file system that a task is shown: lith-init makes it.
-const ROOT: &str = "/data";
 /// Where the jail shows the volume.
 const VOLUME: &str = "/volume";
 /// Memory that it may map: names of the largest folders, the index of a long history.
