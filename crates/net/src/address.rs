@@ -3,19 +3,30 @@
 //! Pure. Must not look at the machine.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
+use lith_core::service::ServiceNumber;
 use lith_core::slot::Slot;
 
 /// The host's address on every TAP, and so every guest's gateway. Link-local, since it means nothing beyond the TAP; it
 /// is announced nowhere: guests know it by a permanent neighbour entry.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 83, 1);
 
+/// The host's link-local address on every TAP: next hop of the guests' IPv6.
+pub const GATEWAY_LINK_6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0x53, 1);
+
+/// The address of IPv6 at which guests' questions for names are answered, of the host alone. Unique local (RFC 4193); the
+/// 40 bits that should be random are "lith" and one that no guest network has.
+pub const GATEWAY_6: Ipv6Addr = Ipv6Addr::new(0xfd6c, 0x6974, 0x6800, 0, 0, 0, 0x53, 1);
+
 /// What the names of all TAPs begin with; the slot follows.
 pub const TAP_PREFIX: &str = "lith";
 
 /// Bits of the part of a guest's address that all guests share.
 const PREFIX_BITS: u32 = 16;
+
+/// Set in the virtual addresses of services.
+const SERVICE_BIT: u32 = 0x8000;
 
 /// First four bytes of guests' hardware addresses: locally administered, then "lit".
 const GUEST_MAC_PREFIX: [u8; 4] = [0x02, 0x6c, 0x69, 0x74];
@@ -85,6 +96,36 @@ impl GuestNetwork {
     pub fn guest_address(self, slot: Slot) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.0) | u32::from(slot.number()))
     }
+
+    /// The address of IPv6 of the guest in `slot`, used as a /128.
+    #[must_use]
+    pub fn guest_address_6(self, slot: Slot) -> Ipv6Addr {
+        self.address_6(0, slot.number())
+    }
+
+    /// The virtual address of a service: in the upper half of the range, where no guest is.
+    #[must_use]
+    pub fn service_address(self, service: ServiceNumber) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.0) | SERVICE_BIT | u32::from(service.number()))
+    }
+
+    /// The virtual address of IPv6 of a service.
+    #[must_use]
+    pub fn service_address_6(self, service: ServiceNumber) -> Ipv6Addr {
+        self.address_6(1, service.number())
+    }
+
+    /// The first address of the range of IPv6 that guests and services are in, a /48: unique local (RFC 4193), with the
+    /// first two bytes of the range of IPv4 in it, so that both differ from those of another range.
+    #[must_use]
+    pub fn base_6(self) -> Ipv6Addr {
+        self.address_6(0, 0)
+    }
+
+    fn address_6(self, subnet: u16, number: u16) -> Ipv6Addr {
+        let [first, second, ..] = self.0.octets();
+        Ipv6Addr::new(0xfd6c, 0x6900 | u16::from(first), u16::from(second) << 8 | 1, subnet, 0, 0, 0, number)
+    }
 }
 
 /// The hardware address of the guest's network card.
@@ -135,6 +176,22 @@ mod tests {
         check(1, "10.83.0.1", "02:6c:69:74:00:01", "02:6c:68:74:00:01", "lith1");
         check(256, "10.83.1.0", "02:6c:69:74:01:00", "02:6c:68:74:01:00", "lith256");
         check(4000, "10.83.15.160", "02:6c:69:74:0f:a0", "02:6c:68:74:0f:a0", "lith4000");
+    }
+
+    #[test]
+    fn services_are_beside_the_guests() {
+        let network = GuestNetwork::new(Ipv4Addr::new(172, 20, 0, 0)).unwrap();
+        let check = |number, address: &str, address_6: &str| {
+            let service = ServiceNumber::new(number).unwrap();
+            assert_eq!(network.service_address(service).to_string(), address);
+            assert_eq!(network.service_address_6(service).to_string(), address_6);
+        };
+        check(1, "172.20.128.1", "fd6c:69ac:1401:1::1");
+        check(32_766, "172.20.255.254", "fd6c:69ac:1401:1::7ffe");
+        let last = Slot::new(lith_core::slot::SLOT_MAX).unwrap();
+        assert_eq!(network.guest_address_6(last).to_string(), "fd6c:69ac:1401::fa0");
+        assert!(network.guest_address(last) < network.service_address(ServiceNumber::new(1).unwrap()));
+        assert_eq!(network.base_6().to_string(), "fd6c:69ac:1401::");
     }
 
     #[test]

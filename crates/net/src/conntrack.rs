@@ -210,7 +210,7 @@ mod tests {
             transport,
         };
         let range = Redirect { count: 101, ..publish("", 6000, 6000, Transport::Udp) };
-        let guest = |slot, publishes| Guest { slot: Slot::new(slot).unwrap(), publishes, connects: vec![] };
+        let guest = |slot, publishes| Guest { publishes, ..Guest::closed(Slot::new(slot).unwrap()) };
         let state = NetworkState {
             guests: vec![
                 guest(1, vec![publish("", 8080, 80, Transport::Tcp), publish("", 53, 53, Transport::Udp)]),
@@ -250,12 +250,11 @@ mod tests {
         let slot = |number| Slot::new(number).unwrap();
         let ports = |number, last, transport| Reach::Ports(Port { number, last, transport });
         let guest = |number, grants: &[(u16, Reach)]| Guest {
-            slot: slot(number),
-            publishes: vec![],
             connects: grants
                 .iter()
                 .map(|(target, reach)| Grant { target: slot(*target), reach: *reach })
                 .collect(),
+            ..Guest::closed(slot(number))
         };
         let state = NetworkState {
             guests: vec![

@@ -130,7 +130,11 @@ fn trial_script(network: GuestNetwork) -> Option<(String, String)> {
         Grant { target: slot, reach }
     };
     let connects = vec![grant(1, 1), grant(3, 4)];
-    let state = NetworkState { network, guests: vec![Guest { slot, publishes, connects }] };
+    let state = NetworkState {
+        network,
+        guests: vec![Guest { publishes, connects, ..Guest::closed(slot) }],
+        ..NetworkState::default()
+    };
     let script = ruleset::script(&state, "doctor", &["eth0".to_owned()].into()).ok()?;
     Some((address::tap_name(slot), script))
 }

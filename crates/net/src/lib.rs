@@ -24,5 +24,5 @@ pub use address::GuestNetwork;
 pub use command::CommandError;
 pub use error::NetworkError;
 pub use network::Network;
-pub use state::{Guest, NetworkState, Redirect, StateError};
+pub use state::{Guest, NetworkState, Redirect, Service, StateError};
 pub use tap::TapError;

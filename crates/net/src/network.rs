@@ -129,7 +129,10 @@ impl Network {
         interface::delete(&interface::taps()?.into_keys().collect())?;
         forwarding::release(&self.state_file)?;
         run_nft("remove the packet filter", &ruleset::removal_script())?;
-        conntrack::forget_unexplained(&NetworkState { network, guests: Vec::new() }, &BTreeSet::new())?;
+        conntrack::forget_unexplained(
+            &NetworkState { network, ..NetworkState::default() },
+            &BTreeSet::new(),
+        )?;
         Ok(())
     }
 }

@@ -7,7 +7,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use lith_core::connect::{Grant, NODE_GRANTS_MAX, Reach};
+use lith_core::job::access::{Bandwidth, Egress};
 use lith_core::job::{Publish, Transport};
+use lith_core::service::ServiceNumber;
 use lith_core::slot::Slot;
 
 use crate::address::GuestNetwork;
@@ -26,6 +28,20 @@ pub struct NetworkState {
     pub network: GuestNetwork,
     /// The guests.
     pub guests: Vec<Guest>,
+    /// Virtual addresses.
+    pub services: Vec<Service>,
+    /// The node's port at which guests' questions for names are answered, on [`GATEWAY`](crate::address::GATEWAY) and
+    /// [`GATEWAY_6`](crate::address::GATEWAY_6); their questions are refused when `None`.
+    pub resolver: Option<u16>,
+}
+
+/// A virtual address with the guests that answer at it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Service {
+    /// Its number in the cluster.
+    pub number: ServiceNumber,
+    /// The guests among which new connections are spread. While there is none, it refuses at once.
+    pub instances: Vec<Slot>,
 }
 
 /// A port of the node that leads to one of a guest, or consecutive ones that lead to the same numbers there.
@@ -41,6 +57,14 @@ pub struct Redirect {
     pub count: u16,
     /// TCP or UDP.
     pub transport: Transport,
+}
+
+impl Guest {
+    /// The guest in this slot that nobody reaches and that reaches nobody.
+    #[must_use]
+    pub fn closed(slot: Slot) -> Self {
+        Self { slot, publishes: vec![], connects: vec![], services: vec![], egress: vec![], bandwidth: None }
+    }
 }
 
 impl Redirect {
@@ -104,6 +128,13 @@ pub struct Guest {
     pub publishes: Vec<Redirect>,
     /// The guests to which it may open connections. One that does not exist refuses them at once.
     pub connects: Vec<Grant>,
+    /// The services whose virtual address it may use. Ports and instances are those of `connects`.
+    pub services: Vec<ServiceNumber>,
+    /// What it may reach outside the cluster. Names give nothing by themselves: what they open is added as they are
+    /// looked up.
+    pub egress: Vec<Egress>,
+    /// Most that it sends, and receives.
+    pub bandwidth: Option<Bandwidth>,
 }
 
 /// A state that cannot be put in force.

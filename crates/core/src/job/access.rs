@@ -51,6 +51,26 @@ impl fmt::Display for Connect {
     }
 }
 
+/// Most bits per second that a task sends, and that it receives: each way has as much. Displays as `50M`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Bandwidth(pub u64);
+
+/// Least bandwidth of a task: below it, connections do not come about.
+pub const BANDWIDTH_MIN: Bandwidth = Bandwidth(64_000);
+/// Greatest bandwidth that can be said: 100 Gbit/s.
+pub const BANDWIDTH_MAX: Bandwidth = Bandwidth(100_000_000_000);
+
+impl fmt::Display for Bandwidth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (scale, unit) in [(1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")] {
+            if self.0 >= scale && self.0.is_multiple_of(scale) {
+                return write!(f, "{}{unit}", self.0 / scale);
+            }
+        }
+        self.0.fmt(f)
+    }
+}
+
 /// What a task may reach outside the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Egress {

@@ -5,7 +5,6 @@ use lith_core::job::{Port, Transport};
 use proptest::prelude::*;
 
 use super::*;
-use crate::address::GuestNetwork;
 use crate::state::{Guest, Redirect};
 
 fn transport() -> impl Strategy<Value = Transport> {
@@ -41,15 +40,15 @@ fn state() -> impl Strategy<Value = NetworkState> {
     let slots = prop_oneof![1u16..5, 1u16..=4000];
     proptest::collection::btree_map(slots, guest, 0..100)
         .prop_map(|guests| NetworkState {
-            network: GuestNetwork::default(),
             guests: guests
                 .into_iter()
                 .map(|(slot, (publishes, connects))| Guest {
-                    slot: Slot::new(slot).unwrap(),
                     publishes,
                     connects,
+                    ..Guest::closed(Slot::new(slot).unwrap())
                 })
                 .collect(),
+            ..NetworkState::default()
         })
         .prop_filter("possible", |state| state.validate().is_ok())
 }
@@ -169,8 +168,7 @@ proptest! {
 #[test]
 fn the_number_of_rules_is_constant() {
     let rules = |guests: u16| {
-        let guest =
-            |number| Guest { slot: Slot::new(number).unwrap(), publishes: Vec::new(), connects: Vec::new() };
+        let guest = |number| Guest::closed(Slot::new(number).unwrap());
         let state = NetworkState { guests: (1..=guests).map(guest).collect(), ..NetworkState::default() };
         let script = script(&state, "me", &BTreeSet::new()).unwrap();
         script

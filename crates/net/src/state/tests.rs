@@ -16,11 +16,10 @@ fn slot(number: u16) -> Slot {
 fn state(guests: &[PlainGuest<'_>]) -> NetworkState {
     let redirects = |text: &&str| Redirect::of(value::port::publish(text).unwrap()).collect::<Vec<_>>();
     let guest = |(number, publishes): &PlainGuest<'_>| Guest {
-        slot: slot(*number),
         publishes: publishes.iter().flat_map(redirects).collect(),
-        connects: vec![],
+        ..Guest::closed(slot(*number))
     };
-    NetworkState { network: GuestNetwork::default(), guests: guests.iter().map(guest).collect() }
+    NetworkState { guests: guests.iter().map(guest).collect(), ..NetworkState::default() }
 }
 
 #[test]
@@ -62,20 +61,20 @@ fn impossible_ports() {
         Redirect { count: 2, guest_port: 81, ..good },
         Redirect { host_port: 65_535, guest_port: 65_535, count: 2, ..good },
     ] {
-        let guest = Guest { slot: slot(1), publishes: vec![publish], connects: vec![] };
+        let guest = Guest { publishes: vec![publish], ..Guest::closed(slot(1)) };
         let state = NetworkState { guests: vec![guest], ..NetworkState::default() };
         assert_eq!(state.validate(), Err(StateError::BadPublish { publish, slot: slot(1) }));
     }
     for (number, last) in [(0, 5), (6, 5)] {
         let reach = Reach::Ports(Port { number, last, transport: Transport::Tcp });
         let grant = Grant { target: slot(2), reach };
-        let guest = Guest { slot: slot(1), publishes: vec![], connects: vec![grant] };
+        let guest = Guest { connects: vec![grant], ..Guest::closed(slot(1)) };
         let state = NetworkState { guests: vec![guest], ..NetworkState::default() };
         let error = state.validate().unwrap_err();
         assert_eq!(error.to_string(), "slot 1 may reach impossible ports of slot 2");
     }
     let grant = Grant { target: slot(2), reach: Reach::Any };
-    let guest = Guest { slot: slot(1), publishes: vec![], connects: vec![grant; NODE_GRANTS_MAX + 1] };
+    let guest = Guest { connects: vec![grant; NODE_GRANTS_MAX + 1], ..Guest::closed(slot(1)) };
     let state = NetworkState { guests: vec![guest], ..NetworkState::default() };
     assert_eq!(state.validate(), Err(StateError::TooManyGrants(NODE_GRANTS_MAX + 1)));
 }
@@ -114,7 +113,7 @@ proptest! {
         let pairs = publishes.iter().enumerate();
         let any = pairs.flat_map(|(at, one)| publishes[at + 1..].iter().map(move |other| (one, other)))
             .any(|(one, other)| collide(one, other));
-        let guest = Guest { slot: slot(1), publishes: publishes.clone(), connects: vec![] };
+        let guest = Guest { publishes: publishes.clone(), ..Guest::closed(slot(1)) };
         let state = NetworkState { guests: vec![guest], ..NetworkState::default() };
         match state.validate() {
             Ok(()) => prop_assert!(!any, "{:?}", publishes),

@@ -182,7 +182,8 @@ fn nft_takes_every_script() {
     let guests = proptest::collection::btree_map(1..=SLOTS, guest, 0..=12);
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(40) });
     let check = |guests: BTreeMap<u16, (Vec<Redirect>, Vec<Grant>)>| {
-        let guest = |(number, (publishes, connects))| Guest { slot: slot(number), publishes, connects };
+        let guest =
+            |(number, (publishes, connects))| Guest { publishes, connects, ..Guest::closed(slot(number)) };
         let guests = guests.into_iter().map(guest).collect();
         let state = NetworkState { guests, ..NetworkState::default() };
         prop_assume!(state.validate().is_ok());
@@ -198,7 +199,6 @@ fn hundreds_of_guests() {
     const GUESTS: u16 = 230;
     let world = World::new();
     let guest = |number: u16| Guest {
-        slot: slot(number),
         publishes: [Transport::Tcp, Transport::Udp]
             .map(|transport| Redirect {
                 address: None,
@@ -211,6 +211,7 @@ fn hundreds_of_guests() {
         connects: (1..=40)
             .map(|target| Grant { target: slot(target), reach: Reach::Ports(Port::one(80, Transport::Tcp)) })
             .collect(),
+        ..Guest::closed(slot(number))
     };
     let state = NetworkState { guests: (1..=GUESTS).map(guest).collect(), ..NetworkState::default() };
     for what in ["from nothing", "again"] {

@@ -186,9 +186,8 @@ impl World {
 /// `9000-9010:9000-9010`.
 pub(crate) fn state(guests: &[(u16, &[&str])]) -> NetworkState {
     let guest = |(number, publishes): &(u16, &[&str])| Guest {
-        slot: slot(*number),
         publishes: publishes.iter().flat_map(|text| redirects(text)).collect(),
-        connects: vec![],
+        ..Guest::closed(slot(*number))
     };
     NetworkState { guests: guests.iter().map(guest).collect(), ..NetworkState::default() }
 }

@@ -315,9 +315,13 @@ impl Agent {
         let guests =
             turns.iter().filter(|turn| is_alive(&turn.process) || is_starting(&turn.step)).map(|turn| {
                 let connects = of.remove(&turn.slot).unwrap_or_default();
-                Guest { slot: turn.slot, publishes: redirects(&turn.publish), connects }
+                Guest { publishes: redirects(&turn.publish), connects, ..Guest::closed(turn.slot) }
             });
-        let state = NetworkState { network: self.config.network, guests: guests.collect() };
+        let state = NetworkState {
+            network: self.config.network,
+            guests: guests.collect(),
+            ..NetworkState::default()
+        };
         let is_due = self.network_watch.take_disturbance()
             || self.network_looked_at.is_none_or(|at| at.elapsed() >= RESYNC_INTERVAL);
         if self.in_force.as_ref() == Some(&state) && (state.guests.is_empty() || !is_due) {
