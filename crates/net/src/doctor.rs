@@ -2,14 +2,16 @@
 //!
 //! Looks only; the trial of the packet filter happens in a network namespace that ends with it.
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 
+use lith_core::chain::chain;
 use lith_core::connect::{Grant, Reach};
 use lith_core::job::{Port, Transport};
 use lith_core::slot::Slot;
 
 use crate::address::{self, GuestNetwork};
 use crate::command::{CommandError, run};
+use crate::firewalls::{self, Closed, State};
 use crate::interface::{self, Route};
 use crate::ruleset;
 use crate::state::{Guest, NetworkState, Redirect};
@@ -60,19 +62,25 @@ pub fn examine(network: GuestNetwork) -> Vec<Finding> {
             findings.push(Finding::failure(format!("the routes cannot be read: {error}"), error.hint()))
         }
     }
-    findings.extend(hindrances());
+    findings.extend(firewalls());
     findings
 }
 
 /// What keeps clients from reaching published ports, though guests run.
 #[must_use]
 pub fn hindrances() -> Vec<Finding> {
-    let mut findings = match run("nft", &["-t", "list", "ruleset"], "") {
-        Ok(ruleset) => firewalls(&ruleset),
-        Err(error) => vec![Finding::failure(error.to_string(), error.hint())],
-    };
-    findings.extend(legacy_firewall());
-    findings
+    firewalls().into_iter().filter(|finding| finding.severity > Severity::Good).collect()
+}
+
+/// Firewalls of others that drop by default.
+fn firewalls() -> Vec<Finding> {
+    match firewalls::closed() {
+        Ok(closed) => closed.iter().map(firewall).collect(),
+        Err(error) => vec![Finding::warning(
+            chain(&error),
+            error.hint().unwrap_or_else(|| "see that nothing drops what interfaces `lith*` forward".into()),
+        )],
+    }
 }
 
 fn version(program: &'static str, argument: &str) -> Finding {
@@ -156,136 +164,28 @@ fn conflicts(network: GuestNetwork, routes: &[Route]) -> Vec<Finding> {
     if found.is_empty() { vec![Finding::good(format!("nobody else uses {network}"))] } else { found }
 }
 
-/// Chains of others that forwarded packets have to pass too: accepting in one table does not overrule a drop in another.
-/// A table that speaks of lith's interfaces was told about them by somebody.
-fn firewalls(ruleset: &str) -> Vec<Finding> {
-    let mut found = Vec::new();
-    for table in ruleset.split("table ").filter(|table| !table.is_empty()) {
-        let name = table.split(" {").next().unwrap_or_default();
-        // Guests have no IPv6, and bridges are not routed.
-        let is_ours = name == "inet lith" || name == "netdev lith";
-        if is_ours || !(name.starts_with("ip ") || name.starts_with("inet ")) || table.contains("\"lith") {
-            continue;
-        }
-        if name == "inet firewalld" {
-            found.push(Finding::warning(
-                "firewalld may drop what goes to published ports".into(),
-                "let it trust the guests' interfaces: firewall-cmd --permanent --zone=trusted --add-interface=lith+ \
-                 && firewall-cmd --reload"
-                    .into(),
-            ));
-        }
-        let mut chain = "";
-        for line in table.lines().map(str::trim) {
-            if let Some(name) = line.strip_prefix("chain ").and_then(|rest| rest.strip_suffix(" {")) {
-                chain = name;
-            } else if line.contains("hook forward") && line.contains("policy drop") {
-                found.push(Finding::warning(
-                    format!("chain {chain} of table {name} drops what is forwarded"),
-                    forward_hint(name, chain, table),
-                ));
-            }
-        }
+/// A chain of others that packets of guests have to pass too: accepting in one table does not overrule a drop in another.
+fn firewall(closed: &Closed) -> Finding {
+    let (what, table) = (closed.to_string(), closed.table());
+    match closed.state() {
+        State::Passed => Finding::good(format!("{what} drops by default, and lets tasks pass by rules of lith")),
+        State::Idle => Finding::good(format!("{what} drops by default; lith will let tasks pass while they run")),
+        State::Shut if table == firewalls::FIREWALLD => Finding::warning(
+            format!("{what} drops what tasks send and get"),
+            "let firewalld trust their interfaces: firewall-cmd --permanent --zone=trusted --add-interface=lith+ && \
+             firewall-cmd --reload"
+                .into(),
+        ),
+        State::Shut => Finding::warning(
+            format!("{what} drops what tasks send and get"),
+            "lith could not add its rules there: accept interfaces \"lith*\" in it, and see the log of `lith up`".into(),
+        ),
     }
-    found
-}
-
-fn forward_hint(name: &str, chain: &str, table: &str) -> String {
-    match name {
-        "ip filter" if table.contains("chain ufw-before-forward {") => {
-            "add `-A ufw-before-forward -i lith+ -j ACCEPT` and `-A ufw-before-forward -o lith+ -j ACCEPT` to \
-             /etc/ufw/before.rules, before COMMIT, then: ufw reload"
-                .to_owned()
-        }
-        "ip filter" if table.contains("chain DOCKER-USER {") => iptables_hint("iptables", "DOCKER-USER"),
-        "ip filter" => iptables_hint("iptables", chain),
-        _ => format!("let packets from and to interfaces \"lith*\" pass in chain {chain} of table {name}"),
-    }
-}
-
-/// The old packet filter, which `nft` does not show.
-fn legacy_firewall() -> Option<Finding> {
-    let tables = fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default();
-    if !tables.lines().any(|table| table == "filter") {
-        return None;
-    }
-    let rules = run("iptables-legacy", &["-S", "FORWARD"], "").ok()?;
-    rules.lines().any(|rule| rule == "-P FORWARD DROP").then(|| {
-        Finding::warning(
-            "iptables-legacy drops what is forwarded".into(),
-            iptables_hint("iptables-legacy", "FORWARD"),
-        )
-    })
-}
-
-/// Lets guests' packets pass there; the rules of lith still hold for them.
-fn iptables_hint(program: &str, chain: &str) -> String {
-    format!(
-        "{program} -I {chain} -i lith+ -j ACCEPT && {program} -I {chain} -o lith+ -j ACCEPT (iptables-persistent keeps \
-         it over a reboot)"
-    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn other_firewalls() {
-        let check = |chains: &str, expected: &[(&str, &str)]| {
-            let found = firewalls(chains);
-            let found: Vec<(&str, &str)> = found
-                .iter()
-                .map(|finding| (finding.text.as_str(), finding.hint.as_deref().unwrap_or("")))
-                .collect();
-            assert_eq!(found, expected, "{chains}");
-        };
-        let forward = |table: &str, chain: &str, policy: &str| {
-            format!(
-                "table {table} {{\n\tchain {chain} {{\n\t\ttype filter hook forward priority filter; policy {policy};\n\t}}\n}}\n"
-            )
-        };
-        check("", &[]);
-        check(&forward("ip filter", "FORWARD", "accept"), &[]);
-        check(&forward("inet lith", "forward", "drop"), &[]);
-        check(
-            &forward("ip filter", "FORWARD", "drop"),
-            &[(
-                "chain FORWARD of table ip filter drops what is forwarded",
-                "iptables -I FORWARD -i lith+ -j ACCEPT && iptables -I FORWARD -o lith+ -j ACCEPT (iptables-persistent \
-                 keeps it over a reboot)",
-            )],
-        );
-        let with = |more: &str| {
-            forward("ip filter", "FORWARD", "drop").replace("}\n}\n", &format!("}}\n{more}}}\n"))
-        };
-        check(
-            &with("\tchain DOCKER-USER {\n\t}\n"),
-            &[(
-                "chain FORWARD of table ip filter drops what is forwarded",
-                "iptables -I DOCKER-USER -i lith+ -j ACCEPT && iptables -I DOCKER-USER -o lith+ -j ACCEPT \
-                 (iptables-persistent keeps it over a reboot)",
-            )],
-        );
-        check(
-            &with("\tchain ufw-before-forward {\n\t}\n"),
-            &[(
-                "chain FORWARD of table ip filter drops what is forwarded",
-                "add `-A ufw-before-forward -i lith+ -j ACCEPT` and `-A ufw-before-forward -o lith+ -j ACCEPT` to \
-                 /etc/ufw/before.rules, before COMMIT, then: ufw reload",
-            )],
-        );
-        // What a person has repaired, and what no guest has to do with.
-        check(&with("\tchain DOCKER-USER {\n\t\tiifname \"lith*\" counter accept\n\t}\n"), &[]);
-        check(&forward("ip6 filter", "FORWARD", "drop"), &[]);
-        check(
-            &forward("inet mine", "pass", "drop"),
-            &[(
-                "chain pass of table inet mine drops what is forwarded",
-                "let packets from and to interfaces \"lith*\" pass in chain pass of table inet mine",
-            )],
-        );
-    }
 
     #[test]
     fn address_conflicts() {

@@ -10,6 +10,7 @@ mod command;
 mod conntrack;
 pub mod doctor;
 mod error;
+mod firewalls;
 mod forwarding;
 mod interface;
 mod message;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use lith_core::slot::Slot;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::address::GuestNetwork;
 use crate::command::run;
@@ -15,7 +15,7 @@ use crate::error::NetworkError;
 use crate::ruleset;
 use crate::state::NetworkState;
 use crate::tap::{self, TapError};
-use crate::{conntrack, forwarding, interface};
+use crate::{conntrack, firewalls, forwarding, interface};
 
 /// The guest network of one network namespace. Only one may exist per namespace at a time. All calls block for some
 /// milliseconds, more with hundreds of guests.
@@ -87,6 +87,9 @@ impl Network {
         } else {
             forwarding::enable(&switched)?;
         }
+        if !wanted.is_empty() {
+            pass_others();
+        }
         // Now, and not earlier: no frame of a guest passes before the rules are in force.
         let mut taps = interface::taps()?;
         taps.retain(|slot, _| wanted.contains(slot));
@@ -128,12 +131,21 @@ impl Network {
         // TAPs first: without rules nothing protects the host from a guest that still runs.
         interface::delete(&interface::taps()?.into_keys().collect())?;
         forwarding::release(&self.state_file)?;
+        firewalls::close()?;
         run_nft("remove the packet filter", &ruleset::removal_script())?;
         conntrack::forget_unexplained(
             &NetworkState { network, ..NetworkState::default() },
             &BTreeSet::new(),
         )?;
         Ok(())
+    }
+}
+
+/// That another firewall cannot be passed keeps nobody from running; the doctor tells what to do about it.
+fn pass_others() {
+    if let Err(error) = firewalls::open() {
+        let error = lith_core::chain::chain(&error);
+        warn!(error, "another firewall may drop what guests send and get");
     }
 }
 

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod connects;
 #[cfg(test)]
+mod firewalls;
+#[cfg(test)]
 mod flows;
 #[cfg(test)]
 mod frames;
