@@ -5,7 +5,7 @@
 //! ignored. Must not do anything about a message.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -212,6 +212,18 @@ pub struct Network {
     pub gateway_mac: Mac,
     /// Hardware address of the guest's interface, by which it is found.
     pub mac: Mac,
+    /// The same over IPv6; switched off on the interface when none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<Network6>,
+}
+
+/// What the interface has of IPv6. Nothing on the link answers solicitations or advertises anything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network6 {
+    /// The guest's address, alone in its prefix.
+    pub address: Ipv6Addr,
+    /// Next hop of the default route, with the same hardware address as that of IPv4.
+    pub gateway: Ipv6Addr,
 }
 
 /// A line of `/etc/hosts`.

@@ -1,14 +1,14 @@
 //! The network interface: address, neighbour, route, through netlink (rtnetlink(7)).
 //!
-//! Owns the few messages this takes. Nothing on the link answers ARP, so the gateway is a permanent neighbour; IPv6 is
-//! off on the interface.
+//! Owns the few messages this takes. Nothing on the link answers ARP or neighbour solicitations, so the gateway is a
+//! permanent neighbour. Of IPv6 there is what the host gives, or nothing.
 
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
-use lith_guest::messages::{BootStep, Mac, Network};
+use lith_guest::messages::{BootStep, Mac, Network, Network6};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 
 use crate::failure::{During, Failure};
@@ -35,6 +35,22 @@ const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_BOOT: u8 = 3;
 const RTN_UNICAST: u8 = 1;
 const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+/// Nobody else can have the address, so nobody is asked (`IFA_F_NODAD`).
+const IFA_F_NODAD: u8 = 2;
+/// Length of an address alone.
+const WHOLE_6: u8 = 128;
+/// Under `/proc/sys/net/ipv6/conf/{interface}`, before it comes up: no addresses but the one given, no questions that nobody
+/// answers, and no listening to whoever claims to be a router.
+const SETTINGS_6: [(&str, &str); 7] = [
+    ("addr_gen_mode", "1"),
+    ("accept_ra", "0"),
+    ("autoconf", "0"),
+    ("accept_redirects", "0"),
+    ("router_solicitations", "0"),
+    ("accept_dad", "0"),
+    ("disable_ipv6", "0"),
+];
 /// Index of the loopback interface, on every Linux.
 const LOOPBACK: u32 = 1;
 
@@ -45,19 +61,40 @@ pub(crate) fn configure(network: Option<&Network>) -> Result<(), Failure> {
     link.request(RTM_NEWLINK, 0, &link_up(LOOPBACK)).during(step, "start the loopback interface")?;
     let Some(network) = network else { return Ok(()) };
     let (name, index) = find_interface(network.mac)?;
-    // Before it comes up, or it would talk. A kernel without IPv6 has nothing to switch off.
-    let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
+    // Before it comes up, or it would talk.
+    let ipv6 = network.ipv6.as_ref().filter(|_| prepare_6(&name).is_ok());
+    if ipv6.is_none() {
+        // A kernel without IPv6 has nothing to switch off.
+        let _ = set_6(&name, "disable_ipv6", "1");
+    }
     link.request(RTM_NEWLINK, 0, &link_up(index)).during(step, format_args!("start {name}"))?;
-    let steps = [
-        (RTM_NEWADDR, address(index, network.address, network.prefix), "set the address of"),
-        (RTM_NEWNEIGH, neighbour(index, network.gateway, network.gateway_mac), "set the neighbour of"),
-        (RTM_NEWROUTE, default_route(index, network.gateway), "set the route through"),
+    let mut steps = vec![
+        (RTM_NEWADDR, address(index, network.address.into(), network.prefix), "set the address of"),
+        (RTM_NEWNEIGH, neighbour(index, network.gateway.into(), network.gateway_mac), "set the neighbour of"),
+        (RTM_NEWROUTE, default_route(index, network.gateway.into()), "set the route through"),
     ];
+    if let Some(Network6 { address: own, gateway }) = ipv6 {
+        let (own, gateway) = (IpAddr::from(*own), IpAddr::from(*gateway));
+        steps.extend([
+            (RTM_NEWADDR, address(index, own, WHOLE_6), "set the IPv6 address of"),
+            (RTM_NEWNEIGH, neighbour(index, gateway, network.gateway_mac), "set the IPv6 neighbour of"),
+            (RTM_NEWROUTE, default_route(index, gateway), "set the IPv6 route through"),
+        ]);
+    }
     for (kind, body, doing) in steps {
         let flags = NLM_F_CREATE | NLM_F_REPLACE;
         link.request(kind, flags, &body).during(step, format_args!("{doing} {name}"))?;
     }
     Ok(())
+}
+
+/// Makes the interface ready for its IPv6 address; fails where the kernel has no IPv6.
+fn prepare_6(name: &str) -> io::Result<()> {
+    SETTINGS_6.iter().try_for_each(|(setting, value)| set_6(name, setting, value))
+}
+
+fn set_6(name: &str, setting: &str, value: &str) -> io::Result<()> {
+    fs::write(format!("/proc/sys/net/ipv6/conf/{name}/{setting}"), value)
 }
 
 fn find_interface(mac: Mac) -> Result<(String, u32), Failure> {
@@ -129,38 +166,50 @@ fn link_up(index: u32) -> Vec<u8> {
     body
 }
 
+/// The family of an address, and its bytes.
+fn parts(address: IpAddr) -> (u8, Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => (AF_INET, address.octets().to_vec()),
+        IpAddr::V6(address) => (AF_INET6, address.octets().to_vec()),
+    }
+}
+
 /// `struct ifaddrmsg` with its attributes.
-fn address(index: u32, address: Ipv4Addr, prefix: u8) -> Vec<u8> {
-    let mut body = vec![AF_INET, prefix, 0, 0];
+fn address(index: u32, address: IpAddr, prefix: u8) -> Vec<u8> {
+    let (family, bytes) = parts(address);
+    let flags = if address.is_ipv6() { IFA_F_NODAD } else { 0 };
+    let mut body = vec![family, prefix, flags, 0];
     body.extend_from_slice(&index.to_ne_bytes());
-    attribute(&mut body, IFA_LOCAL, &address.octets());
-    attribute(&mut body, IFA_ADDRESS, &address.octets());
+    attribute(&mut body, IFA_LOCAL, &bytes);
+    attribute(&mut body, IFA_ADDRESS, &bytes);
     body
 }
 
 /// `struct ndmsg` with its attributes.
-fn neighbour(index: u32, gateway: Ipv4Addr, mac: Mac) -> Vec<u8> {
-    let mut body = vec![AF_INET, 0, 0, 0];
+fn neighbour(index: u32, gateway: IpAddr, mac: Mac) -> Vec<u8> {
+    let (family, bytes) = parts(gateway);
+    let mut body = vec![family, 0, 0, 0];
     body.extend_from_slice(&index.to_ne_bytes());
     body.extend_from_slice(&NUD_PERMANENT.to_ne_bytes());
     body.extend_from_slice(&[0, 0]);
-    attribute(&mut body, NDA_DST, &gateway.octets());
+    attribute(&mut body, NDA_DST, &bytes);
     attribute(&mut body, NDA_LLADDR, &mac.0);
     body
 }
 
 /// `struct rtmsg` with its attributes: everything through the gateway, which is on the link whatever the address says.
-fn default_route(index: u32, gateway: Ipv4Addr) -> Vec<u8> {
-    let mut body = vec![AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, RTN_UNICAST];
+fn default_route(index: u32, gateway: IpAddr) -> Vec<u8> {
+    let (family, bytes) = parts(gateway);
+    let mut body = vec![family, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, RTN_UNICAST];
     body.extend_from_slice(&RTNH_F_ONLINK.to_ne_bytes());
     attribute(&mut body, RTA_OIF, &index.to_ne_bytes());
-    attribute(&mut body, RTA_GATEWAY, &gateway.octets());
+    attribute(&mut body, RTA_GATEWAY, &bytes);
     body
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
     use lith_guest::messages::Mac;
 
@@ -171,16 +220,19 @@ mod tests {
         let mut out = Vec::new();
         attribute(&mut out, 0, &[1, 2, 3, 4, 5, 6]);
         assert_eq!((out.len(), &out[4..]), (12, [1, 2, 3, 4, 5, 6, 0, 0].as_slice()));
-        let gateway = Ipv4Addr::new(169, 254, 83, 1);
+        let gateway = IpAddr::from(Ipv4Addr::new(169, 254, 83, 1));
         assert_eq!(neighbour(2, gateway, Mac([2; 6])).len(), 12 + 8 + 12);
         assert_eq!(default_route(2, gateway).len(), 12 + 8 + 8);
+        let gateway = IpAddr::from(Ipv6Addr::LOCALHOST);
+        assert_eq!(neighbour(2, gateway, Mac([2; 6])).len(), 12 + 20 + 12);
+        assert_eq!(default_route(2, gateway).len(), 12 + 8 + 20);
     }
 
     /// The kernel reads what is sent, and its refusal comes back as the error it is.
     #[test]
     fn the_kernel_answers() {
         let mut link = Netlink::open().unwrap();
-        let body = neighbour(i32::MAX.unsigned_abs(), Ipv4Addr::LOCALHOST, Mac([2; 6]));
+        let body = neighbour(i32::MAX.unsigned_abs(), Ipv4Addr::LOCALHOST.into(), Mac([2; 6]));
         let error = link.request(super::RTM_NEWNEIGH, super::NLM_F_CREATE, &body).unwrap_err();
         // To root that there is no such interface, to others that they may not ask: both are its answers.
         let expected = [Some(libc::ENODEV), Some(libc::EPERM)];

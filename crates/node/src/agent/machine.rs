@@ -8,7 +8,7 @@ use lith_core::job::TaskSpec;
 use lith_core::name::TaskId;
 use lith_core::slot::Slot;
 use lith_guest::messages::settings::Settings;
-use lith_guest::messages::{BootConfig, Mac, Network, Seed, UnixTime};
+use lith_guest::messages::{BootConfig, Mac, Network, Network6, Seed, UnixTime};
 use lith_guest::process::{Environment, ImageConfig, Overrides};
 use lith_net::GuestNetwork;
 use lith_net::address;
@@ -202,6 +202,7 @@ fn boot_config(
             gateway: address::GATEWAY,
             gateway_mac: Mac(address::host_mac(slot).0),
             mac: Mac(address::guest_mac(slot).0),
+            ipv6: Some(Network6 { address: network.guest_address_6(slot), gateway: address::GATEWAY_LINK_6 }),
         }),
         resolvers: vec![],
         extra_hosts: vec![],
