@@ -19,4 +19,4 @@ pub use folder::Folder;
 pub use namespace::Namespace;
 pub use processes::Pid;
 pub use wait::{DEADLINE, eventually, eventually_within};
-pub use world::{FAR, HOST, METADATA, NEIGHBOUR, World};
+pub use world::{FAR, FAR_6, HOST, HOST_6, METADATA, NEIGHBOUR, NEIGHBOUR_6, World};

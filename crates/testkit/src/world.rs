@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -23,8 +23,14 @@ use crate::{assets, leftovers};
 pub const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The address of another machine there.
 pub const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
-/// An address that stands for the internet: the neighbour has it, and is the machine's default gateway.
-pub const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+/// Their addresses of IPv6.
+pub const HOST_6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x192, 0, 2, 0, 0, 0, 1);
+/// That of the other machine.
+pub const NEIGHBOUR_6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x192, 0, 2, 0, 0, 0, 9);
+/// A public address that stands for the internet: the neighbour has it, and is the machine's default gateway.
+pub const FAR: Ipv4Addr = Ipv4Addr::new(20, 0, 0, 7);
+/// One of IPv6.
+pub const FAR_6: Ipv6Addr = Ipv6Addr::new(0x2a00, 0x20, 0, 0, 0, 0, 0, 7);
 /// Where clouds answer questions about a machine; the neighbour has it too.
 pub const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
@@ -59,13 +65,15 @@ impl World {
         host.shell(&format!("ip link add lan0 type veth peer name lan0 netns {}", lan.process()));
         lan.shell(&format!(
             "ip addr add {NEIGHBOUR}/24 dev lan0; ip link set lan0 up; ip addr add {FAR}/32 dev lo; \
-             ip addr add {METADATA}/32 dev lo"
+             ip addr add {METADATA}/32 dev lo; ip addr add {NEIGHBOUR_6}/64 dev lan0 nodad; \
+             ip addr add {FAR_6}/128 dev lo"
         ));
         // The neighbour knows a way to the guests, so that it is the machine that keeps them apart.
         host.shell(&format!(
-            "ip addr add {HOST}/24 dev lan0; ip link set lan0 up; ip route add default via {NEIGHBOUR}"
+            "ip addr add {HOST}/24 dev lan0; ip link set lan0 up; ip route add default via {NEIGHBOUR}; \
+             ip addr add {HOST_6}/64 dev lan0 nodad; ip route add default via {NEIGHBOUR_6}"
         ));
-        lan.shell(&format!("ip route add 10.83.0.0/16 via {HOST}"));
+        lan.shell(&format!("ip route add 10.83.0.0/16 via {HOST}; ip route add fd6c:690a:5301::/48 via {HOST_6}"));
         let data_dir = folder.path().join("data");
         Self { folder, host, lan: Arc::new(lan), data_dir, etc: None, daemon: None, is_down: true }
     }

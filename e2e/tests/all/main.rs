@@ -17,6 +17,8 @@ mod doctor;
 #[cfg(test)]
 mod down;
 #[cfg(test)]
+mod escape;
+#[cfg(test)]
 mod files;
 #[cfg(test)]
 mod health;
@@ -26,8 +28,6 @@ mod hello;
 mod hide;
 #[cfg(test)]
 mod identity;
-#[cfg(test)]
-mod isolation;
 #[cfg(test)]
 mod kills;
 #[cfg(test)]
