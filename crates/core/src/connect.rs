@@ -1,13 +1,15 @@
 //! Who may reach whom on a node, and under which names: from the tasks with their slots, and what each declares, to
-//! grants between slots.
+//! grants between slots, and to the services that names lead to.
 //!
-//! Pure. Must not know how a grant is put in force. A target that the node does not have gives no grant and no name; one
-//! that it has and that does not run gives both, for its slot is its own for as long as its alloc lives.
+//! Pure. Must not know how a grant is put in force. A target that the node does not have gives no grant; one that it has
+//! and that does not run gives one, for its slot is its own for as long as its alloc lives. Names lead to services, whether
+//! anything of them runs or not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use crate::job::Port;
-use crate::job::access::{Connect, ConnectPorts};
+use crate::job::access::{Connect, ConnectPorts, ENTRIES_MAX};
 use crate::name::{JobName, TaskId, TaskName};
 use crate::slot::Slot;
 
@@ -16,11 +18,8 @@ pub const TASK_GRANTS_MAX: usize = 4_096;
 /// Most grants of a node: as many elements go into the packet filter in two seconds, which is what a change of any
 /// task's network may take.
 pub const NODE_GRANTS_MAX: usize = 65_536;
-/// Most addresses under one name: programs try a few.
-pub const NAME_ADDRESSES_MAX: usize = 16;
-/// Most addresses under all names of a task together, unless it has more names than that: all are sent to its guest in
-/// one message.
-pub const ADDRESSES_MAX: usize = 1_000;
+/// Most names of one task: an alias and two more for each of its entries.
+pub const NAMES_MAX: usize = 3 * ENTRIES_MAX;
 
 /// A task of the node.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +52,45 @@ pub enum Reach {
     Ports(Port),
 }
 
+/// A task of a job, whatever its instances are: what a virtual address belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceName {
+    /// The job.
+    pub job: JobName,
+    /// The task.
+    pub task: TaskName,
+}
+
+impl ServiceName {
+    /// The service that an instance of a task belongs to.
+    #[must_use]
+    pub fn of(id: &TaskId) -> Self {
+        Self { job: id.alloc.job.clone(), task: id.task.clone() }
+    }
+
+    /// What an entry of `connects` of a task is about.
+    #[must_use]
+    pub fn target(client: &TaskId, connect: &Connect) -> Self {
+        let job = connect.job.as_ref().unwrap_or(&client.alloc.job);
+        Self { job: job.clone(), task: connect.task.clone() }
+    }
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.job, self.task)
+    }
+}
+
+/// How fit an instance that runs is for new connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fitness {
+    /// Its health check fails, or has not passed yet.
+    Unwell,
+    /// It is healthy, or nobody asks.
+    Well,
+}
+
 /// The grants of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Grants {
@@ -81,6 +119,27 @@ impl<'a> Directory<'a> {
             instances.sort_by_key(|member| member.id);
         }
         Self { tasks }
+    }
+
+    /// Whether there is an instance of a service.
+    #[must_use]
+    pub fn has(&self, job: &JobName, task: &TaskName) -> bool {
+        self.tasks.contains_key(&(job, task))
+    }
+
+    /// The instances of a service that are fit for new connections, as `fitness` says of each: those that are well, or all
+    /// that run if none is. One that does not run is none.
+    #[must_use]
+    pub fn instances(
+        &self,
+        service: &ServiceName,
+        fitness: impl Fn(&TaskId) -> Option<Fitness>,
+    ) -> Vec<Slot> {
+        let members = self.tasks.get(&(&service.job, &service.task)).map_or(&[][..], Vec::as_slice);
+        let running: Vec<(Slot, Fitness)> =
+            members.iter().filter_map(|member| Some((member.slot, fitness(member.id)?))).collect();
+        let best = running.iter().map(|(_, fitness)| *fitness).max();
+        running.into_iter().filter(|(_, fitness)| Some(*fitness) == best).map(|(slot, _)| slot).collect()
     }
 
     /// Every instance that a right of `client` is about; never itself.
@@ -142,60 +201,59 @@ impl<'a> Directory<'a> {
         });
         whole.chain(parts)
     }
+}
 
-    /// The names by which `client` finds its targets, each with a slot; a name with several instances comes several
-    /// times.
-    ///
-    /// An alias is a name. So is the target's own, and in another job also `task.job`, without doubt; there the target's
-    /// name alone is one only where nothing else could be meant.
-    #[must_use]
-    pub fn names(&self, client: &TaskId, connects: &[Connect]) -> Vec<(String, Slot)> {
-        let mut named = certain_names(client, connects);
-        for (name, connect) in self.short_names(client, connects) {
-            let is_same = |other: &&Connect| other.job == connect.job && other.task == connect.task;
-            if named.get(&name).is_none_or(|others| others.iter().all(is_same)) {
-                named.entry(name).or_default().insert(connect);
-            }
+/// The names by which `client` finds the services that it connects to: each leads to one, or to several where an alias is
+/// said twice. `is_own` says whether the client's own job has a task of a name.
+///
+/// An alias is a name. So is the target's own, and in another job also `task.job`, without doubt; there the target's
+/// name alone is one only where nothing else could be meant.
+#[must_use]
+pub fn names(
+    client: &TaskId,
+    connects: &[Connect],
+    is_own: impl Fn(&TaskName) -> bool,
+) -> BTreeMap<String, BTreeSet<ServiceName>> {
+    let mut named = certain_names(client, connects);
+    for (name, service) in short_names(client, connects, is_own) {
+        let meant = named.entry(name).or_default();
+        if meant.iter().all(|other| *other == service) {
+            meant.insert(service);
         }
-        let each = (ADDRESSES_MAX / named.len().max(1)).clamp(1, NAME_ADDRESSES_MAX);
-        let mut names = Vec::new();
-        for (name, connects) in named {
-            let targets: BTreeSet<(&TaskId, Slot)> = connects
-                .into_iter()
-                .flat_map(|connect| self.targets(client, connect).map(|member| (member.id, member.slot)))
-                .collect();
-            names.extend(targets.into_iter().take(each).map(|(_, slot)| (name.clone(), slot)));
-        }
-        names
     }
+    while named.len() > NAMES_MAX {
+        named.pop_last();
+    }
+    named
+}
 
-    /// Names of tasks of other jobs without the job: those that no own task has, and only one of the targets.
-    fn short_names<'b>(&self, client: &TaskId, connects: &'b [Connect]) -> Vec<(String, &'b Connect)> {
-        let foreign: Vec<(&JobName, &Connect)> =
-            connects.iter().filter_map(|connect| Some((foreign_job(client, connect)?, connect))).collect();
-        let mut jobs: BTreeMap<&TaskName, BTreeSet<&JobName>> = BTreeMap::new();
-        for (job, connect) in &foreign {
-            jobs.entry(&connect.task).or_default().insert(*job);
-        }
-        let is_plain = |task: &TaskName| {
-            let is_own = self.tasks.contains_key(&(&client.alloc.job, task));
-            !is_own && jobs.get(task).is_some_and(|jobs| jobs.len() == 1)
-        };
-        let plain = foreign.into_iter().filter(|(_, connect)| is_plain(&connect.task));
-        plain.map(|(_, connect)| (connect.task.to_string(), connect)).collect()
+/// Names of tasks of other jobs without the job: those that no own task has, and only one of the targets.
+fn short_names(
+    client: &TaskId,
+    connects: &[Connect],
+    is_own: impl Fn(&TaskName) -> bool,
+) -> Vec<(String, ServiceName)> {
+    let foreign = connects.iter().filter(|connect| foreign_job(client, connect).is_some());
+    let mut services: BTreeMap<&TaskName, BTreeSet<ServiceName>> = BTreeMap::new();
+    for connect in foreign {
+        services.entry(&connect.task).or_default().insert(ServiceName::target(client, connect));
     }
+    let single = services.into_iter().filter(|(task, services)| services.len() == 1 && !is_own(task));
+    single
+        .flat_map(|(task, services)| services.into_iter().map(|service| (task.to_string(), service)))
+        .collect()
 }
 
 /// Aliases, names of tasks of the same job, and `task.job` for those of other jobs.
-fn certain_names<'a>(client: &TaskId, connects: &'a [Connect]) -> BTreeMap<String, BTreeSet<&'a Connect>> {
-    let mut named: BTreeMap<String, BTreeSet<&Connect>> = BTreeMap::new();
+fn certain_names(client: &TaskId, connects: &[Connect]) -> BTreeMap<String, BTreeSet<ServiceName>> {
+    let mut named: BTreeMap<String, BTreeSet<ServiceName>> = BTreeMap::new();
     for connect in connects {
         let own = match foreign_job(client, connect) {
             None => connect.task.to_string(),
             Some(job) => format!("{}.{job}", connect.task),
         };
         for name in connect.alias.iter().chain([&own]) {
-            named.entry(name.clone()).or_default().insert(connect);
+            named.entry(name.to_ascii_lowercase()).or_default().insert(ServiceName::target(client, connect));
         }
     }
     named

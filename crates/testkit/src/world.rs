@@ -73,7 +73,9 @@ impl World {
             "ip addr add {HOST}/24 dev lan0; ip link set lan0 up; ip route add default via {NEIGHBOUR}; \
              ip addr add {HOST_6}/64 dev lan0 nodad; ip route add default via {NEIGHBOUR_6}"
         ));
-        lan.shell(&format!("ip route add 10.83.0.0/16 via {HOST}; ip route add fd6c:690a:5301::/48 via {HOST_6}"));
+        lan.shell(&format!(
+            "ip route add 10.83.0.0/16 via {HOST}; ip route add fd6c:690a:5301::/48 via {HOST_6}"
+        ));
         let data_dir = folder.path().join("data");
         Self { folder, host, lan: Arc::new(lan), data_dir, etc: None, daemon: None, is_down: true }
     }
