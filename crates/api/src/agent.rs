@@ -21,6 +21,23 @@ pub struct Desired {
     pub version: u64,
     /// The allocs of this node.
     pub allocs: Vec<Alloc>,
+    /// The services that its tasks may connect to, and those that they are themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceEntry>,
+}
+
+/// A task of the cluster, whichever of its instances, as those see it that connect to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceEntry {
+    /// Its job.
+    pub job: String,
+    /// Its name.
+    pub task: String,
+    /// The number that its virtual address follows from, 1 to 32766.
+    pub number: u16,
+    /// The ports that it declares, as the job file writes them. None as long as its job does not have it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<String>,
 }
 
 impl Desired {
@@ -85,7 +102,8 @@ mod tests {
 
     #[test]
     fn only_the_database_that_was_followed_is_followed() {
-        let said = |cluster: &str, version| Desired { cluster: cluster.to_owned(), version, allocs: vec![] };
+        let said =
+            |cluster: &str, version| Desired { cluster: cluster.to_owned(), version, ..Desired::default() };
         for (kept, latest, expected) in [
             (said("", 0), said("a", 0), true),
             (said("a", 5), said("a", 5), true),

@@ -185,6 +185,9 @@ pub struct TaskSpec {
     /// What it may reach outside: `internet`, `api.example.org:443`, `192.168.1.0/24`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub egress: Vec<String>,
+    /// Most that it sends, and that it receives, in bits per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth_bits: Option<u64>,
     /// Further lines of its `/etc/hosts`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hosts: BTreeMap<String, String>,

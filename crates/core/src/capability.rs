@@ -3,17 +3,22 @@
 //! A job that is refused would not do what it says; one whose notes are told does, but for comforts that come later.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::egress::{self, Range};
+use crate::job::access::Egress;
 use crate::job::file::FileSource;
 use crate::job::process::TaskKind;
 use crate::job::volume::{Mount, MountSource};
-use crate::job::{JobSpec, TaskSpec};
+use crate::job::{JobSpec, Publish, TaskSpec};
 use crate::name::{GroupName, TaskName, VolumeName};
 use crate::value::Refusal;
 
 /// Most volumes of one task: a virtual machine of QEMU's `microvm` type has room for 24 devices, of which lith takes six.
 pub const DISKS_MAX: usize = 16;
+/// Most consecutive ports of a name in `egress`: each address that the name has takes an element of the packet filter for
+/// each of them.
+pub const NAME_PORTS_MAX: u16 = 16;
 
 /// Why this version cannot run the job, in the order of the file's names; empty when it can.
 #[must_use]
@@ -59,6 +64,10 @@ fn of_task(job: &JobSpec, name: &TaskName, task: &TaskSpec) -> Vec<Refusal> {
         let message = format!("task \"{name}\" wants a graphics processor: `gpu` comes in a later version");
         refusals.push(Refusal::new(message).hint("remove `gpu` to run it without one"));
     }
+    let of_task =
+        |refusal: Refusal| Refusal { message: format!("task \"{name}\": {}", refusal.message), ..refusal };
+    refusals.extend(task.publish.iter().filter_map(impossible_publish).map(of_task));
+    refusals.extend(task.egress.iter().filter_map(impossible_egress).map(of_task));
     let disks = disks(job, task);
     if disks > DISKS_MAX {
         let message = format!(
@@ -68,6 +77,78 @@ fn of_task(job: &JobSpec, name: &TaskName, task: &TaskSpec) -> Vec<Refusal> {
     }
     refusals
 }
+
+/// Why a port cannot be published so, whatever the node; `None` when it can.
+#[must_use]
+pub fn impossible_publish(publish: &Publish) -> Option<Refusal> {
+    (publish.address == Some(IpAddr::V6(Ipv6Addr::LOCALHOST))).then(|| {
+        let message =
+            format!("`{publish}`: what is sent to ::1 stays on the node, whose kernel passes it to no task");
+        let there = Publish { address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), ..*publish };
+        Refusal::new(message).hint(format!("publish it on the node's own address of IPv4: `{there}`"))
+    })
+}
+
+/// Why no task can reach what an entry of `egress` names, whatever the node; `None` when one may.
+#[must_use]
+pub fn impossible_egress(entry: &Egress) -> Option<Refusal> {
+    let refusal = |why: &str| Refusal::new(format!("`{entry}` is of no use: {why}"));
+    match entry {
+        Egress::Internet => None,
+        Egress::Name { port, .. } => {
+            let ports = port.map_or(1, |port| port.last.saturating_sub(port.number).saturating_add(1));
+            (ports > NAME_PORTS_MAX).then(|| {
+                Refusal::new(format!("`{entry}` names {ports} ports; a name has up to {NAME_PORTS_MAX}"))
+                    .hint("name the ports that it is reached at, or none for every port")
+            })
+        }
+        Egress::Network { address, prefix, .. } => UNREACHABLE
+            .into_iter()
+            .find(|(range, ..)| range.1 <= *prefix && egress::holds(*range, *address))
+            .map(|(_, why, hint)| refusal(why).hint(hint)),
+    }
+}
+
+/// Ranges of addresses that no task reaches, with why, and what to do instead. The first one that holds an address counts.
+const UNREACHABLE: [(Range<IpAddr>, &str, &str); 9] = {
+    const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Range<IpAddr> {
+        (IpAddr::V4(Ipv4Addr::new(a, b, c, d)), prefix)
+    }
+    const fn v6(first: u16, rest: [u16; 2], prefix: u8) -> Range<IpAddr> {
+        let [second, last] = rest;
+        (IpAddr::V6(Ipv6Addr::new(first, second, 0, 0, 0, 0, 0, last)), prefix)
+    }
+    const LOOPBACK: (&str, &str) = (
+        "loopback is the task itself",
+        "name a task in `connects`, or an address that the node has on its network",
+    );
+    const UNSPECIFIED: (&str, &str) = (
+        "it is the address of nobody",
+        "write the address that is meant, or `internet` for every public one",
+    );
+    const MULTICAST: (&str, &str) =
+        ("multicast does not leave a task", "name the addresses that are to be reached one by one");
+    const METADATA: (&str, &str) = (
+        "metadata of a cloud's machine is closed to every task, for it holds the machine's own secrets",
+        "give the task what it needs as a secret",
+    );
+    [
+        (v4(127, 0, 0, 0, 8), LOOPBACK.0, LOOPBACK.1),
+        (v6(0, [0, 1], 128), LOOPBACK.0, LOOPBACK.1),
+        (v4(0, 0, 0, 0, 8), UNSPECIFIED.0, UNSPECIFIED.1),
+        (v6(0, [0, 0], 128), UNSPECIFIED.0, UNSPECIFIED.1),
+        (v4(224, 0, 0, 0, 4), MULTICAST.0, MULTICAST.1),
+        (v6(0xff00, [0, 0], 8), MULTICAST.0, MULTICAST.1),
+        (v4(169, 254, 169, 254, 32), METADATA.0, METADATA.1),
+        // Where Amazon's machines find it over IPv6.
+        (v6(0xfd00, [0xec2, 0x254], 128), METADATA.0, METADATA.1),
+        (
+            v6(0xfe80, [0, 0], 10),
+            "addresses of fe80:: mean something on one link alone, and a task's ends at the node",
+            "write another address of the same machine",
+        ),
+    ]
+};
 
 /// Disks of a task's first boot: its volumes, and what some of them start with.
 fn disks(job: &JobSpec, task: &TaskSpec) -> usize {
@@ -136,11 +217,9 @@ pub fn not_in_force(job: &JobSpec) -> Option<String> {
     let said = [
         ("place", groups(|group| !group.place.is_empty())),
         ("failover_after", groups(|group| group.failover_after.is_some())),
-        ("egress", tasks(|task| !task.egress.is_empty())),
         ("expose", tasks(|task| !task.expose.is_empty())),
         ("update", tasks(|task| task.update.is_some())),
         ("schedule", tasks(|task| matches!(task.kind, TaskKind::Periodic { .. }))),
-        ("publish on IPv6", tasks(publishes_on_ipv6)),
         ("max_lag", volumes(|volume| volume.max_lag.is_some())),
     ];
     let keys: Vec<String> = said
@@ -149,10 +228,6 @@ pub fn not_in_force(job: &JobSpec) -> Option<String> {
         .map(|(key, names)| format!("{key} ({})", names.join(", ")))
         .collect();
     (!keys.is_empty()).then(|| format!("not in force yet in this version: {}", keys.join(", ")))
-}
-
-fn publishes_on_ipv6(task: &TaskSpec) -> bool {
-    task.publish.iter().any(|publish| matches!(publish.address, Some(IpAddr::V6(_))))
 }
 
 /// Volumes whose size differs from the one that they were made with: they keep it. `has_disk` says which are made.
@@ -172,10 +247,11 @@ pub fn resized(before: &JobSpec, after: &JobSpec, has_disk: impl Fn(&VolumeName)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::access::{Egress, Expose};
+    use crate::job::access::Expose;
     use crate::job::process::{Device, Gpu, Update};
     use crate::job::volume::VolumeSpec;
-    use crate::job::{Bytes, GroupSpec, Publish, Transport};
+    use crate::job::{Bytes, GroupSpec};
+    use crate::value;
 
     fn job(tasks: Vec<(&str, TaskSpec)>) -> JobSpec {
         let tasks = tasks.into_iter().map(|(name, task)| (name.parse().unwrap(), task)).collect();
@@ -300,14 +376,7 @@ mod tests {
         assert_eq!(not_in_force(&job(vec![("web", task())])), None);
         let net = || TaskSpec { egress: vec![Egress::Internet], ..task() };
         let expose = vec![Expose { host: "shop.example.org".to_owned(), port: 80 }];
-        let publish = Publish {
-            address: Some(IpAddr::from(std::net::Ipv6Addr::LOCALHOST)),
-            host_port: 80,
-            guest_port: 80,
-            count: 1,
-            transport: Transport::Tcp,
-        };
-        let web = TaskSpec { expose, update: Some(Update::default()), publish: vec![publish], ..net() };
+        let web = TaskSpec { expose, update: Some(Update::default()), ..net() };
         let kind = TaskKind::Periodic { schedule: "0 3 * * *".to_owned() };
         let mut all = job(vec![("backup", TaskSpec { kind, ..task() }), ("web", web), ("worker", net())]);
         let volume =
@@ -320,8 +389,69 @@ mod tests {
         all.volumes.insert("site".parse().unwrap(), volume);
         assert_eq!(
             not_in_force(&all).unwrap(),
-            "not in force yet in this version: place (main), failover_after (main), egress (web, worker), expose (web), \
-             update (web), schedule (backup), publish on IPv6 (web), max_lag (site)"
+            "not in force yet in this version: place (main), failover_after (main), expose (web), \
+             update (web), schedule (backup), max_lag (site)"
+        );
+    }
+
+    #[test]
+    fn what_no_task_can_reach_is_refused() {
+        let check = |entry: &str, expected: Option<&str>| {
+            let entry = value::access::egress(entry).unwrap();
+            let refusal = impossible_egress(&entry);
+            assert_eq!(refusal.map(|refusal| refusal.message).as_deref(), expected);
+        };
+        for entry in [
+            "internet",
+            "api.example.org",
+            "api.example.org:8000-8015",
+            "10.0.0.0/8",
+            "0.0.0.0/0",
+            "::/0",
+            "169.254.0.0/16",
+            "192.168.1.20:631",
+            "[fd00::1]:443",
+            "1.1.1.1:1-65535",
+        ] {
+            check(entry, None);
+        }
+        let loopback = |entry| format!("`{entry}` is of no use: loopback is the task itself");
+        for entry in ["127.0.0.1:80", "127.0.0.0/8", "[::1]:80"] {
+            check(entry, Some(&loopback(entry)));
+        }
+        check("0.0.0.0:80", Some("`0.0.0.0:80` is of no use: it is the address of nobody"));
+        check("::", Some("`::` is of no use: it is the address of nobody"));
+        check("239.1.0.0/16", Some("`239.1.0.0/16` is of no use: multicast does not leave a task"));
+        check("ff02::fb", Some("`ff02::fb` is of no use: multicast does not leave a task"));
+        check(
+            "169.254.169.254:80",
+            Some(
+                "`169.254.169.254:80` is of no use: metadata of a cloud's machine is closed to every task, for it holds the machine's own secrets",
+            ),
+        );
+        check(
+            "fe80::1",
+            Some(
+                "`fe80::1` is of no use: addresses of fe80:: mean something on one link alone, and a task's ends at the node",
+            ),
+        );
+        check("*.ntfy.sh:80-96", Some("`*.ntfy.sh:80-96` names 17 ports; a name has up to 16"));
+        check("a.b:1-65535", Some("`a.b:1-65535` names 65535 ports; a name has up to 16"));
+    }
+
+    #[test]
+    fn loopback_of_ipv6_publishes_nothing() {
+        let with =
+            |publish: &str| TaskSpec { publish: vec![value::port::publish(publish).unwrap()], ..task() };
+        assert_eq!(
+            told(&job(vec![("web", with("[::]:80:80")), ("api", with("[fd00::1]:80:80"))])),
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            told(&job(vec![("web", with("[::1]:8080:80/udp"))])),
+            [
+                "task \"web\": `[::1]:8080:80/udp`: what is sent to ::1 stays on the node, whose kernel passes it to no task: publish it on the node's own address of IPv4: `127.0.0.1:8080:80/udp`"
+            ]
         );
     }
 

@@ -248,6 +248,7 @@ fn changed_keys(before: &TaskSpec, after: &TaskSpec) -> Vec<&'static str> {
         expose = "expose",
         connects = "connects",
         egress = "egress",
+        bandwidth = "bandwidth",
         hosts = "hosts",
         health = "health",
         depends_on = "depends_on",

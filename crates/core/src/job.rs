@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::name::{FileName, GroupName, JobName, NodeName, TaskName, VolumeName};
-use access::{Connect, Egress, Expose};
+use access::{Bandwidth, Connect, Egress, Expose};
 use file::{FileMount, FileSource};
 use health::{Condition, Health};
 use process::{Device, Gpu, Logging, TaskKind, Ulimit, Update};
@@ -309,6 +309,8 @@ pub struct TaskSpec {
     pub connects: Vec<Connect>,
     /// What it may reach outside, in order and each once.
     pub egress: Vec<Egress>,
+    /// Most that it sends, and that it receives; what the node has when `None`.
+    pub bandwidth: Option<Bandwidth>,
     /// Further lines of its `/etc/hosts`.
     pub hosts: BTreeMap<String, IpAddr>,
     /// How its health is asked for; as the image says when `None`.
@@ -361,6 +363,7 @@ impl TaskSpec {
             expose: Vec::new(),
             connects: Vec::new(),
             egress: Vec::new(),
+            bandwidth: None,
             hosts: BTreeMap::new(),
             health: None,
             depends_on: BTreeMap::new(),

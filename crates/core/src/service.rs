@@ -4,8 +4,14 @@
 //! well, wherever that is. It stays the same for as long as the job is known, so that what clients remember of it does not
 //! go stale.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+
+use crate::job::JobSpec;
+use crate::name::{JobName, TaskName};
+
+/// What has a number: a task of a job, whichever of its instances.
+pub type ServiceKey = (JobName, TaskName);
 
 /// Highest number. Numbers are the lower 15 bits of the virtual address; the bound leaves the last address unused.
 pub const SERVICE_MAX: u16 = 32_766;
@@ -44,9 +50,59 @@ impl fmt::Display for ServiceNumber {
     }
 }
 
+/// Numbers for the tasks of `jobs` that have none, in order of name. `last` is the one that was given out last. Tasks for
+/// which no number is left have no virtual address.
+#[must_use]
+pub fn numbers_for<'a>(
+    jobs: impl IntoIterator<Item = &'a JobSpec>,
+    known: &BTreeMap<ServiceKey, ServiceNumber>,
+    mut last: Option<ServiceNumber>,
+) -> Vec<(ServiceKey, ServiceNumber)> {
+    let keys = |job: &'a JobSpec| job.tasks().map(|(_, task, _)| (job.name.clone(), task.clone()));
+    let new: BTreeSet<ServiceKey> =
+        jobs.into_iter().flat_map(keys).filter(|key| !known.contains_key(key)).collect();
+    let mut taken: BTreeSet<ServiceNumber> = known.values().copied().collect();
+    let mut given = Vec::new();
+    for key in new {
+        let Some(number) = ServiceNumber::next_free(&taken, last) else { break };
+        taken.insert(number);
+        last = Some(number);
+        given.push((key, number));
+    }
+    given
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::{GroupSpec, TaskSpec};
+
+    fn job(name: &str, tasks: &[&str]) -> JobSpec {
+        let tasks = tasks.iter().map(|task| (task.parse().unwrap(), TaskSpec::new("app:1")));
+        let group = GroupSpec::new(tasks.collect());
+        JobSpec::new(name.parse().unwrap(), [("main".parse().unwrap(), group)].into())
+    }
+
+    #[test]
+    fn each_task_has_a_number_and_keeps_it() {
+        let told = |given: &[(ServiceKey, ServiceNumber)]| -> Vec<String> {
+            given.iter().map(|((job, task), number)| format!("{job}/{task} {number}")).collect()
+        };
+        let jobs = [job("shop", &["web", "db"]), job("blog", &["web"])];
+        let given = numbers_for(&jobs, &BTreeMap::new(), None);
+        assert_eq!(told(&given), ["blog/web 1", "shop/db 2", "shop/web 3"]);
+        let mut known: BTreeMap<_, _> = given.into_iter().collect();
+        assert_eq!(numbers_for(&jobs, &known, ServiceNumber::new(3)), vec![]);
+        known.remove(&("blog".parse().unwrap(), "web".parse().unwrap()));
+        let jobs = [job("shop", &["web"]), job("news", &["web"])];
+        let given = numbers_for(&jobs, &known, ServiceNumber::new(3));
+        assert_eq!(told(&given), ["news/web 4"], "the one of what is gone is not given out next");
+        let full = (1..=SERVICE_MAX).map(|number| {
+            let key = ("shop".parse().unwrap(), format!("t{number}").parse().unwrap());
+            (key, ServiceNumber(number))
+        });
+        assert_eq!(numbers_for(&jobs, &full.collect(), None), vec![]);
+    }
 
     #[test]
     fn next_free_goes_round() {

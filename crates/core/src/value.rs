@@ -4,6 +4,7 @@
 //! Must not know where a text stands, nor under which key.
 
 pub mod access;
+pub mod bandwidth;
 pub mod decimal;
 pub mod duration;
 pub mod env;

@@ -24,6 +24,7 @@ use lith_core::deploy::{self, Job, TaskKey};
 use lith_core::job::JobSpec;
 use lith_core::name::{JobName, NodeName};
 use lith_core::place;
+use lith_core::service::{self, ServiceKey, ServiceNumber};
 use lith_core::task::Incarnation;
 use lith_store::{Store, StoreError, StoredJob, World, Write};
 use tokio::sync::watch;
@@ -85,11 +86,11 @@ impl Server {
         Ok(server)
     }
 
-    /// Places what is not placed, and tells the agent all that it should have.
+    /// Places what is not placed, numbers what has no number, and tells the agent all that it should have.
     fn converge(&self, mut world: World) -> Result<(), StoreError> {
-        let placements = self.placements(&world);
-        if !placements.is_empty() {
-            let write = Write { placements, ..Write::default() };
+        let (placements, services) = (self.placements(&world), unnumbered(&world));
+        if !(placements.is_empty() && services.is_empty()) {
+            let write = Write { placements, services, ..Write::default() };
             let mut store = self.store();
             store.write(&write, clock::now())?;
             world = store.world()?;
@@ -190,8 +191,8 @@ impl Server {
             let stored = StoredJob { job: job.clone(), created: now, updated: now };
             world.jobs.insert(job.spec.name.clone(), stored);
         }
-        let placements = self.placements(&world);
-        let write = Write { put, delete, placements, events: vec![event] };
+        let (placements, services) = (self.placements(&world), unnumbered(&world));
+        let write = Write { put, services, delete, placements, events: vec![event] };
         let (_, events) = store.write(&write, now)?;
         self.desired.send_replace(Arc::new(desired::of(&store.world()?, &self.node)));
         self.announce(&events);
@@ -354,6 +355,12 @@ impl Server {
             .await
             .unwrap_or_else(|error| Err(Failure::new(Code::Internal, format!("the request failed: {error}"))))
     }
+}
+
+/// Numbers for what is deployed and has none, as everything of a database of before there were any.
+fn unnumbered(world: &World) -> Vec<(ServiceKey, ServiceNumber)> {
+    let jobs = world.jobs.values().map(|stored| &stored.job.spec);
+    service::numbers_for(jobs, &world.services, world.last_service)
 }
 
 fn find(store: &mut Store, name: &str) -> Result<StoredJob, Failure> {

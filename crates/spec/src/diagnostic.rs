@@ -107,6 +107,8 @@ codes! {
     BadNumber = "bad-number",
     /// Text that is not a size.
     BadSize = "bad-size",
+    /// Text that is not a bandwidth, or one out of its range.
+    BadBandwidth = "bad-bandwidth",
     /// Text that is not a duration.
     BadDuration = "bad-duration",
     /// Text that is not a port.

@@ -105,6 +105,7 @@ pub(crate) enum Form {
     Size,
     Duration,
     Cpus,
+    Bandwidth,
     Port,
     Publish,
     Path,

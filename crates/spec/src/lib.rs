@@ -20,7 +20,7 @@ mod variables;
 mod write;
 
 /// What this version refuses to deploy, and what it keeps without acting on it.
-pub use lith_core::capability::{not_in_force, refusals};
+pub use lith_core::capability::{impossible_egress, not_in_force, refusals};
 pub use lith_core::job::JobSpec;
 
 pub use compose::convert::refusal::{REFUSAL_KINDS, RefusalKind};

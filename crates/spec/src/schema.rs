@@ -3,6 +3,7 @@
 //! Owns how what a key takes is said in JSON Schema (draft 2020-12). It is wider than the reader: whatever the reader
 //! accepts fits it, and it finds what an editor should underline. Must not know any key.
 
+use lith_core::job::access::{BANDWIDTH_MAX, BANDWIDTH_MIN};
 use serde_json::{Map, Value, json};
 
 use crate::keys::{Force, Form, Key, LEVELS, Level, Takes};
@@ -125,6 +126,10 @@ fn of_form(form: Form) -> Vec<Value> {
         Form::Cpus => vec![
             json!({ "type": "number", "minimum": 0.01, "maximum": 64 }),
             text(r"^[0-9]+(\.[0-9]{1,3}0*)?$"),
+        ],
+        Form::Bandwidth => vec![
+            json!({ "type": "integer", "minimum": BANDWIDTH_MIN.0, "maximum": BANDWIDTH_MAX.0 }),
+            text(r"^[0-9]+(\.[0-9]+)?\s*[kKmMgG]?([bB][iI][tT]([sS]|/[sS])?|[bB][pP][sS])?$"),
         ],
         Form::Port => vec![
             json!({ "type": "integer", "minimum": 1, "maximum": 65535 }),

@@ -56,6 +56,7 @@ fn example(code: Code) -> Example {
         Code::OutOfRange => task("memory: 1K"),
         Code::BadNumber => task("cpus: two"),
         Code::BadSize => task("memory: lots"),
+        Code::BadBandwidth => task("bandwidth: fast"),
         Code::BadDuration => task("stop_grace: soon"),
         Code::BadPort => task("ports: [ http ]"),
         Code::BadPublish => task("publish: [ http ]"),
@@ -183,6 +184,7 @@ fn each_code_has_an_example() {
     error out-of-range: `1K` of memory is not between 64M and 4T
     error bad-number: `two` is not a number of processors => write a number such as `2` or `0.5`
     error bad-size: `lots` is not a size => write a number and a unit, such as `64M`, `1.5G` or `512MiB`
+    error bad-bandwidth: `fast` is not a bandwidth => write bits per second with a unit, such as `50M`, `1.5G` or `512k`
     error bad-duration: `soon` is not a duration => write numbers with units, such as `10s`, `1m30s` or `500ms`
     error bad-port: `http` is not a port => ports are 1 to 65535; a range is written `9000-9010`
     error bad-publish: `http` does not publish a port => write "NODE:TASK", such as "8080:80", "127.0.0.1:8080:80" or "5353:53/udp"

@@ -584,3 +584,65 @@ tasks:
       = hint: write a number such as `2` or `0.5`
     "#);
 }
+
+#[test]
+fn access_that_can_never_be() {
+    let text = "job: j
+tasks:
+  t:
+    image: x
+    publish: [ \"[::1]:80:80\" ]
+    egress: [ \"127.0.0.1:80\", \"a.example:1-100\", 169.254.169.254 ]
+    bandwidth: 10MB/s
+  u: { image: x, bandwidth: 50 }
+";
+    insta::assert_snapshot!(shown(text), @r#"
+    error: `[::1]:80:80`: what is sent to ::1 stays on the node, whose kernel passes it to no task
+     --> job.yaml:5:16
+      |
+    5 |     publish: [ "[::1]:80:80" ]
+      |                ^^^^^^^^^^^^^
+      |
+      = hint: publish it on the node's own address of IPv4: `127.0.0.1:80:80`
+
+    error: `127.0.0.1:80` is of no use: loopback is the task itself
+     --> job.yaml:6:15
+      |
+    6 |     egress: [ "127.0.0.1:80", "a.example:1-100", 169.254.169.254 ]
+      |               ^^^^^^^^^^^^^^
+      |
+      = hint: name a task in `connects`, or an address that the node has on its network
+
+    error: `a.example:1-100` names 100 ports; a name has up to 16
+     --> job.yaml:6:31
+      |
+    6 |     egress: [ "127.0.0.1:80", "a.example:1-100", 169.254.169.254 ]
+      |                               ^^^^^^^^^^^^^^^^^
+      |
+      = hint: name the ports that it is reached at, or none for every port
+
+    error: `169.254.169.254` is of no use: metadata of a cloud's machine is closed to every task, for it holds the machine's own secrets
+     --> job.yaml:6:50
+      |
+    6 |     egress: [ "127.0.0.1:80", "a.example:1-100", 169.254.169.254 ]
+      |                                                  ^^^^^^^^^^^^^^^
+      |
+      = hint: give the task what it needs as a secret
+
+    error: `10MB/s` is not a bandwidth
+     --> job.yaml:7:16
+      |
+    7 |     bandwidth: 10MB/s
+      |                ^^^^^^
+      |
+      = hint: bandwidth counts bits, eight to the byte: `80M` is ten megabytes per second
+
+    error: `50` is not between 64k and 100G
+     --> job.yaml:8:29
+      |
+    8 |   u: { image: x, bandwidth: 50 }
+      |                             ^^
+      |
+      = hint: a number alone counts bits per second; did you mean `50M`?
+    "#);
+}

@@ -50,7 +50,7 @@ tasks: { web: { image: nginx, "\x07": 1 } }
     2 | tasks: { web: { image: nginx, "\x07": 1 } }
       |                               ^^^^^^
       |
-      = hint: its keys are image, kind, schedule, entrypoint, command, env, env_file, user, groups, working_dir, hostname, timezone, memory, cpus, gpu, devices, volumes, tmpfs, shm_size, read_only, secrets, configs, ports, publish, expose, connects, egress, hosts, health, depends_on, restart, stop_signal, stop_grace, update, logging, ulimits, sysctls
+      = hint: its keys are image, kind, schedule, entrypoint, command, env, env_file, user, groups, working_dir, hostname, timezone, memory, cpus, gpu, devices, volumes, tmpfs, shm_size, read_only, secrets, configs, ports, publish, expose, connects, egress, bandwidth, hosts, health, depends_on, restart, stop_signal, stop_grace, update, logging, ulimits, sysctls
     "#);
 }
 

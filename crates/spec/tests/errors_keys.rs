@@ -31,15 +31,15 @@ tasks:
     image: nginx
     colour: blue
 ";
-    insta::assert_snapshot!(shown(text), @r#"
+    insta::assert_snapshot!(shown(text), @"
     error: a task has no key `colour`
      --> job.yaml:5:5
       |
     5 |     colour: blue
       |     ^^^^^^
       |
-      = hint: its keys are image, kind, schedule, entrypoint, command, env, env_file, user, groups, working_dir, hostname, timezone, memory, cpus, gpu, devices, volumes, tmpfs, shm_size, read_only, secrets, configs, ports, publish, expose, connects, egress, hosts, health, depends_on, restart, stop_signal, stop_grace, update, logging, ulimits, sysctls
-    "#);
+      = hint: its keys are image, kind, schedule, entrypoint, command, env, env_file, user, groups, working_dir, hostname, timezone, memory, cpus, gpu, devices, volumes, tmpfs, shm_size, read_only, secrets, configs, ports, publish, expose, connects, egress, bandwidth, hosts, health, depends_on, restart, stop_signal, stop_grace, update, logging, ulimits, sysctls
+    ");
 }
 
 #[test]

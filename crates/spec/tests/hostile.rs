@@ -229,7 +229,7 @@ proptest! {
         Just("restart"), Just("stop_signal"), Just("stop_grace"), Just("env"), Just("ports"), Just("publish"),
         Just("kind"), Just("schedule"), Just("env_file"), Just("groups"), Just("hostname"), Just("timezone"),
         Just("gpu"), Just("devices"), Just("volumes"), Just("tmpfs"), Just("shm_size"), Just("read_only"),
-        Just("secrets"), Just("configs"), Just("expose"), Just("connects"), Just("egress"), Just("hosts"),
+        Just("secrets"), Just("configs"), Just("expose"), Just("connects"), Just("egress"), Just("bandwidth"), Just("hosts"),
         Just("health"), Just("depends_on"), Just("update"), Just("logging"), Just("ulimits"), Just("sysctls"),
     ], value in "[0-9a-zA-Z:./+\\-_@=' \\\\*,$\\{\\}\\[\\]]{0,30}") {
         let quoted = value.replace('\'', "''");

@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use lith_core::job::access::{Connect, ConnectPorts, Egress, Expose};
+use lith_core::job::access::{
+    BANDWIDTH_MAX, BANDWIDTH_MIN, Bandwidth, Connect, ConnectPorts, Egress, Expose,
+};
 use lith_core::job::file::{Content, FileMount, FileSource};
 use lith_core::job::health::{
     Condition, HEALTH_TIME_MAX, Health, HealthCheck, HealthTimes, Probe, RETRIES_MAX,
@@ -179,6 +181,7 @@ fn egress() -> impl Strategy<Value = Egress> {
     let name = ("(\\*\\.)?[a-z]{1,5}\\.[a-z]{2,5}", option::of(port()))
         .prop_map(|(name, port)| Egress::Name { name, port });
     prop_oneof![Just(Egress::Internet), name, network]
+        .prop_filter("a task can reach it", |entry| lith_spec::impossible_egress(entry).is_none())
 }
 
 fn update() -> impl Strategy<Value = Update> {
@@ -282,6 +285,7 @@ fn task() -> impl Strategy<Value = TaskSpec> {
         btree_set(egress(), 0..3),
         btree_map(host(), address(), 0..3),
         option::of(health()),
+        option::of((BANDWIDTH_MIN.0..=BANDWIDTH_MAX.0).prop_map(Bandwidth)),
     );
     (process().prop_flat_map(machine), access).prop_map(|(task, access)| TaskSpec {
         // In the order of the keys, which is that of the valid form.
@@ -295,6 +299,7 @@ fn task() -> impl Strategy<Value = TaskSpec> {
         egress: access.1.into_iter().collect(),
         hosts: access.2,
         health: access.3,
+        bandwidth: access.4,
         ..task
     })
 }

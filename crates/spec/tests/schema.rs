@@ -88,10 +88,10 @@ fn task(task: &Value) -> Value {
 fn what_is_accepted_fits() {
     for lines in [
         json!({}),
-        json!({ "memory": "1.5G", "cpus": 0.5, "stop_grace": "1m30s", "shm_size": 65536 }),
+        json!({ "memory": "1.5G", "cpus": 0.5, "stop_grace": "1m30s", "shm_size": 65536, "bandwidth": "50Mbit/s" }),
         json!({ "command": "a b", "entrypoint": ["a", 1, true] }),
         json!({ "env": { "A": 1, "B": "x", "C": true } }),
-        json!({ "env": ["A=1"], "ports": [80, "53/udp", "9000-9010"], "publish": [8080, "127.0.0.1:80:80", "[::1]:81:80/udp"] }),
+        json!({ "env": ["A=1"], "ports": [80, "53/udp", "9000-9010"], "publish": [8080, "127.0.0.1:80:80", "[fd00::7]:81:80/udp"] }),
         json!({ "health": "none", "egress": "internet", "tmpfs": "/tmp", "read_only": true }),
         json!({ "health": { "tcp": 5432, "every": "10s", "retries": 3 }, "egress": ["internet"] }),
         json!({ "depends_on": ["db"] }),

@@ -29,6 +29,12 @@ pub enum FormError {
     /// A job that is not valid.
     #[error("its job is not valid")]
     Job(#[source] JobError),
+    /// A number that no task has.
+    #[error("{number} is not the number of a task")]
+    Number {
+        /// The number.
+        number: u16,
+    },
     /// A name that is not valid.
     #[error("a name in it is not valid")]
     Name(#[source] NameError),

@@ -13,6 +13,7 @@ use lith_api::event::Event;
 use lith_core::deploy::Job;
 use lith_core::name::{AllocId, JobName, NodeName};
 use lith_core::place::Placement;
+use lith_core::service::{ServiceKey, ServiceNumber};
 use lith_core::time::Time;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
@@ -101,6 +102,10 @@ pub struct World {
     pub allocs: BTreeMap<AllocId, NodeName>,
     /// The version that each alloc was placed in: what tells it from a former one of the same name.
     pub births: BTreeMap<AllocId, u64>,
+    /// The number of each task that was ever part of a job that is there.
+    pub services: BTreeMap<ServiceKey, ServiceNumber>,
+    /// The number that was given out last.
+    pub last_service: Option<ServiceNumber>,
     /// Grows with every write that changes what nodes should have.
     pub version: u64,
     /// Random, from the creation of the database: tells this cluster from every other.
@@ -112,12 +117,22 @@ pub struct World {
 pub struct Write {
     /// Jobs to store, new or changed.
     pub put: Vec<Job>,
-    /// Jobs to delete.
+    /// Numbers of tasks that had none.
+    pub services: Vec<(ServiceKey, ServiceNumber)>,
+    /// Jobs to delete, with the numbers of their tasks.
     pub delete: Vec<JobName>,
     /// Decisions of the scheduler.
     pub placements: Vec<Placement>,
     /// Events that tell of it; their ids and times are given by the database and the call.
     pub events: Vec<Event>,
+}
+
+impl Write {
+    /// Whether it changes what nodes should have.
+    fn changes_nodes(&self) -> bool {
+        let Self { put, services, delete, placements, events: _ } = self;
+        !(put.is_empty() && services.is_empty() && delete.is_empty() && placements.is_empty())
+    }
 }
 
 /// The open database.
@@ -154,6 +169,7 @@ impl Store {
         let mut world = World { version, cluster, ..World::default() };
         load_jobs(&transaction, &mut world)?;
         load_allocs(&transaction, &mut world)?;
+        load_services(&transaction, &mut world)?;
         Ok(world)
     }
 
@@ -170,12 +186,17 @@ impl Store {
             transaction
                 .execute("delete from job where name = ?1", [name.as_str()])
                 .map_err(failed("delete a job"))?;
+            transaction
+                .execute("delete from service where job = ?1", [name.as_str()])
+                .map_err(failed("delete the numbers of a job"))?;
+        }
+        for service in &write.services {
+            write_service(&transaction, service)?;
         }
         for placement in &write.placements {
             write_placement(&transaction, placement)?;
         }
-        let changes = !(write.put.is_empty() && write.delete.is_empty() && write.placements.is_empty());
-        if changes {
+        if write.changes_nodes() {
             transaction
                 .execute("update cluster set version = version + 1", [])
                 .map_err(failed("count the change"))?;
@@ -306,6 +327,45 @@ fn load_allocs(transaction: &Transaction<'_>, world: &mut World) -> Result<(), S
         world.allocs.insert(alloc, node.parse().map_err(bad)?);
     }
     Ok(())
+}
+
+fn load_services(transaction: &Transaction<'_>, world: &mut World) -> Result<(), StoreError> {
+    let operation = failed("read the tasks' numbers");
+    let last: u16 = transaction
+        .query_row("select last_service from cluster", [], |row| row.get(0))
+        .map_err(&operation)?;
+    // 0 as long as none was given out.
+    world.last_service = ServiceNumber::new(last);
+    let mut statement =
+        transaction.prepare_cached("select job, task, number from service").map_err(&operation)?;
+    let mut rows = statement.query([]).map_err(&operation)?;
+    while let Some(row) = rows.next().map_err(&operation)? {
+        let (job, task): (String, String) =
+            (row.get(0).map_err(&operation)?, row.get(1).map_err(&operation)?);
+        let number: u16 = row.get(2).map_err(&operation)?;
+        let bad = |source| StoreError::Row { what: format!("the number of task \"{job}/{task}\""), source };
+        let number = ServiceNumber::new(number).ok_or_else(|| bad(FormError::Number { number }))?;
+        let name = |source| bad(FormError::Name(source));
+        world.services.insert((job.parse().map_err(name)?, task.parse().map_err(name)?), number);
+    }
+    Ok(())
+}
+
+fn write_service(
+    transaction: &Transaction<'_>,
+    ((job, task), number): &(ServiceKey, ServiceNumber),
+) -> Result<(), StoreError> {
+    let operation = failed("store the number of a task");
+    transaction
+        .execute(
+            "insert into service (job, task, number) values (?1, ?2, ?3)",
+            params![job.as_str(), task.as_str(), number.number()],
+        )
+        .map_err(&operation)?;
+    transaction
+        .execute("update cluster set last_service = ?1", [number.number()])
+        .map(|_| ())
+        .map_err(operation)
 }
 
 fn put_job(transaction: &Transaction<'_>, job: &Job, now: Time) -> Result<(), StoreError> {

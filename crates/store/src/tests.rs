@@ -79,6 +79,48 @@ fn what_is_written_is_there_after_opening_again() {
 }
 
 #[test]
+fn numbers_of_tasks_live_as_long_as_their_job() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lith.db");
+    let key = |task: &str| -> ServiceKey { ("shop".parse().unwrap(), task.parse().unwrap()) };
+    let number = |number| ServiceNumber::new(number).unwrap();
+    {
+        let mut store = Store::open(&path).unwrap();
+        assert_eq!(store.world().unwrap().last_service, None);
+        let services = vec![(key("web"), number(1)), (key("db"), number(2))];
+        store.write(&Write { put: vec![job("shop")], services, ..Write::default() }, Time(1)).unwrap();
+        let twice = vec![(key("other"), number(2))];
+        store.write(&Write { services: twice, ..Write::default() }, Time(1)).unwrap_err();
+    }
+    let mut store = Store::open(&path).unwrap();
+    let world = store.world().unwrap();
+    assert_eq!(world.services, BTreeMap::from([(key("web"), number(1)), (key("db"), number(2))]));
+    assert_eq!((world.last_service, world.version), (Some(number(2)), 1));
+    store.write(&Write { delete: vec!["shop".parse().unwrap()], ..Write::default() }, Time(2)).unwrap();
+    let world = store.world().unwrap();
+    assert_eq!(world.services, BTreeMap::new());
+    assert_eq!(world.last_service, Some(number(2)), "so that it is not given out again soon");
+    store.connection.execute("insert into service values ('shop', 'web', 40000)", []).unwrap();
+    let error = store.world().unwrap_err();
+    assert_eq!(error.to_string(), "cannot read the number of task \"shop/web\" from the database");
+}
+
+#[test]
+fn a_database_without_numbers_is_migrated() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lith.db");
+    {
+        let mut connection = Connection::open(&path).unwrap();
+        schema::migrations().to_version(&mut connection, 1).unwrap();
+        let (form, body) = form::encode(&job("shop"));
+        connection.execute("insert into job values ('shop', 1, ?1, ?2, 1, 1)", params![form, body]).unwrap();
+    }
+    let world = Store::open(&path).unwrap().world().unwrap();
+    assert_eq!(world.jobs.len(), 1);
+    assert_eq!((world.services, world.last_service), (BTreeMap::new(), None));
+}
+
+#[test]
 fn events_do_not_change_the_version_and_are_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = Store::open(&folder.path().join("lith.db")).unwrap();

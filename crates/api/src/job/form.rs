@@ -100,6 +100,7 @@ impl From<&core::TaskSpec> for TaskSpec {
             expose: texts(&task.expose),
             connects: texts(&task.connects),
             egress: texts(&task.egress),
+            bandwidth_bits: task.bandwidth.map(|bandwidth| bandwidth.0),
             hosts: task.hosts.iter().map(|(name, address)| (name.clone(), address.to_string())).collect(),
             health: task.health.as_ref().map(health),
             depends_on: task

@@ -218,6 +218,11 @@ fn parse_task(name: &str, task: &TaskSpec) -> Result<core::TaskSpec, JobError> {
         expose: parse_list(&task.expose, value::access::expose).map_err(field("expose"))?,
         connects: parse_list(&task.connects, value::access::connect).map_err(field("connects"))?,
         egress: parse_list(&task.egress, value::access::egress).map_err(field("egress"))?,
+        bandwidth: task
+            .bandwidth_bits
+            .map(|bits| in_range(access::Bandwidth(bits), access::BANDWIDTH_MIN, access::BANDWIDTH_MAX))
+            .transpose()
+            .map_err(field("bandwidth"))?,
         hosts: parse_hosts(task).map_err(field("hosts"))?,
         health: task.health.as_ref().map(parse_health).transpose().map_err(field("health"))?,
         depends_on: parse_dependencies(task).map_err(field("depends_on"))?,

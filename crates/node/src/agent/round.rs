@@ -722,7 +722,7 @@ mod tests {
             configs: BTreeMap::new(),
             tasks: vec![task],
         };
-        Desired { cluster: "one".to_owned(), version: 1, allocs: vec![alloc] }
+        Desired { cluster: "one".to_owned(), version: 1, allocs: vec![alloc], services: vec![] }
     }
 
     #[test]

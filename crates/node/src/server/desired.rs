@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lith_api::agent::{Alloc, AllocTask, Desired};
+use lith_api::agent::{Alloc, AllocTask, Desired, ServiceEntry};
+use lith_core::job::access::Connect;
 use lith_core::job::volume::Mount;
 use lith_core::job::{GroupSpec, JobSpec, TaskSpec};
 use lith_core::name::{NodeName, TaskName};
+use lith_core::service::ServiceKey;
 use lith_store::World;
 
 /// Everything that `node` should have.
@@ -28,7 +30,36 @@ pub(crate) fn of(world: &World, node: &NodeName) -> Desired {
         let alloc = Alloc { id: id.to_string(), born, tasks: tasks.collect(), ..brought(&job.spec, group) };
         allocs.insert(id.to_string(), alloc);
     }
-    Desired { cluster: world.cluster.clone(), version: world.version, allocs: allocs.into_values().collect() }
+    Desired {
+        cluster: world.cluster.clone(),
+        version: world.version,
+        allocs: allocs.into_values().collect(),
+        services: services(world, node),
+    }
+}
+
+/// What the tasks of a node are, and what they connect to, as far as it is there.
+fn services(world: &World, node: &NodeName) -> Vec<ServiceEntry> {
+    let mut wanted: BTreeSet<ServiceKey> = BTreeSet::new();
+    for (id, _) in world.allocs.iter().filter(|(_, placed)| *placed == node) {
+        let spec = world.jobs.get(&id.job).map(|stored| &stored.job.spec);
+        let Some(group) = spec.and_then(|spec| spec.groups.get(&id.group)) else { continue };
+        for (name, task) in &group.tasks {
+            wanted.insert((id.job.clone(), name.clone()));
+            let target =
+                |connect: &Connect| (connect.job.clone().unwrap_or(id.job.clone()), connect.task.clone());
+            wanted.extend(task.connects.iter().map(target));
+        }
+    }
+    let entry = |(job, task): ServiceKey| {
+        let number = world.services.get(&(job.clone(), task.clone()))?.number();
+        let spec = world.jobs.get(&job).and_then(|stored| {
+            stored.job.spec.tasks().find(|(_, name, _)| **name == task).map(|(.., spec)| spec)
+        });
+        let ports = spec.map_or_else(Vec::new, |spec| spec.ports.iter().map(ToString::to_string).collect());
+        Some(ServiceEntry { job: job.to_string(), task: task.to_string(), number, ports })
+    };
+    wanted.into_iter().filter_map(entry).collect()
 }
 
 /// What the tasks of a group need of their job, and no more: a node learns no secret that it has no use for.
@@ -122,5 +153,51 @@ mod tests {
         assert_eq!(names(&desired.allocs[1]), ["site"]);
         assert!(desired.allocs.iter().all(|alloc| alloc.tasks[0].reads.is_empty()));
         assert!(desired.allocs[0].secrets["password"].content.is_some());
+    }
+
+    #[test]
+    fn a_node_gets_the_numbers_of_what_it_has_and_of_what_that_connects_to() {
+        let job = |name: &str, tasks: Vec<(&str, TaskSpec)>| {
+            let tasks = tasks.into_iter().map(|(name, task)| (name.parse().unwrap(), task)).collect();
+            let groups = [("main".parse().unwrap(), GroupSpec::new(tasks))].into();
+            let job = deploy::plan(None, JobSpec::new(name.parse().unwrap(), groups), Incarnation(1)).job;
+            (job.spec.name.clone(), StoredJob { job, created: Time(0), updated: Time(0) })
+        };
+        let connects = ["pg/db", "cache", "gone:6379", "never"]
+            .map(|text| lith_core::value::access::connect(text).unwrap())
+            .to_vec();
+        let web = TaskSpec { connects, ..TaskSpec::new("web:1") };
+        let ports =
+            ["5432", "9000-9010/udp"].map(|text| lith_core::value::port::port(text).unwrap()).to_vec();
+        let db = TaskSpec { ports, ..TaskSpec::new("db:1") };
+        let shop = vec![("web", web), ("cache", TaskSpec::new("cache:1"))];
+        let numbers = ["pg/db", "pg/backup", "shop/cache", "shop/web", "shop/gone"].into_iter().zip(1..);
+        let numbers = numbers.map(|(name, number)| {
+            let (job, task) = name.split_once('/').unwrap();
+            let number = lith_core::service::ServiceNumber::new(number).unwrap();
+            ((job.parse().unwrap(), task.parse().unwrap()), number)
+        });
+        let [here, there]: [NodeName; 2] = ["odin", "thor"].map(|node| node.parse().unwrap());
+        let world = World {
+            jobs: [job("shop", shop), job("pg", vec![("db", db), ("backup", TaskSpec::new("db:1"))])].into(),
+            services: numbers.collect(),
+            allocs: [
+                ("shop.main.0".parse().unwrap(), here.clone()),
+                ("pg.main.0".parse().unwrap(), there.clone()),
+            ]
+            .into(),
+            ..World::default()
+        };
+        let told = |node| -> Vec<String> {
+            let line = |service: ServiceEntry| {
+                format!("{}/{} {} {:?}", service.job, service.task, service.number, service.ports)
+            };
+            of(&world, node).services.into_iter().map(line).collect()
+        };
+        assert_eq!(
+            told(&here),
+            [r#"pg/db 1 ["5432", "9000-9010/udp"]"#, "shop/cache 3 []", "shop/gone 5 []", "shop/web 4 []"]
+        );
+        assert_eq!(told(&there), ["pg/backup 2 []", r#"pg/db 1 ["5432", "9000-9010/udp"]"#]);
     }
 }

@@ -219,7 +219,13 @@ pub(super) const TASK: &[Key] = &[
         "Tasks that it may reach, of this job or another one.",
         "[ \"postgres/db:5432\" ]",
     ),
-    later("egress", Takes::OneOrList(&Takes::Text), "What it may reach outside the cluster.", "internet"),
+    key("egress", Takes::OneOrList(&Takes::Text), "What it may reach outside the cluster.", "internet"),
+    key(
+        "bandwidth",
+        Takes::Form(Form::Bandwidth),
+        "Most that it sends, and that it receives, in bits per second.",
+        "50M",
+    ),
     key(
         "hosts",
         Takes::Mapping(&Takes::Text),
@@ -267,6 +273,7 @@ pub(super) const TASK: &[Key] = &[
 
 pub(super) const TASK_SYNONYMS: &[(&str, &str)] = &[
     ("args", "command"),
+    ("bitrate", "bandwidth"),
     ("cmd", "command"),
     ("container_image", "image"),
     ("cpu", "cpus"),
@@ -280,6 +287,7 @@ pub(super) const TASK_SYNONYMS: &[(&str, &str)] = &[
     ("mounts", "volumes"),
     ("networks", "connects"),
     ("ram", "memory"),
+    ("rate_limit", "bandwidth"),
     ("restart_policy", "restart"),
     ("stop_grace_period", "stop_grace"),
     ("stop_timeout", "stop_grace"),

@@ -83,6 +83,7 @@ pub(super) fn task(
         expose: in_order(values(&expose)),
         connects: in_order(values(&connects)),
         egress: access::egress(fields, reporter),
+        bandwidth: fields.parse("bandwidth", reporter, coded(Code::BadBandwidth, shared::bandwidth::parse)),
         hosts: access::hosts(fields, reporter),
         health: health::health(fields, reporter),
         depends_on: depends_on.iter().map(|(name, condition, _)| (name.clone(), *condition)).collect(),

@@ -158,6 +158,9 @@ impl Writer<'_> {
         self.some("expose", task.expose.iter().map(|expose| value(&expose.to_string())));
         self.some("connects", task.connects.iter().map(|connect| value(&connect.to_string())));
         self.some("egress", task.egress.iter().map(|egress| value(&egress.to_string())));
+        if let Some(bandwidth) = task.bandwidth {
+            self.pair("bandwidth", &bandwidth.to_string());
+        }
         if !task.hosts.is_empty() {
             self.start("hosts");
             self.page.key(self.depth, "hosts");

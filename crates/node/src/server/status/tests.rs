@@ -68,6 +68,7 @@ fn world(job: &Job) -> World {
         allocs,
         version: 9,
         cluster: "one".to_owned(),
+        ..World::default()
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns `ports` and `expose`, in either kind of network, and published ports that exclude each other.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use lith_core::job::{PORTS_MAX, Port, Publish, TaskSpec, Transport};
 use lith_core::name::TaskName;
@@ -100,6 +101,14 @@ fn publish(port: &PublishedPort, span: Span, name: &TaskName, work: &mut Work<'_
         host_last
     };
     let address = match &port.address {
+        Some(address) if address.trim_matches(['[', ']']).parse() == Ok(Ipv6Addr::LOCALHOST) => {
+            work.decide(
+                name,
+                "publish",
+                "127.0.0.1 instead of [::1], from where nothing is passed on to a task",
+            );
+            format!("{}:", Ipv4Addr::LOCALHOST)
+        }
         Some(address) if address.contains(':') => format!("[{}]:", address.trim_matches(['[', ']'])),
         Some(address) => format!("{address}:"),
         None => String::new(),

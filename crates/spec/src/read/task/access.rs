@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use lith_core::capability;
 use lith_core::job::access::{Connect, ENTRIES_MAX, Egress, Expose};
 use lith_core::job::health::Condition;
 use lith_core::job::{MEMBERS_MAX, PORTS_MAX, Port, Publish};
@@ -30,7 +31,11 @@ pub(super) fn ports(fields: &mut Fields<'_>, reporter: &mut Reporter) -> Vec<Por
 
 /// Ports offered on the node, each with its place.
 pub(super) fn publish(fields: &mut Fields<'_>, reporter: &mut Reporter) -> Vec<(Publish, Span)> {
-    let ports = fields.parse_list("publish", reporter, coded(Code::BadPublish, shared::port::publish));
+    let possible = |text: &str| {
+        let publish = shared::port::publish(text)?;
+        capability::impossible_publish(&publish).map_or(Ok(publish), Err)
+    };
+    let ports = fields.parse_list("publish", reporter, coded(Code::BadPublish, possible));
     placed("publish", ports, PORTS_MAX, reporter)
 }
 
@@ -53,7 +58,11 @@ fn placed<T>(key: &str, items: Vec<(T, &Node)>, most: usize, reporter: &mut Repo
 
 /// What it may reach outside.
 pub(super) fn egress(fields: &mut Fields<'_>, reporter: &mut Reporter) -> Vec<Egress> {
-    let egress = fields.parse_one_or_list("egress", reporter, coded(Code::BadAccess, shared::access::egress));
+    let possible = |text: &str| {
+        let entry = shared::access::egress(text)?;
+        capability::impossible_egress(&entry).map_or(Ok(entry), Err)
+    };
+    let egress = fields.parse_one_or_list("egress", reporter, coded(Code::BadAccess, possible));
     fields::sorted("egress", egress, ENTRIES_MAX, reporter)
 }
 

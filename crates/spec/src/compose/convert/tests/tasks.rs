@@ -70,7 +70,7 @@ services:
   b: { image: b, ports: [ \"8081:80\", \"8081:80\" ] }
 ";
     let job = converted(text).job;
-    insta::assert_snapshot!(words(&task(&job, "a").publish), @"53:53/udp, 3000:3000, 7000:70, 9000-9002:9000-9002, 127.0.0.1:8080:80, [::1]:81:81");
+    insta::assert_snapshot!(words(&task(&job, "a").publish), @"53:53/udp, 3000:3000, 7000:70, 9000-9002:9000-9002, 127.0.0.1:81:81, 127.0.0.1:8080:80");
     insta::assert_snapshot!(words(&task(&job, "a").ports), @"53/udp, 70, 80, 81, 443, 3000, 5000-5001, 6000/udp, 9000-9002");
     assert_eq!(words(&task(&job, "b").publish), "8081:80");
     insta::assert_snapshot!(told(text), @r#"
