@@ -6,11 +6,11 @@
 //! anything of them runs or not.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use crate::job::Port;
 use crate::job::access::{Connect, ConnectPorts, ENTRIES_MAX};
 use crate::name::{JobName, TaskId, TaskName};
+use crate::service::ServiceKey;
 use crate::slot::Slot;
 
 /// Most grants of one task: a hundred targets with forty ports each. One task must not use up what the node has.
@@ -52,34 +52,11 @@ pub enum Reach {
     Ports(Port),
 }
 
-/// A task of a job, whatever its instances are: what a virtual address belongs to.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServiceName {
-    /// The job.
-    pub job: JobName,
-    /// The task.
-    pub task: TaskName,
-}
-
-impl ServiceName {
-    /// The service that an instance of a task belongs to.
-    #[must_use]
-    pub fn of(id: &TaskId) -> Self {
-        Self { job: id.alloc.job.clone(), task: id.task.clone() }
-    }
-
-    /// What an entry of `connects` of a task is about.
-    #[must_use]
-    pub fn target(client: &TaskId, connect: &Connect) -> Self {
-        let job = connect.job.as_ref().unwrap_or(&client.alloc.job);
-        Self { job: job.clone(), task: connect.task.clone() }
-    }
-}
-
-impl fmt::Display for ServiceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.job, self.task)
-    }
+/// The service that an entry of `connects` of a task is about.
+#[must_use]
+pub fn target(client: &TaskId, connect: &Connect) -> ServiceKey {
+    let job = connect.job.as_ref().unwrap_or(&client.alloc.job);
+    (job.clone(), connect.task.clone())
 }
 
 /// How fit an instance that runs is for new connections.
@@ -132,10 +109,10 @@ impl<'a> Directory<'a> {
     #[must_use]
     pub fn instances(
         &self,
-        service: &ServiceName,
+        (job, task): &ServiceKey,
         fitness: impl Fn(&TaskId) -> Option<Fitness>,
     ) -> Vec<Slot> {
-        let members = self.tasks.get(&(&service.job, &service.task)).map_or(&[][..], Vec::as_slice);
+        let members = self.tasks.get(&(job, task)).map_or(&[][..], Vec::as_slice);
         let running: Vec<(Slot, Fitness)> =
             members.iter().filter_map(|member| Some((member.slot, fitness(member.id)?))).collect();
         let best = running.iter().map(|(_, fitness)| *fitness).max();
@@ -213,7 +190,7 @@ pub fn names(
     client: &TaskId,
     connects: &[Connect],
     is_own: impl Fn(&TaskName) -> bool,
-) -> BTreeMap<String, BTreeSet<ServiceName>> {
+) -> BTreeMap<String, BTreeSet<ServiceKey>> {
     let mut named = certain_names(client, connects);
     for (name, service) in short_names(client, connects, is_own) {
         let meant = named.entry(name).or_default();
@@ -232,11 +209,11 @@ fn short_names(
     client: &TaskId,
     connects: &[Connect],
     is_own: impl Fn(&TaskName) -> bool,
-) -> Vec<(String, ServiceName)> {
+) -> Vec<(String, ServiceKey)> {
     let foreign = connects.iter().filter(|connect| foreign_job(client, connect).is_some());
-    let mut services: BTreeMap<&TaskName, BTreeSet<ServiceName>> = BTreeMap::new();
+    let mut services: BTreeMap<&TaskName, BTreeSet<ServiceKey>> = BTreeMap::new();
     for connect in foreign {
-        services.entry(&connect.task).or_default().insert(ServiceName::target(client, connect));
+        services.entry(&connect.task).or_default().insert(target(client, connect));
     }
     let single = services.into_iter().filter(|(task, services)| services.len() == 1 && !is_own(task));
     single
@@ -245,15 +222,15 @@ fn short_names(
 }
 
 /// Aliases, names of tasks of the same job, and `task.job` for those of other jobs.
-fn certain_names(client: &TaskId, connects: &[Connect]) -> BTreeMap<String, BTreeSet<ServiceName>> {
-    let mut named: BTreeMap<String, BTreeSet<ServiceName>> = BTreeMap::new();
+fn certain_names(client: &TaskId, connects: &[Connect]) -> BTreeMap<String, BTreeSet<ServiceKey>> {
+    let mut named: BTreeMap<String, BTreeSet<ServiceKey>> = BTreeMap::new();
     for connect in connects {
         let own = match foreign_job(client, connect) {
             None => connect.task.to_string(),
             Some(job) => format!("{}.{job}", connect.task),
         };
         for name in connect.alias.iter().chain([&own]) {
-            named.entry(name.to_ascii_lowercase()).or_default().insert(ServiceName::target(client, connect));
+            named.entry(name.to_ascii_lowercase()).or_default().insert(target(client, connect));
         }
     }
     named

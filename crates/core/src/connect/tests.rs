@@ -54,7 +54,9 @@ impl World {
         let directory = self.directory();
         super::names(id, connects, |task| directory.has(&id.alloc.job, task))
             .into_iter()
-            .flat_map(|(name, services)| services.into_iter().map(move |service| format!("{name} {service}")))
+            .flat_map(|(name, services)| {
+                services.into_iter().map(move |(job, task)| format!("{name} {job}/{task}"))
+            })
             .collect()
     }
 }
@@ -138,7 +140,7 @@ fn new_connections_go_to_the_fittest_that_run() {
         ("shop.web.1.web", &[], &[]),
         ("shop.web.2.web", &[], &[]),
     ]);
-    let service = ServiceName { job: "shop".parse().unwrap(), task: "web".parse().unwrap() };
+    let service = ("shop".parse().unwrap(), "web".parse().unwrap());
     let check = |fitness: [Option<Fitness>; 3], expected: &[u16]| {
         let of = |id: &TaskId| fitness[id.alloc.index as usize];
         let found = world.directory().instances(&service, of);
@@ -150,7 +152,7 @@ fn new_connections_go_to_the_fittest_that_run() {
     check([unwell, unwell, None], &[1, 2]);
     check([None, well, None], &[2]);
     check([None; 3], &[]);
-    let other = ServiceName { task: "db".parse().unwrap(), ..service.clone() };
+    let other = ("shop".parse().unwrap(), "db".parse().unwrap());
     assert_eq!(world.directory().instances(&other, |_| well), vec![]);
 }
 

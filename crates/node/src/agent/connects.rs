@@ -1,29 +1,36 @@
-//! What tasks may reach on this node: from what each was started with, or declares, to grants and names.
+//! What tasks may reach: from what each was started with, or declares, to grants, services and names.
 //!
 //! Who gets what is decided in [`lith_core::connect`]. What runs keeps the rights it was started with until it has
-//! ended, as it keeps its published ports; what it may reach follows the targets that there are, without a restart. Its
-//! `/etc/hosts` does not: a target that is placed anew after its clients' boot has another slot, and so another address,
-//! under which they do not find it before they boot again. A slot is stable for the life of an alloc.
+//! ended, as it keeps its published ports; what it may reach follows the targets that there are, without a restart: names
+//! lead to virtual addresses, and those to the instances that run.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use lith_core::connect::{Directory, Member};
-use lith_core::job::access::Connect;
+use lith_api::agent::ServiceEntry;
+use lith_core::connect::{Directory, Member, names, target};
+use lith_core::job::access::{BANDWIDTH_MIN, Bandwidth, Connect, Egress};
 use lith_core::job::{Port, TaskSpec};
 use lith_core::name::TaskId;
+use lith_core::resolve::NamePolicy;
+use lith_core::service::{ServiceKey, ServiceNumber};
 use lith_core::slot::Slot;
+use lith_core::value;
 use lith_guest::messages::HostEntry;
 use lith_net::GuestNetwork;
 use serde::{Deserialize, Serialize};
 
-/// A task's part in the network of connects.
+/// A task's part in the network.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Rights {
     /// The ports that it listens on for others.
     pub(crate) ports: Vec<Port>,
-    /// What it may reach.
+    /// What it may reach in the cluster.
     pub(crate) connects: Vec<Connect>,
+    /// What it may reach outside.
+    pub(crate) egress: Vec<Egress>,
+    /// Most that it sends, and receives.
+    pub(crate) bandwidth: Option<Bandwidth>,
 }
 
 /// The same in the note of a boot, each entry as the job file writes it.
@@ -33,27 +40,42 @@ pub(crate) struct WrittenRights {
     ports: Vec<String>,
     #[serde(default)]
     connects: Vec<String>,
+    #[serde(default)]
+    egress: Vec<String>,
+    #[serde(default)]
+    bandwidth: Option<String>,
 }
 
 impl Rights {
     /// Those that a task declares.
     pub(crate) fn declared(spec: &TaskSpec) -> Self {
-        Self { ports: spec.ports.clone(), connects: spec.connects.clone() }
+        Self {
+            ports: spec.ports.clone(),
+            connects: spec.connects.clone(),
+            egress: spec.egress.clone(),
+            bandwidth: spec.bandwidth,
+        }
     }
 
-    /// Those that were written down; what cannot be read gives no right.
+    /// Those that were written down; what cannot be read gives no right. Of a bandwidth that cannot be read the least is
+    /// left.
     pub(crate) fn read(written: &WrittenRights) -> Self {
-        let ports = written.ports.iter().filter_map(|text| lith_core::value::port::port(text).ok());
-        let connects =
-            written.connects.iter().filter_map(|text| lith_core::value::access::connect(text).ok());
-        Self { ports: ports.collect(), connects: connects.collect() }
+        let bandwidth = |text: &String| value::bandwidth::parse(text).unwrap_or(BANDWIDTH_MIN);
+        Self {
+            ports: read_all(&written.ports, value::port::port),
+            connects: read_all(&written.connects, value::access::connect),
+            egress: read_all(&written.egress, value::access::egress),
+            bandwidth: written.bandwidth.as_ref().map(bandwidth),
+        }
     }
 
     /// To be written down.
     pub(crate) fn written(&self) -> WrittenRights {
         WrittenRights {
-            ports: self.ports.iter().map(ToString::to_string).collect(),
-            connects: self.connects.iter().map(ToString::to_string).collect(),
+            ports: write_all(&self.ports),
+            connects: write_all(&self.connects),
+            egress: write_all(&self.egress),
+            bandwidth: self.bandwidth.map(|bandwidth| bandwidth.to_string()),
         }
     }
 
@@ -63,51 +85,84 @@ impl Rights {
     }
 }
 
-/// Of `former`, which have a slot that a new alloc of their name will not have, one that `client` connects to: it would
-/// find it at the wrong address.
-pub(crate) fn awaited<'a>(
-    client: &TaskId,
-    rights: &Rights,
-    former: &'a BTreeSet<TaskId>,
-) -> Option<&'a TaskId> {
-    former.iter().find(|target| {
-        rights.connects.iter().any(|connect| {
-            let job = connect.job.as_ref().unwrap_or(&client.alloc.job);
-            *job == target.alloc.job && connect.task == target.task
-        })
-    })
+fn read_all<T>(texts: &[String], read: impl Fn(&str) -> Result<T, value::Refusal>) -> Vec<T> {
+    texts.iter().filter_map(|text| read(text).ok()).collect()
 }
 
-/// The lines of a task's `/etc/hosts` that its image does not bring: those that it declares, which stand for
-/// themselves, then itself, then what it connects to.
-pub(crate) fn hosts(
+fn write_all<T: ToString>(values: &[T]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
+}
+
+/// The numbers that the cluster gives to services. What cannot be read has none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Services(BTreeMap<ServiceKey, ServiceNumber>);
+
+impl Services {
+    /// Those that the server tells.
+    pub(crate) fn read(entries: &[ServiceEntry]) -> Self {
+        let read = |entry: &ServiceEntry| {
+            let key = (entry.job.parse().ok()?, entry.task.parse().ok()?);
+            Some((key, ServiceNumber::new(entry.number)?))
+        };
+        Self(entries.iter().filter_map(read).collect())
+    }
+
+    /// Each with its number.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&ServiceKey, ServiceNumber)> {
+        self.0.iter().map(|(key, number)| (key, *number))
+    }
+
+    /// Those that a task may use.
+    pub(crate) fn of(&self, client: &TaskId, rights: &Rights) -> Vec<ServiceNumber> {
+        let number = |connect: &Connect| self.0.get(&target(client, connect)).copied();
+        let numbers: BTreeSet<ServiceNumber> = rights.connects.iter().filter_map(number).collect();
+        numbers.into_iter().collect()
+    }
+}
+
+/// What a task may learn of names.
+pub(crate) fn name_policy(
     directory: &Directory<'_>,
+    services: &Services,
     network: GuestNetwork,
     (id, slot): (&TaskId, Slot),
-    spec: &TaskSpec,
-) -> Vec<HostEntry> {
-    let declared: BTreeSet<String> = spec.hosts.keys().map(|name| name.to_ascii_lowercase()).collect();
-    let entry =
-        |name: &str, address: Ipv4Addr| HostEntry { name: name.to_owned(), address: IpAddr::V4(address) };
-    let mut lines: Vec<HostEntry> = spec
-        .hosts
-        .iter()
-        .map(|(name, address)| HostEntry { name: name.clone(), address: *address })
-        .collect();
-    // The host name is there anyway.
-    if spec.hostname.is_some() {
-        lines.push(entry(id.task.as_str(), network.guest_address(slot)));
+    rights: &Rights,
+) -> NamePolicy {
+    let addresses = |number: &ServiceNumber| -> [IpAddr; 2] {
+        [network.service_address(*number).into(), network.service_address_6(*number).into()]
+    };
+    let job = &id.alloc.job;
+    let named = names(id, &rights.connects, |task| directory.has(job, task));
+    let names = named.into_iter().filter_map(|(name, keys)| {
+        let numbers = keys.iter().filter_map(|key| services.0.get(key));
+        let addresses: Vec<IpAddr> = numbers.flat_map(addresses).collect();
+        // What the cluster does not have has no name either.
+        (!addresses.is_empty()).then_some((name, addresses))
+    });
+    NamePolicy {
+        slot,
+        job: job.clone(),
+        own: vec![id.task.to_string()],
+        addresses: vec![network.guest_address(slot).into(), network.guest_address_6(slot).into()],
+        names: names.collect(),
+        egress: rights.egress.clone(),
     }
-    let names = directory.names(id, &spec.connects).into_iter();
-    let names = names.filter(|(name, _)| !declared.contains(&name.to_ascii_lowercase()));
-    lines.extend(names.map(|(name, target)| entry(&name, network.guest_address(target))));
-    lines
+}
+
+/// The lines of a task's `/etc/hosts` that its image does not bring: those that it declares, then itself.
+pub(crate) fn hosts(network: GuestNetwork, (id, slot): (&TaskId, Slot), spec: &TaskSpec) -> Vec<HostEntry> {
+    let declared = spec.hosts.iter().map(|(name, address)| HostEntry { name: name.clone(), address: *address });
+    // The host name is there anyway.
+    let own = spec.hostname.as_ref().map(|_| HostEntry {
+        name: id.task.to_string(),
+        address: network.guest_address(slot).into(),
+    });
+    declared.chain(own).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lith_core::value;
 
     fn spec(connects: &[&str], hosts: &[(&str, &str)]) -> TaskSpec {
         TaskSpec {
@@ -117,50 +172,68 @@ mod tests {
         }
     }
 
+    fn services(entries: &[(&str, &str, u16)]) -> Services {
+        let entry = |(job, task, number): &(&str, &str, u16)| ServiceEntry {
+            job: (*job).to_owned(),
+            task: (*task).to_owned(),
+            number: *number,
+            ports: vec![],
+        };
+        Services::read(&entries.iter().map(entry).collect::<Vec<_>>())
+    }
+
     #[test]
     fn rights_are_read_as_they_were_written() {
         let mut spec = spec(&["db", "pg/db:5432 as store", "api:*", "dns:53-54/udp"], &[]);
         spec.ports = ["80", "9000-9010/udp"].map(|text| value::port::port(text).unwrap()).to_vec();
+        spec.egress = ["internet", "*.ntfy.sh:443", "[2001:db8::1]:53/udp", "10.0.0.0/24"]
+            .map(|text| value::access::egress(text).unwrap())
+            .to_vec();
+        spec.bandwidth = Some(Bandwidth(50_000_000));
         let rights = Rights::declared(&spec);
         assert_eq!(Rights::read(&rights.written()), rights);
         // The note of a lith that knew of none, and one that makes no sense.
         assert_eq!(Rights::read(&serde_json::from_str("{}").unwrap()), Rights::default());
-        let odd = serde_json::from_str(r#"{"ports": ["0"], "connects": ["a/b/c", "db"]}"#).unwrap();
-        assert_eq!(Rights::read(&odd).connects.len(), 1);
+        let odd = r#"{"ports": ["0"], "connects": ["a/b/c", "db"], "egress": ["x"], "bandwidth": "fast"}"#;
+        let odd = Rights::read(&serde_json::from_str(odd).unwrap());
+        assert_eq!((odd.ports.len(), odd.connects.len(), odd.egress.len()), (0, 1, 0));
+        assert_eq!(odd.bandwidth, Some(BANDWIDTH_MIN));
     }
 
     #[test]
-    fn a_target_that_gets_another_slot_is_awaited() {
-        let check = |client: &str, connect: &str, former: &[&str], expected: Option<&str>| {
-            let rights = Rights::declared(&spec(&[connect], &[]));
-            let former = former.iter().map(|id| id.parse().unwrap()).collect();
-            let awaited = awaited(&client.parse().unwrap(), &rights, &former).map(ToString::to_string);
-            assert_eq!(awaited.as_deref(), expected, "{client} {connect} {former:?}");
-        };
-        check("shop.main.0.web", "db", &["shop.main.0.db"], Some("shop.main.0.db"));
-        check("shop.main.0.web", "db", &["pg.main.0.db", "shop.main.0.cache"], None);
-        check("shop.main.0.web", "pg/db", &["pg.main.1.db", "shop.main.0.db"], Some("pg.main.1.db"));
-        check("shop.main.0.web", "db", &[], None);
+    fn names_lead_to_the_virtual_addresses_of_services_that_there_are() {
+        let [web, db]: [TaskId; 2] = ["shop.main.0.web", "shop.main.0.db"].map(|id| id.parse().unwrap());
+        let [one, two] = [1, 2].map(|number| Slot::new(number).unwrap());
+        let nothing = Rights::default();
+        let services = services(&[("shop", "db", 7), ("pg", "db", 8), ("shop", "web", 9), ("bad name", "x", 10)]);
+        let rights = Rights::declared(&spec(&["db as Store", "pg/db", "gone"], &[]));
+        let directory = Directory::new([rights.member(&web, one), nothing.member(&db, two)]);
+        let policy = name_policy(&directory, &services, GuestNetwork::default(), (&web, one), &rights);
+        let lines: Vec<String> = policy.names.iter().map(|(name, at)| format!("{name} {at:?}")).collect();
+        assert_eq!(
+            lines,
+            [
+                "db [10.83.128.7, fd6c:690a:5301:1::7]",
+                "db.pg [10.83.128.8, fd6c:690a:5301:1::8]",
+                "store [10.83.128.7, fd6c:690a:5301:1::7]",
+            ]
+        );
+        assert_eq!(policy.own, ["web"]);
+        let numbers: Vec<u16> = services.of(&web, &rights).into_iter().map(ServiceNumber::number).collect();
+        assert_eq!(numbers, [7, 8]);
+        assert_eq!(services.all().count(), 3);
     }
 
     #[test]
     fn lines_of_hosts() {
-        let [web, db]: [TaskId; 2] = ["shop.main.0.web", "shop.main.0.db"].map(|id| id.parse().unwrap());
-        let [one, two] = [1, 2].map(|number| Slot::new(number).unwrap());
-        let nothing = Rights::default();
+        let web = "shop.main.0.web".parse().unwrap();
         let check = |spec: &TaskSpec, expected: &[&str]| {
-            let rights = Rights::declared(spec);
-            let directory = Directory::new([rights.member(&web, one), nothing.member(&db, two)]);
-            let lines = hosts(&directory, GuestNetwork::default(), (&web, one), spec);
+            let lines = hosts(GuestNetwork::default(), (&web, Slot::new(1).unwrap()), spec);
             let lines: Vec<String> =
                 lines.iter().map(|line| format!("{} {}", line.name, line.address)).collect();
             assert_eq!(lines, expected);
         };
-        check(&spec(&["db as Store"], &[]), &["Store 10.83.0.2", "db 10.83.0.2"]);
-        check(
-            &spec(&["db as x"], &[("DB", "::1"), ("a.b", "192.0.2.1")]),
-            &["DB ::1", "a.b 192.0.2.1", "x 10.83.0.2"],
-        );
+        check(&spec(&["db as x"], &[("DB", "::1"), ("a.b", "192.0.2.1")]), &["DB ::1", "a.b 192.0.2.1"]);
         check(&TaskSpec { hostname: Some("front".to_owned()), ..spec(&[], &[]) }, &["web 10.83.0.1"]);
     }
 }
