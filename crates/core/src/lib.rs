@@ -13,6 +13,7 @@ pub mod job;
 pub mod name;
 pub mod order;
 pub mod place;
+pub mod resolve;
 pub mod service;
 pub mod slot;
 pub mod task;
