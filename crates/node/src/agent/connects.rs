@@ -151,12 +151,13 @@ pub(crate) fn name_policy(
 
 /// The lines of a task's `/etc/hosts` that its image does not bring: those that it declares, then itself.
 pub(crate) fn hosts(network: GuestNetwork, (id, slot): (&TaskId, Slot), spec: &TaskSpec) -> Vec<HostEntry> {
-    let declared = spec.hosts.iter().map(|(name, address)| HostEntry { name: name.clone(), address: *address });
+    let declared =
+        spec.hosts.iter().map(|(name, address)| HostEntry { name: name.clone(), address: *address });
     // The host name is there anyway.
-    let own = spec.hostname.as_ref().map(|_| HostEntry {
-        name: id.task.to_string(),
-        address: network.guest_address(slot).into(),
-    });
+    let own = spec
+        .hostname
+        .as_ref()
+        .map(|_| HostEntry { name: id.task.to_string(), address: network.guest_address(slot).into() });
     declared.chain(own).collect()
 }
 
@@ -205,7 +206,8 @@ mod tests {
         let [web, db]: [TaskId; 2] = ["shop.main.0.web", "shop.main.0.db"].map(|id| id.parse().unwrap());
         let [one, two] = [1, 2].map(|number| Slot::new(number).unwrap());
         let nothing = Rights::default();
-        let services = services(&[("shop", "db", 7), ("pg", "db", 8), ("shop", "web", 9), ("bad name", "x", 10)]);
+        let services =
+            services(&[("shop", "db", 7), ("pg", "db", 8), ("shop", "web", 9), ("bad name", "x", 10)]);
         let rights = Rights::declared(&spec(&["db as Store", "pg/db", "gone"], &[]));
         let directory = Directory::new([rights.member(&web, one), nothing.member(&db, two)]);
         let policy = name_policy(&directory, &services, GuestNetwork::default(), (&web, one), &rights);

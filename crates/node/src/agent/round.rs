@@ -1,14 +1,14 @@
 //! One round of the agent: look, decide, remember, act, tell.
 
+mod network;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lith_api::agent::{Alloc, AllocTask, Desired, Observed};
 use lith_api::task::TaskStatus;
-use lith_core::connect::{Directory, Grants};
 use lith_core::job::{Publish, RestartPolicy, STOP_GRACE_DEFAULT, TaskSpec};
 use lith_core::name::{AllocId, TaskId, VolumeId, VolumeName};
 use lith_core::slot::Slot;
@@ -16,17 +16,14 @@ use lith_core::task::{
     Action, Exit, ExitReport, HealthState, History, Image, Incarnation, Phase, Process, Step, Wanted, step,
 };
 use lith_core::time::Time;
-use lith_guest::messages::HostEntry;
-use lith_net::{Guest, GuestNetwork, NetworkState, Redirect};
 
 use super::connects::{self, Rights};
 use super::disks::{self, Mounting};
-use super::machine::with_hint;
 use super::order::{self, Known};
 use super::serving::For;
 use super::state::{self, PinnedImage, Record, StateError};
 use super::supervise::Boot;
-use super::{Agent, RESYNC_INTERVAL, RETRY_INTERVAL, health};
+use super::{Agent, RETRY_INTERVAL, health};
 use crate::clock;
 use lith_core::chain::chain;
 
@@ -35,10 +32,6 @@ const HOLDER_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a sentence repeats of a failed check: the rest is in the task's details.
 const OUTPUT_CHARS_SHOWN: usize = 200;
-
-fn redirects(publish: &[Publish]) -> Vec<Redirect> {
-    publish.iter().flat_map(|publish| Redirect::of(*publish)).collect()
-}
 
 /// A task that the node should have, ready to run.
 #[derive(Debug, Clone)]
@@ -80,10 +73,6 @@ struct Turn {
     publish: Vec<Publish>,
     /// By the same rule, what it may reach, and what of it other tasks may.
     rights: Rights,
-    /// What is declared under its name is another alloc, which gets its slot when this one's is gone.
-    is_former: bool,
-    /// Of one that starts, further lines of its `/etc/hosts`.
-    hosts: Vec<HostEntry>,
 }
 
 impl Turn {
@@ -113,8 +102,6 @@ impl Agent {
         let before = self.records.clone();
         let mut turns = self.decide(plan, now);
         self.tell_holds(&mut turns);
-        await_slots(&mut turns);
-        name_targets(&mut turns, self.config.network);
         let living = turns.iter().filter(|turn| is_alive(&turn.process));
         self.living = living.map(|turn| turn.id.clone()).collect();
         self.is_unsaved |= self.records != before;
@@ -218,7 +205,7 @@ impl Agent {
                 None => Rights::default(),
             };
             let slot = record.slot;
-            turns.push(Turn { id, slot, declared, process, step, publish, rights, is_former, hosts: vec![] });
+            turns.push(Turn { id, slot, declared, process, step, publish, rights });
         }
         turns
     }
@@ -309,50 +296,6 @@ impl Agent {
         turn.step.wake_at = Some(clock::now());
     }
 
-    /// Makes TAPs and rules those of what runs or starts. When that fails, nothing starts.
-    fn apply_network(&mut self, turns: &mut [Turn]) {
-        let Grants { mut of, cut } = directory(turns).grants();
-        let guests =
-            turns.iter().filter(|turn| is_alive(&turn.process) || is_starting(&turn.step)).map(|turn| {
-                let connects = of.remove(&turn.slot).unwrap_or_default();
-                Guest { publishes: redirects(&turn.publish), connects, ..Guest::closed(turn.slot) }
-            });
-        let state = NetworkState {
-            network: self.config.network,
-            guests: guests.collect(),
-            ..NetworkState::default()
-        };
-        let is_due = self.network_watch.take_disturbance()
-            || self.network_looked_at.is_none_or(|at| at.elapsed() >= RESYNC_INTERVAL);
-        if self.in_force.as_ref() == Some(&state) && (state.guests.is_empty() || !is_due) {
-            return;
-        }
-        for task in cut {
-            tracing::error!(%task, "may reach too many ports of too many tasks; not all are open to it");
-        }
-        // Without guests nothing of ours stays on the host, not even an empty table.
-        let changed = if state.guests.is_empty() {
-            self.network.remove_all(state.network)
-        } else {
-            self.network.apply(&state)
-        };
-        match changed {
-            Ok(()) => {
-                self.in_force = Some(state);
-                self.network_looked_at = Some(Instant::now());
-            }
-            Err(error) => {
-                let why = with_hint(format!("the network cannot be set up: {}", chain(&error)), error.hint());
-                tracing::error!(error = %why, "the network was not changed");
-                self.in_force = None;
-                self.network_error = Some(error);
-                for turn in turns.iter_mut().filter(|turn| is_starting(&turn.step)) {
-                    self.call_off(turn, why.clone());
-                }
-            }
-        }
-    }
-
     fn act(&mut self, turn: &Turn, action: &Action) -> Result<(), Exit> {
         match action {
             Action::Fetch => {
@@ -410,7 +353,7 @@ impl Agent {
         let place = |whose: &For, id: &VolumeId| self.serving.place(whose, id);
         let disks = disks::prepare(&self.config.layout, mounting, alloc, place)?;
         let mut config = self.machines.config(&turn.id, turn.slot, declaration, &image, network, disks)?;
-        config.boot.extra_hosts.clone_from(&turn.hosts);
+        config.boot.extra_hosts = connects::hosts(network, (&turn.id, turn.slot), &declared.spec);
         let volumes = mounting.held();
         let boot_of = Boot {
             id: &turn.id,
@@ -619,41 +562,6 @@ fn is_alive(process: &Process) -> bool {
     match process {
         Process::Booting { .. } | Process::Running { .. } | Process::Stopping => true,
         Process::Absent | Process::Exited(_) => false,
-    }
-}
-
-/// The tasks of the node as they find each other.
-fn directory(turns: &[Turn]) -> Directory<'_> {
-    Directory::new(turns.iter().map(|turn| turn.rights.member(&turn.id, turn.slot)))
-}
-
-/// Tells those that start where their targets are.
-fn name_targets(turns: &mut [Turn], network: GuestNetwork) {
-    let directory = directory(turns);
-    let hosts_of = |turn: &Turn| match &turn.declared {
-        Some(declared) if is_starting(&turn.step) => {
-            connects::hosts(&directory, network, (&turn.id, turn.slot), &declared.spec)
-        }
-        Some(_) | None => vec![],
-    };
-    let hosts: Vec<Vec<HostEntry>> = turns.iter().map(hosts_of).collect();
-    for (turn, hosts) in turns.iter_mut().zip(hosts) {
-        turn.hosts = hosts;
-    }
-}
-
-/// Puts off what would find a target at the address of its former alloc. All others have their slots before anything
-/// starts.
-fn await_slots(turns: &mut [Turn]) {
-    let former: BTreeSet<TaskId> =
-        turns.iter().filter(|turn| turn.is_former).map(|turn| turn.id.clone()).collect();
-    if former.is_empty() {
-        return;
-    }
-    for turn in turns.iter_mut().filter(|turn| is_starting(&turn.step)) {
-        if let Some(target) = connects::awaited(&turn.id, &turn.rights, &former) {
-            turn.put_off(format!("waits for the end of the former {target}, to which it connects"));
-        }
     }
 }
 
