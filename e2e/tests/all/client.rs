@@ -1,9 +1,7 @@
 //! Clients and servers that tests use on the machines of their world.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use lith_testkit::{Namespace, eventually};
@@ -47,42 +45,4 @@ pub(crate) fn ask_udp(from: &Namespace, to: SocketAddr, text: &str) -> String {
         let (length, _) = socket.recv_from(&mut buffer)?;
         Ok::<_, io::Error>(String::from_utf8_lossy(&buffer[..length]).into_owned())
     })
-}
-
-/// Listens on a port of both transports, answers everybody, and remembers who came.
-pub(crate) struct Listener {
-    seen: Arc<Mutex<Vec<String>>>,
-}
-
-impl Listener {
-    pub(crate) fn new(on: &Namespace, port: u16) -> Self {
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let tcp = on.run(|| TcpListener::bind(("0.0.0.0", port))).unwrap();
-        let udp = on.run(|| UdpSocket::bind(("0.0.0.0", port))).unwrap();
-        let callers = Arc::clone(&seen);
-        thread::spawn(move || {
-            for mut stream in tcp.incoming().flatten() {
-                let peer =
-                    stream.peer_addr().map_or_else(|error| error.to_string(), |peer| peer.ip().to_string());
-                callers.lock().unwrap().push(format!("tcp from {peer}"));
-                // What was not read would turn the end into a reset; a caller that is gone needs no answer.
-                let _ = stream.read(&mut [0; 512]).and_then(|_| stream.write_all(b"hello\n"));
-            }
-        });
-        let callers = Arc::clone(&seen);
-        thread::spawn(move || {
-            let mut buffer = [0; 2048];
-            while let Ok((length, peer)) = udp.recv_from(&mut buffer) {
-                let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-                callers.lock().unwrap().push(format!("udp from {}: {text}", peer.ip()));
-                let _ = udp.send_to(b"hello\n", peer);
-            }
-        });
-        Self { seen }
-    }
-
-    /// Who came since the last look.
-    pub(crate) fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.seen.lock().unwrap())
-    }
 }

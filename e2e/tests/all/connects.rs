@@ -1,6 +1,8 @@
 //! Tasks that reach each other by name: what their connects say, and nothing else, whatever starts, stops or dies
 //! meanwhile.
 
+use std::collections::BTreeSet;
+
 use lith_testkit::{Output, World, eventually};
 use serde_json::{Value, json};
 
@@ -9,8 +11,8 @@ const SERVE: &str = "mkdir /tmp/www /tmp/own; echo $NAME > /tmp/www/index.html; 
                      python3 -m http.server 81 -d /tmp/own & exec python3 -m http.server 80 -d /tmp/www";
 /// The same in an image that has no Python.
 const SERVE_SMALL: &str = "mkdir /tmp/www; echo $NAME > /tmp/www/index.html; exec httpd -f -p 80 -h /tmp/www";
-/// How long a client waits for what it must not get. Each such case has a twin that answers.
-const NEVER_SECONDS: &str = "4";
+/// How long a client waits for what it must not get, which is refused at once.
+const PATIENCE_SECONDS: &str = "20";
 
 #[test]
 fn tasks_reach_what_they_connect_to_and_nothing_else() {
@@ -120,21 +122,33 @@ fn address(world: &World, job: &str, task: &str) -> String {
 
 fn names(world: &World) {
     let hosts = world.lith(&["exec", "shop/client", "--", "cat", "/etc/hosts"]).ok().stdout;
-    let [own, db] = ["client", "db"].map(|task| address(world, "shop", task));
-    let cache = address(world, "store", "cache");
-    for line in [
-        format!("{own}\tfront"),
-        format!("{own}\tclient"),
-        "192.0.2.77\tprinter".to_owned(),
-        format!("{db}\tdb"),
-        format!("{db}\tMain"),
-        format!("{cache}\tcache"),
-        format!("{cache}\tcache.store"),
-    ] {
+    let own = address(world, "shop", "client");
+    for line in [format!("{own}\tfront"), format!("{own}\tclient"), "192.0.2.77\tprinter".to_owned()] {
         assert!(hosts.lines().any(|found| found == line), "{line:?} is not in\n{hosts}");
     }
-    assert!(!hosts.contains("other"), "{hosts}");
     assert_eq!(world.lith(&["exec", "shop/client", "--", "hostname"]).ok().stdout, "front\n");
+    let db = lookup(world, "shop/client", "db").expect("it is connected");
+    for name in ["Main", "db.shop.lith.internal", "DB"] {
+        assert_eq!(lookup(world, "shop/client", name).as_ref(), Some(&db), "{name}");
+    }
+    assert_ne!(db[0], address(world, "shop", "db"), "it is the address of all instances");
+    assert_eq!(lookup(world, "shop/client", "cache"), lookup(world, "shop/client", "cache.store"));
+    // Nobody else knows them, nor is anything else known.
+    for (task, name) in [("shop/client", "other"), ("shop/other", "db"), ("store/cache", "client")] {
+        assert_eq!(lookup(world, task, name), None, "{task} {name}");
+    }
+}
+
+/// The addresses that a name has for a task.
+fn lookup(world: &World, task: &str, name: &str) -> Option<Vec<String>> {
+    // The image of the cache has no Python.
+    if task == "store/cache" {
+        let output = world.lith(&["exec", task, "--", "nslookup", name]);
+        return (output.code == 0).then(Vec::new);
+    }
+    let ask = "import socket, sys; print(*sorted({a[4][0] for a in socket.getaddrinfo(sys.argv[1], 80)}, key=lambda a: ':' in a))";
+    let output = world.lith(&["exec", task, "--", "python3", "-c", ask, name]);
+    (output.code == 0).then(|| output.stdout.split_whitespace().map(str::to_owned).collect())
 }
 
 fn granted(world: &World) {
@@ -153,9 +167,9 @@ fn refused(world: &World) {
         ("other", format!("http://{cache}/")),
         ("db", format!("http://{client}/")),
     ] {
-        let output = fetch(world, &format!("shop/{task}"), &target, NEVER_SECONDS);
-        // Nothing is said about what is not granted.
-        assert_eq!((output.code, output.stderr.trim()), (1, "TimeoutError"), "{task} {target}: {output}");
+        let output = fetch(world, &format!("shop/{task}"), &target, PATIENCE_SECONDS);
+        // "No route to host", whatever is there.
+        assert_eq!((output.code, output.stderr.trim()), (1, "OSError"), "{task} {target}: {output}");
         let _ = world.host.command("curl", &["-sS", "--fail", "--max-time", "20", &target]).ok();
     }
 }
@@ -178,22 +192,73 @@ fn stopped_and_started(world: &World) {
     assert_eq!(world.vmm("shop.main.0.client"), vmm);
 }
 
-/// With its job goes the right to reach it, and comes back with it for those that boot afterwards.
+/// With its job goes its name, and comes back with it, to who runs as to who boots.
 fn removed(world: &World) {
-    let _ = world.lith(&["rm", "store"]).ok();
-    eventually("the job's task to be gone", || {
-        let tasks = world.lith(&["ps", "--json"]).json();
-        if tasks.to_string().contains("store.main.0.cache") { Err(tasks) } else { Ok(()) }
+    let client = world.vmm("shop.main.0.client");
+    for _ in 0..2 {
+        let _ = world.lith(&["rm", "store"]).ok();
+        eventually("the job's task to be gone", || {
+            let tasks = world.lith(&["ps", "--json"]).json();
+            if tasks.to_string().contains("store.main.0.cache") { Err(tasks) } else { Ok(()) }
+        });
+        let output = fetch(world, "shop/client", "http://cache/", PATIENCE_SECONDS);
+        assert_eq!((output.code, output.stderr.trim()), (1, "gaierror"), "{output}");
+        put(world, "store", &json!({ "cache": cache() }));
+        eventually("the client to find the new target", || {
+            let output = fetch(world, "shop/client", "http://cache.store/", "20");
+            if output.code == 0 { Ok(()) } else { Err(output) }
+        });
+    }
+    assert_eq!(world.vmm("shop.main.0.client"), client);
+}
+
+/// Answers with the address by which its instance is reached in the end.
+const SAY_ADDRESS: &str = "
+import http.server
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.connection.getsockname()[0].encode())
+http.server.ThreadingHTTPServer(('', 80), Handler).serve_forever()
+";
+
+/// New connections go to the instances that are well, and to no other.
+#[test]
+fn instances_share_what_comes() {
+    let world = World::start(&["python"]);
+    let mut web = server("web", &[]);
+    web["entrypoint"] = json!(["python3", "-c", SAY_ADDRESS]);
+    web["health"] = json!({
+        "probe": { "shell": "test ! -e /tmp/sick" }, "every_ms": 500, "timeout_ms": 10000, "retries": 1,
+        "start_every_ms": 500,
     });
-    assert_ne!(fetch(world, "shop/client", "http://cache/", NEVER_SECONDS).code, 0);
-    // Twice, the second time without a pause: who starts then waits until its target has its new address.
-    put(world, "store", &json!({ "cache": cache() }));
-    await_ready(world, "store", 1);
-    let _ = world.lith(&["rm", "store"]).ok();
-    put(world, "store", &json!({ "cache": cache() }));
-    let _ = world.lith(&["restart", "shop/client"]).ok();
-    eventually("the client to find the new target", || {
-        let output = fetch(world, "shop/client", "http://cache.store/", "20");
-        if output.code == 0 { Ok(()) } else { Err(output) }
+    let groups = json!({
+        "web": { "count": 2, "tasks": { "web": web } },
+        "main": { "count": 1, "tasks": { "client": server("client", &["web"]) } },
     });
+    let _ = world.put(&json!({ "name": "shop", "groups": groups }));
+    await_ready(&world, "shop", 3);
+    let all = || -> BTreeSet<String> {
+        let tasks = world.tasks("shop");
+        let web = tasks.iter().filter(|task| task["task"] == "web");
+        web.map(|task| task["address"].as_str().unwrap().to_owned()).collect()
+    };
+    let answers = || -> BTreeSet<String> {
+        let fetch = || fetch(&world, "shop/client", "http://web/", "20").ok().stdout;
+        (0..12).map(|_| fetch()).collect()
+    };
+    eventually("both to answer", || if answers() == all() { Ok(()) } else { Err("one alone did") });
+    let sick = |id: &str| world.lith(&["exec", id, "--", "touch", "/tmp/sick"]).ok();
+    let _ = sick("shop.web.0.web");
+    let tasks = world.tasks("shop");
+    let other = tasks.iter().find(|task| task["id"] == "shop.web.1.web").unwrap();
+    let well = BTreeSet::from([other["address"].as_str().unwrap().to_owned()]);
+    eventually("the other one to answer alone", || {
+        let answers = answers();
+        if answers == well { Ok(()) } else { Err(format!("{answers:?}")) }
+    });
+    // Better one that is unwell than none.
+    let _ = sick("shop.web.1.web");
+    eventually("both to answer again", || if answers() == all() { Ok(()) } else { Err("one alone did") });
 }

@@ -3,17 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::Command;
 
-use lith_testkit::{
-    FAR, FAR_6, HOST, HOST_6, METADATA, NEIGHBOUR, NEIGHBOUR_6, Namespace, Running, World, eventually,
-};
+use lith_testkit::{FAR, FAR_6, HOST, HOST_6, METADATA, NEIGHBOUR, NEIGHBOUR_6, Running, World, eventually};
 use serde_json::{Value, json};
 
 use crate::client::request;
+use crate::peers::{self, PROGRAM};
 
 const PROBES: &str = include_str!("escape/probes.py");
-const PEERS: &str = include_str!("escape/peers.py");
 const DOCUMENT: &str = include_str!("../../../docs/reference/isolation.md");
 /// A public address that the friend may reach by its name, one that has no name, and one of a provider's own network. The
 /// neighbour has them all.
@@ -50,10 +47,7 @@ fn prepare(world: &mut World) {
     for address in [NAMED, UNNAMED, SHARED] {
         world.lan.shell(&format!("ip addr add {address}/32 dev lo"));
     }
-    let etc = world.path("etc");
-    std::fs::create_dir_all(&etc).unwrap();
-    std::fs::write(etc.join("resolv.conf"), format!("nameserver {NEIGHBOUR}\n")).unwrap();
-    world.etc = Some(etc);
+    peers::resolve_at_the_neighbour(world);
 }
 
 /// A target, one without any right, one with some, and one that may reach the internet.
@@ -69,7 +63,7 @@ fn deploy(world: &World) {
     };
     let idle = || json!(["sleep", "infinity"]);
     let victim = task(
-        json!(["python3", "-c", PEERS, "serve", "7000", "7001"]),
+        json!(["python3", "-c", PROGRAM, "serve", "7000", "7001"]),
         json!({ "ports": ["7000", "7000/udp"], "publish": ["8080:7000"] }),
     );
     let friend = json!({
@@ -192,22 +186,19 @@ impl Peers {
             "metadata.example.com": [METADATA],
             "task.example.com": ["10.83.0.1", "fd6c:690a:5301::1"],
         });
-        let on = |machine: &Namespace, arguments: &[&str]| {
-            let mut command = Command::new("python3");
-            command.args(["-c", PEERS]).args(arguments);
-            let mut running = machine.start(command);
-            running.wait_for("ready");
-            running
-        };
         let serve = ["serve", "7000", "7001"];
-        let names = on(&world.lan, &["names", &zone.to_string()]);
-        let others = vec![on(&world.lan, &serve), on(&world.lan, &["sniff"]), on(&world.host, &serve)];
+        let names = peers::start(&world.lan, &["names", &zone.to_string()]);
+        let others = vec![
+            peers::start(&world.lan, &serve),
+            peers::start(&world.lan, &["sniff"]),
+            peers::start(&world.host, &serve),
+        ];
         Self { names, others }
     }
 
     fn sniff_in_the_victim(&mut self, world: &World) {
         let mut running =
-            world.lith_running(&["exec", "walls/victim", "--", "python3", "-c", PEERS, "sniff"]);
+            world.lith_running(&["exec", "walls/victim", "--", "python3", "-c", PROGRAM, "sniff"]);
         running.wait_for("ready");
         self.others.push(running);
     }

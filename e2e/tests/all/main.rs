@@ -21,6 +21,8 @@ mod escape;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod guide;
+#[cfg(test)]
 mod health;
 #[cfg(test)]
 mod hello;
@@ -36,6 +38,8 @@ mod load;
 mod order;
 #[cfg(test)]
 mod packaging;
+#[cfg(test)]
+mod peers;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
