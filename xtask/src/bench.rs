@@ -8,6 +8,7 @@ mod docker;
 mod idle;
 mod image;
 mod instance;
+mod net;
 mod processes;
 mod serve;
 mod spec;
@@ -116,6 +117,19 @@ const GROUPS: &[Group] = &[
         measure: disk::measure,
     },
     Group {
+        name: "net",
+        figures: &[
+            "net.same_node_ratio",
+            "net.connect_added_us",
+            "net.rules_apply_ms",
+            "net.apply_ms",
+            "net.one_more_ms",
+            "net.dns_us_p99",
+        ],
+        prepare: net::prepare,
+        measure: net::measure,
+    },
+    Group {
         name: "spec",
         figures: &[
             "spec.check_ms",
@@ -191,6 +205,20 @@ const FIGURES: &[(&str, Wanted, &str)] = &[
         Wanted::AtLeast(0.95),
         "SQLite WAL commits on a volume against a plain virtio-blk disk of the same guest",
     ),
+    (
+        "net.same_node_ratio",
+        Wanted::AtLeast(0.9),
+        "one connection from task to task through the policy against the same cables without it",
+    ),
+    ("net.connect_added_us", Wanted::AtMost(100.0), "what a virtual address and the policy add to a connection"),
+    (
+        "net.rules_apply_ms",
+        Wanted::AtMost(50.0),
+        "200 tasks, 1,000 connects: the rules, from the state to the kernel",
+    ),
+    ("net.apply_ms", Wanted::Reported, "the same with a look at all devices, addresses, routes and flows"),
+    ("net.one_more_ms", Wanted::AtMost(15.0), "one task more, all of it: device, addresses, rules, flows"),
+    ("net.dns_us_p99", Wanted::AtMost(1_000.0), "answer of a declared name under 1,000 questions a second"),
     ("spec.check_ms", Wanted::AtMost(3.0), "reading, checking, converting a real Compose file, on average"),
     ("spec.slowest_ms", Wanted::Reported, "the same for the slowest one"),
     ("spec.corpus_converted_percent", Wanted::AtLeast(85.0), "files that convert, of those drawn at random"),

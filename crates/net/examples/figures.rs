@@ -1,0 +1,237 @@
+//! Figures of the packet filter, in network namespaces of its own: what the policy costs, and what a change of it takes.
+//! Needs root, `iperf3`, `nft` and `ip`. Prints one JSON object.
+//!
+//! Guests are namespaces behind a pair of `veth` devices whose end on the host has the name of a TAP: the rules know TAPs by
+//! their names. So both sides of a comparison have the same cables, and differ in the policy alone; a real TAP with a
+//! process behind it that carries frames is measured beside it.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that fails says so by panicking")]
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lith_core::connect::{Grant, Reach};
+use lith_core::job::{Port, Transport};
+use lith_core::service::ServiceNumber;
+use lith_core::slot::Slot;
+use lith_net::{Guest, GuestNetwork, Network, NetworkState, Service, address, ruleset};
+use lith_testkit::Namespace;
+use serde_json::{Value, json};
+
+/// Tasks of the node, and what they are granted together.
+const TASKS: u16 = 200;
+const CONNECTS: u16 = 1_000;
+/// Rounds of each side of a comparison, which take turns; the middle one counts.
+const ROUNDS: usize = 7;
+/// How long one transfer takes, in seconds.
+const SECONDS: &str = "2";
+/// Connections of one round.
+const CONNECTIONS: usize = 1_500;
+/// Where the server of connections listens.
+const PORT: u16 = 9000;
+const IPERF_PORT: u16 = 5201;
+
+fn slot(number: u16) -> Slot {
+    Slot::new(number).unwrap()
+}
+
+fn network() -> GuestNetwork {
+    GuestNetwork::default()
+}
+
+fn service() -> ServiceNumber {
+    ServiceNumber::new(1).unwrap()
+}
+
+/// Many tasks, of which the first may reach everything of the second by the virtual address of its service.
+fn state(tasks: u16, connects: u16) -> NetworkState {
+    let mut guests: Vec<Guest> = (1..=tasks).map(|number| Guest::closed(slot(number))).collect();
+    for number in 0..connects {
+        let (client, target) = (number % tasks, (number + 1 + number / tasks) % tasks);
+        let port = Port::one(8000 + number, Transport::Tcp);
+        let grant = Grant { target: slot(target + 1), reach: Reach::Ports(port) };
+        guests[usize::from(client)].connects.push(grant);
+    }
+    if let Some(first) = guests.first_mut() {
+        first.connects.retain(|grant| grant.target != slot(2));
+        first.connects.push(Grant { target: slot(2), reach: Reach::Any });
+        first.services.push(service());
+    }
+    let services = vec![Service { number: service(), instances: vec![slot(2)] }];
+    NetworkState { guests, services, ..NetworkState::default() }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
+}
+
+/// What it takes to put many rights in force, and one task more.
+fn rules() -> Value {
+    let host = Namespace::new();
+    let folder = tempfile::tempdir().unwrap();
+    let network = Network::new(folder.path().join("network"), "/figures");
+    let apply = |state: &NetworkState| host.run(|| network.apply(state)).unwrap();
+    let (full, more) = (state(TASKS, CONNECTS), {
+        let mut more = state(TASKS + 1, CONNECTS);
+        let grant = Grant { target: slot(1), reach: Reach::Ports(Port::one(80, Transport::Tcp)) };
+        more.guests[usize::from(TASKS)].connects.push(grant);
+        more
+    });
+    // The devices are there; what is measured is the policy: without any right, then with all.
+    apply(&state(TASKS, 0));
+    let (mut whole, mut from_nothing, mut one, mut none) = (vec![], vec![], vec![], vec![]);
+    for _ in 0..ROUNDS {
+        let begin = Instant::now();
+        let script = ruleset::script(&full, "/figures", &BTreeSet::new()).unwrap();
+        nft(&host, &script);
+        whole.push(milliseconds(begin));
+        // Somebody else changed the rules, so all of it is looked at and made anew.
+        network.distrust();
+        let begin = Instant::now();
+        apply(&full);
+        from_nothing.push(milliseconds(begin));
+        let begin = Instant::now();
+        apply(&more);
+        one.push(milliseconds(begin));
+        let begin = Instant::now();
+        apply(&more);
+        none.push(milliseconds(begin));
+        apply(&full);
+    }
+    host.run(|| network.remove_all(self::network())).unwrap();
+    json!({
+        "rules_ms": median(whole), "apply_ms": median(from_nothing), "one_more_ms": median(one), "nothing_ms": median(none),
+    })
+}
+
+fn nft(host: &Namespace, script: &str) {
+    let mut command = Command::new("nft");
+    command.args(["-f", "-"]);
+    let _ = host.finish(command, script.as_bytes()).ok();
+}
+
+/// A host with two guests behind cables, whose rules come and go.
+struct World {
+    host: Namespace,
+    guests: [Namespace; 2],
+}
+
+impl World {
+    fn new() -> Self {
+        let world = Self { host: Namespace::new(), guests: [Namespace::new(), Namespace::new()] };
+        let _ = world.host.shell("sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0");
+        for (number, guest) in (1..).zip(&world.guests) {
+            let (slot, gateway) = (slot(number), address::GATEWAY);
+            let (tap, own) = (address::tap_name(slot), network().guest_address(slot));
+            let (guest_mac, host_mac) = (address::guest_mac(slot), address::host_mac(slot));
+            let _ = world.host.shell(&format!(
+                "ip link add {tap} address {host_mac} type veth peer name eth0 address {guest_mac} netns {}; \
+                 ip addr add {gateway}/32 dev {tap}; ip link set {tap} up; \
+                 ip route add {own} dev {tap} src {gateway}; \
+                 ip neigh replace {own} lladdr {guest_mac} dev {tap} nud permanent",
+                guest.process()
+            ));
+            let _ = guest.shell(&format!(
+                "ip addr add {own}/32 dev eth0; ip link set eth0 up; \
+                 ip neigh replace {gateway} lladdr {host_mac} dev eth0 nud permanent; \
+                 ip route add {gateway} dev eth0 scope link; ip route add default via {gateway}"
+            ));
+        }
+        for number in 3..=TASKS {
+            let _ = world.host.shell(&format!("ip tuntap add dev {} mode tap", address::tap_name(slot(number))));
+        }
+        world
+    }
+
+    fn protect(&self) {
+        let script = ruleset::script(&state(TASKS, CONNECTS), "/figures", &BTreeSet::new()).unwrap();
+        nft(&self.host, &script);
+    }
+
+    fn unprotect(&self) {
+        nft(&self.host, &ruleset::removal_script());
+    }
+
+    /// Bits per second of one connection.
+    fn throughput(&self, to: IpAddr) -> f64 {
+        let mut serve = Command::new("iperf3");
+        serve.args(["--server", "--one-off", "--port", &IPERF_PORT.to_string()]);
+        let mut server = self.guests[1].start(serve);
+        server.wait_for("listening");
+        let mut ask = Command::new("iperf3");
+        ask.args(["--client", &to.to_string(), "--time", SECONDS, "--json", "--port", &IPERF_PORT.to_string()]);
+        let answer = self.guests[0].finish(ask, b"").ok().json();
+        answer["end"]["sum_received"]["bits_per_second"].as_f64().unwrap()
+    }
+
+    /// Microseconds that a connection takes to be there, the middle one of many.
+    fn connection_us(&self, to: SocketAddr) -> f64 {
+        self.guests[0].run(|| {
+            let one = |_| {
+                let begin = Instant::now();
+                let mut stream = TcpStream::connect(to).unwrap();
+                let spent = begin.elapsed().as_secs_f64() * 1e6;
+                // The other end closes first, so that its ports are not used up here.
+                _ = stream.read(&mut [0; 1]);
+                spent
+            };
+            median((0..CONNECTIONS).map(one).collect())
+        })
+    }
+
+    /// Accepts and closes connections until told to stop.
+    fn serve(&self, stop: &Arc<AtomicBool>) -> thread::JoinHandle<()> {
+        let listener = self.guests[1].run(|| TcpListener::bind(("0.0.0.0", PORT))).unwrap();
+        let stop = Arc::clone(stop);
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                drop(stream);
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        })
+    }
+}
+
+/// The policy against none, on the same cables.
+fn paths() -> Value {
+    let world = World::new();
+    let (virtual_address, own) =
+        (IpAddr::from(network().service_address(service())), IpAddr::from(network().guest_address(slot(2))));
+    let stop = Arc::new(AtomicBool::new(false));
+    let server = world.serve(&stop);
+    let (mut policy, mut bare, mut policy_us, mut bare_us) = (vec![], vec![], vec![], vec![]);
+    for _ in 0..ROUNDS {
+        world.protect();
+        policy.push(world.throughput(virtual_address));
+        policy_us.push(world.connection_us((virtual_address, PORT).into()));
+        world.unprotect();
+        bare.push(world.throughput(own));
+        bare_us.push(world.connection_us((own, PORT).into()));
+    }
+    stop.store(true, Ordering::Relaxed);
+    world.guests[0].run(|| TcpStream::connect_timeout(&(own, PORT).into(), Duration::from_secs(5))).unwrap();
+    server.join().unwrap();
+    let (policy, bare, policy_us, bare_us) = (median(policy), median(bare), median(policy_us), median(bare_us));
+    json!({
+        "policy_gbit": policy / 1e9, "bare_gbit": bare / 1e9, "connect_us": policy_us, "bare_connect_us": bare_us,
+    })
+}
+
+fn main() {
+    let figures = json!({ "rules": rules(), "paths": paths() });
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{figures}").unwrap();
+}

@@ -1,0 +1,42 @@
+//! What the network policy costs: measured by programs of `lith-net` and `lith-dns` in namespaces of their own.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::{Figure, Outcome, build_release};
+use crate::{process, target_dir};
+
+pub(super) fn prepare(root: &Path) -> Result<()> {
+    build_release(root, &["-p", "lith-node", "--bin", "lith"])?;
+    build_release(root, &["-p", "lith-net", "--example", "figures"])
+}
+
+pub(super) fn measure(root: &Path) -> Result<Outcome> {
+    if process::find("iperf3").is_none() {
+        return Ok(Outcome::Skipped("iperf3 (Debian: iperf3)".to_owned()));
+    }
+    let net = run(root, "figures")?;
+    let value = |pointer: &str| {
+        let value = net.pointer(pointer).and_then(Value::as_f64);
+        value.with_context(|| format!("{pointer} was not measured"))
+    };
+    let (policy, bare) = (value("/paths/policy_gbit")?, value("/paths/bare_gbit")?);
+    println!("one connection between two tasks: {policy:.1} Gbit/s against {bare:.1} without rules");
+    Ok(Outcome::Measured(vec![
+        Figure { name: "net.same_node_ratio", value: policy / bare },
+        Figure { name: "net.connect_added_us", value: value("/paths/connect_us")? - value("/paths/bare_connect_us")? },
+        Figure { name: "net.rules_apply_ms", value: value("/rules/rules_ms")? },
+        Figure { name: "net.apply_ms", value: value("/rules/apply_ms")? },
+        Figure { name: "net.one_more_ms", value: value("/rules/one_more_ms")? },
+    ]))
+}
+
+fn run(root: &Path, example: &str) -> Result<Value> {
+    let program = target_dir(root).join("release/examples").join(example);
+    let output = Command::new(&program).output().with_context(|| format!("cannot run {}", program.display()))?;
+    anyhow::ensure!(output.status.success(), "{example}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).with_context(|| format!("{example} prints no JSON"))
+}
