@@ -210,7 +210,11 @@ const FIGURES: &[(&str, Wanted, &str)] = &[
         Wanted::AtLeast(0.9),
         "one connection from task to task through the policy against the same cables without it",
     ),
-    ("net.connect_added_us", Wanted::AtMost(100.0), "what a virtual address and the policy add to a connection"),
+    (
+        "net.connect_added_us",
+        Wanted::AtMost(100.0),
+        "what a virtual address and the policy add to a connection",
+    ),
     (
         "net.rules_apply_ms",
         Wanted::AtMost(50.0),

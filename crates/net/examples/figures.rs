@@ -7,7 +7,6 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that fails says so by panicking")]
 
-use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -81,7 +80,7 @@ fn rules() -> Value {
     let host = Namespace::new();
     let folder = tempfile::tempdir().unwrap();
     let network = Network::new(folder.path().join("network"), "/figures");
-    let apply = |state: &NetworkState| host.run(|| network.apply(state)).unwrap();
+    let apply = |state: &NetworkState| host.run(|| network.apply(state, &Vec::new)).unwrap();
     let (full, more) = (state(TASKS, CONNECTS), {
         let mut more = state(TASKS + 1, CONNECTS);
         let grant = Grant { target: slot(1), reach: Reach::Ports(Port::one(80, Transport::Tcp)) };
@@ -93,7 +92,7 @@ fn rules() -> Value {
     let (mut whole, mut from_nothing, mut one, mut none) = (vec![], vec![], vec![], vec![]);
     for _ in 0..ROUNDS {
         let begin = Instant::now();
-        let script = ruleset::script(&full, "/figures", &BTreeSet::new()).unwrap();
+        let script = ruleset::script(&full, "/figures", &ruleset::Surroundings::default()).unwrap();
         nft(&host, &script);
         whole.push(milliseconds(begin));
         // Somebody else changed the rules, so all of it is looked at and made anew.
@@ -149,13 +148,15 @@ impl World {
             ));
         }
         for number in 3..=TASKS {
-            let _ = world.host.shell(&format!("ip tuntap add dev {} mode tap", address::tap_name(slot(number))));
+            let _ =
+                world.host.shell(&format!("ip tuntap add dev {} mode tap", address::tap_name(slot(number))));
         }
         world
     }
 
     fn protect(&self) {
-        let script = ruleset::script(&state(TASKS, CONNECTS), "/figures", &BTreeSet::new()).unwrap();
+        let script =
+            ruleset::script(&state(TASKS, CONNECTS), "/figures", &ruleset::Surroundings::default()).unwrap();
         nft(&self.host, &script);
     }
 
@@ -166,11 +167,19 @@ impl World {
     /// Bits per second of one connection.
     fn throughput(&self, to: IpAddr) -> f64 {
         let mut serve = Command::new("iperf3");
-        serve.args(["--server", "--one-off", "--port", &IPERF_PORT.to_string()]);
+        serve.args(["--server", "--one-off", "--forceflush", "--port", &IPERF_PORT.to_string()]);
         let mut server = self.guests[1].start(serve);
         server.wait_for("listening");
         let mut ask = Command::new("iperf3");
-        ask.args(["--client", &to.to_string(), "--time", SECONDS, "--json", "--port", &IPERF_PORT.to_string()]);
+        ask.args([
+            "--client",
+            &to.to_string(),
+            "--time",
+            SECONDS,
+            "--json",
+            "--port",
+            &IPERF_PORT.to_string(),
+        ]);
         let answer = self.guests[0].finish(ask, b"").ok().json();
         answer["end"]["sum_received"]["bits_per_second"].as_f64().unwrap()
     }
@@ -224,7 +233,8 @@ fn paths() -> Value {
     stop.store(true, Ordering::Relaxed);
     world.guests[0].run(|| TcpStream::connect_timeout(&(own, PORT).into(), Duration::from_secs(5))).unwrap();
     server.join().unwrap();
-    let (policy, bare, policy_us, bare_us) = (median(policy), median(bare), median(policy_us), median(bare_us));
+    let (policy, bare, policy_us, bare_us) =
+        (median(policy), median(bare), median(policy_us), median(bare_us));
     json!({
         "policy_gbit": policy / 1e9, "bare_gbit": bare / 1e9, "connect_us": policy_us, "bare_connect_us": bare_us,
     })

@@ -3,8 +3,9 @@
 //! Pure. Must not look at the machine.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use lith_core::egress;
 use lith_core::service::ServiceNumber;
 use lith_core::slot::Slot;
 
@@ -33,6 +34,32 @@ const GUEST_MAC_PREFIX: [u8; 4] = [0x02, 0x6c, 0x69, 0x74];
 
 /// First four bytes of the hardware addresses of the host's ends.
 const HOST_MAC_PREFIX: [u8; 4] = [0x02, 0x6c, 0x68, 0x74];
+
+/// Bits of the part of an address of IPv6 that all guests and services of a network share.
+const PREFIX_BITS_6: u8 = 48;
+
+/// One of the two kinds of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both, in order.
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    /// That of an address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+}
 
 /// A hardware (Ethernet) address. Displays as `02:6c:69:74:00:01`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -120,6 +147,39 @@ impl GuestNetwork {
     #[must_use]
     pub fn base_6(self) -> Ipv6Addr {
         self.address_6(0, 0)
+    }
+
+    /// The address of one family of the guest in `slot`.
+    #[must_use]
+    pub fn guest_address_of(self, slot: Slot, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => self.guest_address(slot).into(),
+            Family::V6 => self.guest_address_6(slot).into(),
+        }
+    }
+
+    /// The virtual address of one family of a service.
+    #[must_use]
+    pub fn service_address_of(self, service: ServiceNumber, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => self.service_address(service).into(),
+            Family::V6 => self.service_address_6(service).into(),
+        }
+    }
+
+    /// The range of one family that guests and services are in.
+    #[must_use]
+    pub fn range(self, family: Family) -> (IpAddr, u8) {
+        match family {
+            Family::V4 => (self.0.into(), 16),
+            Family::V6 => (self.base_6().into(), PREFIX_BITS_6),
+        }
+    }
+
+    /// Whether an address of either family is in the range of guests and services.
+    #[must_use]
+    pub fn holds(self, address: IpAddr) -> bool {
+        egress::holds(self.range(Family::of(address)), address)
     }
 
     fn address_6(self, subnet: u16, number: u16) -> Ipv6Addr {

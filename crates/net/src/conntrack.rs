@@ -3,27 +3,32 @@
 //! The kernel redirects a flow as its first packet was redirected for as long as packets come, whatever the rules say
 //! later. Left alone, a UDP client that keeps talking would stay with the former owner of a port, and never find a
 //! guest whose port was published after its first packet. What one guest was granted of another would go on when it is
-//! granted no longer, in the direction of the answers. So after each change the table of flows is read and what
-//! does not fit is deleted. Which flows is decided purely here; the messages are in [`netlink`].
+//! granted no longer, in the direction of the answers, and what it opened outside the cluster in both. So after each change
+//! the table of flows is read and what does not fit is deleted. What a name opened fits for as long as its guest's egress has
+//! names and does not change: which address belongs to which is not known here. Which flows go is decided purely here; the
+//! messages are in [`netlink`].
 
 mod netlink;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use lith_core::connect::{Grant, Reach, merged};
+use lith_core::egress::{Range, holds, is_public, is_written_out};
+use lith_core::job::access::Egress;
 use lith_core::job::{Port, Transport};
+use lith_core::service::ServiceNumber;
 use lith_core::slot::Slot;
 
+use crate::address::{Family, GATEWAY, GATEWAY_6};
 use crate::error::NetworkError;
-use crate::interface;
-use crate::state::NetworkState;
+use crate::state::{Guest, NetworkState};
 
 /// One direction of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Direction {
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
+    source: IpAddr,
+    destination: IpAddr,
     /// IP protocol number.
     protocol: u8,
     /// Zero for protocols without ports.
@@ -42,11 +47,24 @@ pub(crate) struct Flow {
     name: Vec<u8>,
 }
 
+/// What happened to the guests since the flows began, and what is around them.
+#[derive(Debug, Default)]
+pub(crate) struct Circumstances {
+    /// Guests that are other ones than before.
+    pub(crate) fresh: BTreeSet<Slot>,
+    /// Guests whose egress is another one than before.
+    pub(crate) regulated: BTreeSet<Slot>,
+    /// The addresses of the host.
+    pub(crate) local: BTreeSet<IpAddr>,
+    /// Networks that the host is attached to.
+    pub(crate) attached: BTreeSet<Range<IpAddr>>,
+}
+
 /// Where a published port leads, or a range of them.
 struct Target {
     /// Last port on the node.
     last: u16,
-    guest: Ipv4Addr,
+    guest: Slot,
     /// In the guest, what the first port leads to.
     port: u16,
 }
@@ -54,24 +72,26 @@ struct Target {
 /// What the state explains, laid out for looking up.
 struct Explained<'a> {
     state: &'a NetworkState,
-    /// Addresses of guests that may have flows from before this change.
-    settled: BTreeSet<Ipv4Addr>,
-    /// By address of the node if only that one counts, protocol, and first port of the node.
-    publishes: BTreeMap<(Option<Ipv4Addr>, u8, u16), Target>,
+    circumstances: &'a Circumstances,
+    /// By address, guests that may have flows from before this change.
+    settled: BTreeMap<IpAddr, &'a Guest>,
+    /// By the virtual address.
+    services: BTreeMap<IpAddr, (ServiceNumber, &'a [Slot])>,
+    /// By family, address of the node if only that one counts, protocol, and first port of the node.
+    publishes: BTreeMap<(Family, Option<IpAddr>, u8, u16), Target>,
     /// Who may reach whom at every port.
-    whole: BTreeSet<(Ipv4Addr, Ipv4Addr)>,
+    whole: BTreeSet<(Slot, Slot)>,
     /// Last port, by client, target, protocol, and first port.
-    granted: BTreeMap<(Ipv4Addr, Ipv4Addr, u8, u16), u16>,
-    local: BTreeSet<Ipv4Addr>,
+    granted: BTreeMap<(Slot, Slot, u8, u16), u16>,
 }
 
-/// Deletes flows to guests that `state` does not explain, all flows to `fresh` guests, and UDP flows to the host itself
-/// that now belong to a published port. Returns how many.
+/// Deletes flows of guests that `state` does not explain, all flows of fresh guests, and UDP flows to the host itself that now
+/// belong to a published port. Returns how many.
 pub(crate) fn forget_unexplained(
     state: &NetworkState,
-    fresh: &BTreeSet<Slot>,
+    circumstances: &Circumstances,
 ) -> Result<usize, NetworkError> {
-    let explained = Explained::new(state, fresh, interface::local_addresses()?);
+    let explained = Explained::new(state, circumstances);
     let table = netlink::Table::open().map_err(NetworkError::Conntrack)?;
     let mut flows = table.flows().map_err(NetworkError::Conntrack)?;
     flows.retain(|flow| !explained.explains(flow));
@@ -82,23 +102,31 @@ pub(crate) fn forget_unexplained(
 }
 
 impl<'a> Explained<'a> {
-    fn new(state: &'a NetworkState, fresh: &BTreeSet<Slot>, local: BTreeSet<Ipv4Addr>) -> Self {
-        let settled =
-            state.slots().difference(fresh).map(|slot| state.network.guest_address(*slot)).collect();
-        let publishes = state.publishes().into_iter().map(|(publish, slot)| {
-            let guest = state.network.guest_address(slot);
-            let target = Target { last: publish.host_last(), guest, port: publish.guest_port };
-            ((publish.address, protocol(publish.transport), publish.host_port), target)
+    fn new(state: &'a NetworkState, circumstances: &'a Circumstances) -> Self {
+        let network = state.network;
+        let remaining = state.guests.iter().filter(|guest| !circumstances.fresh.contains(&guest.slot));
+        let settled = remaining.flat_map(|guest| {
+            Family::BOTH.map(|family| (network.guest_address_of(guest.slot, family), guest))
+        });
+        let services = state.services.iter().flat_map(|service| {
+            let entry = (service.number, service.instances.as_slice());
+            Family::BOTH.map(|family| (network.service_address_of(service.number, family), entry))
+        });
+        let publishes = state.publishes().into_iter().flat_map(|(publish, slot)| {
+            let families = Family::BOTH.into_iter().filter(move |family| publish.is_on(*family));
+            families.map(move |family| {
+                let target = Target { last: publish.host_last(), guest: slot, port: publish.guest_port };
+                ((family, publish.bound(), protocol(publish.transport), publish.host_port), target)
+            })
         });
         let (mut whole, mut parts) = (BTreeSet::new(), BTreeMap::<_, Vec<Port>>::new());
         for guest in &state.guests {
             for Grant { target, reach } in &guest.connects {
-                let pair = (state.network.guest_address(guest.slot), state.network.guest_address(*target));
                 match reach {
                     Reach::Any => {
-                        whole.insert(pair);
+                        whole.insert((guest.slot, *target));
                     }
-                    Reach::Ports(port) => parts.entry(pair).or_default().push(*port),
+                    Reach::Ports(port) => parts.entry((guest.slot, *target)).or_default().push(*port),
                 }
             }
         }
@@ -106,15 +134,24 @@ impl<'a> Explained<'a> {
             let key = move |port: &Port| (client, target, protocol(port.transport), port.number);
             merged(ports).into_iter().map(move |port| (key(&port), port.last))
         });
-        Self { state, settled, publishes: publishes.collect(), whole, granted: granted.collect(), local }
+        Self {
+            state,
+            circumstances,
+            settled: settled.collect(),
+            services: services.collect(),
+            publishes: publishes.collect(),
+            whole,
+            granted: granted.collect(),
+        }
     }
 
-    /// Where a packet to this destination is redirected now.
-    fn target(&self, to: &Direction) -> Option<(Ipv4Addr, u16)> {
-        let at = |address: Option<Ipv4Addr>| {
-            let upto = (address, to.protocol, to.destination_port);
-            let ((_, _, first), target) =
-                self.publishes.range((address, to.protocol, 0)..=upto).next_back()?;
+    /// Where a packet to this destination of the node is redirected now.
+    fn target(&self, to: &Direction) -> Option<(Slot, u16)> {
+        let family = Family::of(to.destination);
+        let at = |address: Option<IpAddr>| {
+            let upto = (family, address, to.protocol, to.destination_port);
+            let ((.., first), target) =
+                self.publishes.range((family, address, to.protocol, 0)..=upto).next_back()?;
             let offset = to.destination_port.checked_sub(*first)?;
             let is_within = to.destination_port <= target.last;
             is_within.then(|| (target.guest, target.port.saturating_add(offset)))
@@ -122,38 +159,86 @@ impl<'a> Explained<'a> {
         at(Some(to.destination)).or_else(|| at(None))
     }
 
-    /// Whether a guest may open this to another one.
-    fn is_granted(&self, opened: &Direction) -> bool {
-        let Direction { source, destination, protocol, destination_port: port, .. } = *opened;
-        if self.whole.contains(&(source, destination)) {
-            return [Transport::Tcp, Transport::Udp].map(self::protocol).contains(&protocol);
+    /// Whether a guest may open this port to another one.
+    fn is_granted(&self, (client, target): (Slot, Slot), protocol: u8, port: u16) -> bool {
+        if self.whole.contains(&(client, target)) {
+            return transport(protocol).is_some();
         }
-        let (first, last) = ((source, destination, protocol, 0), (source, destination, protocol, port));
+        let (first, last) = ((client, target, protocol, 0), (client, target, protocol, port));
         self.granted.range(first..=last).next_back().is_some_and(|(_, last)| port <= *last)
     }
 
     fn explains(&self, flow: &Flow) -> bool {
         let (original, reply) = (&flow.original, &flow.reply);
-        let was_redirected = original.destination != reply.source;
-        if self.state.network.contains(reply.source) {
-            let is_settled = self.settled.contains(&reply.source);
-            return is_settled
-                && if was_redirected {
-                    self.target(original) == Some((reply.source, reply.source_port))
-                } else {
-                    // What is not from a guest is from root on the host.
-                    !self.state.network.contains(original.source)
-                        || (self.settled.contains(&original.source) && self.is_granted(original))
-                };
+        if self.state.network.holds(reply.source) {
+            let Some(target) = self.settled.get(&reply.source) else { return false };
+            if self.state.network.holds(original.source) {
+                let client = self.settled.get(&original.source);
+                return client.is_some_and(|client| self.explains_between(client, target, flow));
+            }
+            // What is neither redirected nor from a guest is from root on the host.
+            return original.destination == reply.source
+                || self.target(original) == Some((target.slot, reply.source_port));
+        }
+        if self.state.network.holds(original.source) {
+            let client = self.settled.get(&original.source);
+            return client.is_some_and(|client| self.explains_out(client, flow));
         }
         // A TCP connection to the host's own server is left to end by itself: deleting it would break it.
+        let was_redirected = original.destination != reply.source;
         let is_claimed = original.protocol == protocol(Transport::Udp)
             && !was_redirected
-            && self.local.contains(&original.destination)
+            && self.circumstances.local.contains(&original.destination)
             && self.target(original).is_some();
         !is_claimed
     }
+
+    /// Directly, through a virtual address, or through the node.
+    fn explains_between(&self, client: &Guest, target: &Guest, Flow { original, reply, .. }: &Flow) -> bool {
+        let pair = (client.slot, target.slot);
+        let port = original.destination_port;
+        if original.destination == reply.source {
+            return self.is_granted(pair, original.protocol, port);
+        }
+        if self.state.network.holds(original.destination) {
+            let service = self.services.get(&original.destination);
+            return service.is_some_and(|(number, instances)| {
+                client.services.contains(number)
+                    && instances.contains(&target.slot)
+                    && port == reply.source_port
+                    && self.is_granted(pair, original.protocol, port)
+            });
+        }
+        let is_written_out = transport(original.protocol)
+            .is_some_and(|transport| is_written_out(&client.egress, original.destination, (port, transport)));
+        is_written_out && self.target(original) == Some((target.slot, reply.source_port))
+    }
+
+    /// To the resolver, or out of the cluster.
+    fn explains_out(&self, client: &Guest, Flow { original, reply, .. }: &Flow) -> bool {
+        if [IpAddr::from(GATEWAY), GATEWAY_6.into()].contains(&reply.source) {
+            return original.destination_port == QUESTIONS_PORT
+                && self.state.resolver == Some(reply.source_port);
+        }
+        let destination = original.destination;
+        client.egress.iter().any(|entry| match entry {
+            Egress::Internet => {
+                is_public(destination)
+                    && !self.circumstances.attached.iter().any(|range| holds(*range, destination))
+            }
+            Egress::Name { .. } => !self.circumstances.regulated.contains(&client.slot),
+            Egress::Network { port: None, address, prefix } => holds((*address, *prefix), destination),
+            Egress::Network { port: Some(port), address, prefix } => {
+                holds((*address, *prefix), destination)
+                    && transport(original.protocol)
+                        .is_some_and(|transport| port.holds(original.destination_port, transport))
+            }
+        })
+    }
 }
+
+/// Where questions for names go.
+const QUESTIONS_PORT: u16 = 53;
 
 /// The IP protocol number (RFC 790 and after).
 fn protocol(transport: Transport) -> u8 {
@@ -161,6 +246,11 @@ fn protocol(transport: Transport) -> u8 {
         Transport::Tcp => 6,
         Transport::Udp => 17,
     }
+}
+
+/// What has ports that can be granted.
+fn transport(number: u8) -> Option<Transport> {
+    [Transport::Tcp, Transport::Udp].into_iter().find(|transport| protocol(*transport) == number)
 }
 
 #[cfg(test)]
@@ -179,7 +269,7 @@ mod tests {
     }
 
     fn flow_of(client: &str, protocol: u8, to: (&str, u16), by: (&str, u16)) -> Flow {
-        let client: Ipv4Addr = client.parse().unwrap();
+        let client: IpAddr = client.parse().unwrap();
         let (to_address, by_address) = (to.0.parse().unwrap(), by.0.parse().unwrap());
         Flow {
             original: Direction {
@@ -221,7 +311,9 @@ mod tests {
             ..NetworkState::default()
         };
         let local = ["192.0.2.2", "127.0.0.1"].map(|address| address.parse().unwrap()).into();
-        let explained = Explained::new(&state, &BTreeSet::from([Slot::new(3).unwrap()]), local);
+        let circumstances =
+            Circumstances { fresh: [Slot::new(3).unwrap()].into(), local, ..Circumstances::default() };
+        let explained = Explained::new(&state, &circumstances);
         let check = |protocol, to, by, expected| {
             assert_eq!(explained.explains(&flow(protocol, to, by)), expected, "{to:?} {by:?}");
         };
@@ -271,7 +363,8 @@ mod tests {
             ],
             ..NetworkState::default()
         };
-        let explained = Explained::new(&state, &BTreeSet::from([slot(3)]), BTreeSet::new());
+        let circumstances = Circumstances { fresh: [slot(3)].into(), ..Circumstances::default() };
+        let explained = Explained::new(&state, &circumstances);
         let check = |client: u16, protocol, target: u16, port, expected| {
             let (client, target) = (format!("10.83.0.{client}"), format!("10.83.0.{target}"));
             let flow = flow_of(&client, protocol, (&target, port), (&target, port));

@@ -2,19 +2,25 @@
 //!
 //! Looks only; the trial of the packet filter happens in a network namespace that ends with it.
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
+use std::net::IpAddr;
+use std::time::Duration;
 
 use lith_core::chain::chain;
 use lith_core::connect::{Grant, Reach};
+use lith_core::job::access::{BANDWIDTH_MAX, Egress};
 use lith_core::job::{Port, Transport};
+use lith_core::service::ServiceNumber;
 use lith_core::slot::Slot;
 
 use crate::address::{self, GuestNetwork};
 use crate::command::{CommandError, run};
 use crate::firewalls::{self, Closed, State};
 use crate::interface::{self, Route};
-use crate::ruleset;
-use crate::state::{Guest, NetworkState, Redirect};
+use crate::opened::{self, Opened};
+use crate::ruleset::{self, Surroundings};
+use crate::state::{Guest, NetworkState, Redirect, Service};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,8 +108,9 @@ fn tun() -> Finding {
 
 /// Puts a state with everything in it in force in a network namespace of its own.
 fn trial(network: GuestNetwork) -> Finding {
-    let tried = trial_script(network).map(|(tap, script)| {
-        let commands = format!("ip tuntap add dev {tap} mode tap vnet_hdr && exec nft -f -");
+    let tried = trial_script(network).map(|(taps, script)| {
+        let create = |tap: &String| format!("ip tuntap add dev {tap} mode tap vnet_hdr && ");
+        let commands = format!("{}exec nft -f -", taps.iter().map(create).collect::<String>());
         run("unshare", &["--net", "sh", "-c", &commands], &script)
     });
     match tried {
@@ -111,7 +118,7 @@ fn trial(network: GuestNetwork) -> Finding {
         Some(Err(error)) => {
             let hint = match &error {
                 CommandError::Failed { .. } => Some(
-                    "the kernel needs tun, nf_tables with nat, fib, reject, connlimit and netdev ingress, and nft 0.9.8 or newer".into(),
+                    "the kernel needs tun, nf_tables with nat, masq, numgen, fib, reject, limit, connlimit, log and netdev ingress, and nft 1.0.2 or newer".into(),
                 ),
                 _ => error.hint(),
             };
@@ -121,30 +128,75 @@ fn trial(network: GuestNetwork) -> Finding {
     }
 }
 
-fn trial_script(network: GuestNetwork) -> Option<(String, String)> {
+fn trial_script(network: GuestNetwork) -> Option<(Vec<String>, String)> {
     let slot = Slot::new(1)?;
+    let (other, third) = (Slot::new(2)?, Slot::new(3)?);
     let publish =
         |address, count, transport| Redirect { address, host_port: 1, guest_port: 1, count, transport };
-    let publishes = [None, Some(address::GATEWAY)]
+    let gateways = [None, Some(address::GATEWAY.into()), Some(address::GATEWAY_6.into())];
+    let publishes = gateways
         .into_iter()
-        .zip([Transport::Tcp, Transport::Udp])
+        .zip([Transport::Tcp, Transport::Udp, Transport::Udp])
         .flat_map(|(address, transport)| {
             let range = Redirect { host_port: 2, guest_port: 2, ..publish(address, 2, transport) };
             [publish(address, 1, transport), range]
         })
         .collect();
-    let grant = |number, last| {
-        let reach = Reach::Ports(Port { number, last, transport: Transport::Tcp });
-        Grant { target: slot, reach }
-    };
-    let connects = vec![grant(1, 1), grant(3, 4)];
+    let port = |number, last| Port { number, last, transport: Transport::Tcp };
+    let grant = |target, number, last| Grant { target, reach: Reach::Ports(port(number, last)) };
+    let gone = Slot::new(4)?;
+    let connects = vec![
+        grant(other, 1, 1),
+        grant(other, 3, 4),
+        grant(third, 1, 1),
+        grant(gone, 1, 1),
+        grant(gone, 3, 4),
+    ];
+    let services: Vec<ServiceNumber> = (1..=3).filter_map(ServiceNumber::new).collect();
+    let instances = [vec![other], vec![other, third], vec![]];
+    let network_of = |address: IpAddr, port| Egress::Network { address, prefix: 16, port };
+    let egress = vec![
+        Egress::Internet,
+        Egress::Name { name: "example.org".to_owned(), port: None },
+        network_of(address::GATEWAY.into(), None),
+        network_of(address::GATEWAY_6.into(), Some(port(1, 2))),
+    ];
     let state = NetworkState {
         network,
-        guests: vec![Guest { publishes, connects, ..Guest::closed(slot) }],
-        ..NetworkState::default()
+        guests: vec![
+            Guest {
+                publishes,
+                connects,
+                services: services.clone(),
+                egress,
+                bandwidth: Some(BANDWIDTH_MAX),
+                slot,
+            },
+            Guest::closed(other),
+            Guest::closed(third),
+        ],
+        services: services
+            .into_iter()
+            .zip(instances)
+            .map(|(number, instances)| Service { number, instances })
+            .collect(),
+        resolver: Some(5353),
     };
-    let script = ruleset::script(&state, "doctor", &["eth0".to_owned()].into()).ok()?;
-    Some((address::tap_name(slot), script))
+    let eth0 = BTreeSet::from(["eth0".to_owned()]);
+    let surroundings = Surroundings {
+        switched: eth0.clone(),
+        switched_6: eth0,
+        attached: [(address::GATEWAY.into(), 24), (address::GATEWAY_6.into(), 64)].into(),
+    };
+    let mut script = ruleset::script(&state, "doctor", &surroundings).ok()?;
+    let lifetime = Duration::from_secs(1);
+    let opened = |address| Opened { slot, address, port: Some(port(1, 1)), lifetime };
+    script.push_str(&opened::script(
+        &[opened(address::GATEWAY.into()), opened(address::GATEWAY_6.into())],
+        |_| true,
+    ));
+    let taps = [slot, other, third].map(address::tap_name).to_vec();
+    Some((taps, script))
 }
 
 /// Routes of others into the guests' range.

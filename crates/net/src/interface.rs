@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use lith_core::slot::Slot;
 use serde_json::Value;
 
-use crate::address::{self, GATEWAY, GuestNetwork};
+use crate::address::{self, Family, GATEWAY, GATEWAY_6, GATEWAY_LINK_6, GuestNetwork};
 use crate::command::run;
 use crate::error::NetworkError;
 
@@ -34,11 +34,32 @@ const SETTINGS: [(&str, &str); 9] = [
     ("send_redirects", "0"),
 ];
 
+/// Settings under `/proc/sys/net/ipv6/conf/{tap}`, before IPv6 is turned on there.
+const SETTINGS_6: [(&str, &str); 11] = [
+    // What guests send is forwarded; older kernels ask the machine-wide switch alone.
+    ("force_forwarding", "1"),
+    // No address but those that are given: a guest must not find one that follows from the hardware's.
+    ("addr_gen_mode", "1"),
+    ("autoconf", "0"),
+    ("use_tempaddr", "0"),
+    ("accept_dad", "0"),
+    ("dad_transmits", "0"),
+    // A guest does not tell the host where to send packets.
+    ("accept_ra", "0"),
+    ("accept_redirects", "0"),
+    ("accept_source_route", "0"),
+    ("router_solicitations", "0"),
+    ("proxy_ndp", "0"),
+];
+
+/// Whether the host has IPv6 at all.
+const DISABLE_IPV6: &str = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
+
 /// The group that TAPs are in while they are being removed: "lith" in ASCII, so that nobody else's is meant.
 const DOOMED_GROUP: u32 = 0x6c69_7468;
 
 /// A TAP as the kernel has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Tap {
     /// A VMM holds its other end.
     pub(crate) is_held: bool,
@@ -74,23 +95,62 @@ fn tap(link: &Value) -> Option<(Slot, Tap)> {
     Some((slot, Tap { is_held: has("LOWER_UP"), is_identified, is_up: has("UP") }))
 }
 
-/// The addresses of this host: those that published ports are reached at.
-pub(crate) fn local_addresses() -> Result<BTreeSet<Ipv4Addr>, NetworkError> {
-    let links = query("list addresses", &["-4", "-json", "address", "show"])?;
-    let of = |link: &Value| link.get("addr_info").and_then(Value::as_array).cloned().unwrap_or_default();
-    let parse = |entry: Value| entry.get("local")?.as_str()?.parse().ok();
-    Ok(links.iter().flat_map(of).filter_map(parse).collect())
+/// An address of this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Own {
+    /// The interface that has it.
+    pub(crate) device: String,
+    pub(crate) is_loopback: bool,
+    pub(crate) address: IpAddr,
+    /// Length of the prefix of the network that it is in.
+    pub(crate) prefix: u8,
 }
 
-/// The interfaces of others that have an address, and so may be ways to published ports. One with a name that cannot
-/// stand in a script for `nft` is left out; the kernel allows nearly everything.
-pub(crate) fn addressed() -> Result<BTreeSet<String>, NetworkError> {
-    let is_plain = |character: char| character.is_ascii_alphanumeric() || "._@-".contains(character);
-    let links = query("list addresses", &["-4", "-json", "address", "show"])?;
-    let names = links.iter().filter(|link| !has_flag(link, "LOOPBACK"));
-    let names = names.filter_map(|link| link.get("ifname")?.as_str());
-    let names = names.filter(|name| address::slot_of_tap(name).is_none() && name.chars().all(is_plain));
-    Ok(names.map(str::to_owned).collect())
+impl Own {
+    /// Whether it is on an interface of others that may be a way to published ports. One whose name cannot stand in a script for
+    /// `nft` is left out; the kernel allows nearly everything. So are addresses that mean nothing beyond one link of IPv6,
+    /// which nothing is forwarded from.
+    fn is_way(&self) -> bool {
+        let is_plain = |character: char| character.is_ascii_alphanumeric() || "._@-".contains(character);
+        self.is_foreign() && !self.is_loopback && self.device.chars().all(is_plain)
+    }
+
+    fn is_foreign(&self) -> bool {
+        let is_link_local = matches!(self.address, IpAddr::V6(address) if address.is_unicast_link_local());
+        address::slot_of_tap(&self.device).is_none() && !is_link_local
+    }
+}
+
+/// The addresses of this host.
+pub(crate) fn own_addresses() -> Result<Vec<Own>, NetworkError> {
+    let links = query("list addresses", &["-json", "address", "show"])?;
+    Ok(links.iter().flat_map(own).collect())
+}
+
+fn own(link: &Value) -> Vec<Own> {
+    let Some(device) = link.get("ifname").and_then(Value::as_str) else { return Vec::new() };
+    let entries = link.get("addr_info").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let entry = |entry: &Value| {
+        Some(Own {
+            device: device.to_owned(),
+            is_loopback: has_flag(link, "LOOPBACK"),
+            address: entry.get("local")?.as_str()?.parse().ok()?,
+            prefix: u8::try_from(entry.get("prefixlen")?.as_u64()?).ok()?,
+        })
+    };
+    entries.iter().filter_map(entry).collect()
+}
+
+/// The interfaces of others through which clients of a family come.
+pub(crate) fn ways(own: &[Own], family: Family) -> BTreeSet<String> {
+    let ways = own.iter().filter(|own| own.is_way() && Family::of(own.address) == family);
+    ways.map(|own| own.device.clone()).collect()
+}
+
+/// The networks that the host is attached to. One of all addresses is none.
+pub(crate) fn attached(own: &[Own]) -> BTreeSet<(IpAddr, u8)> {
+    let attached = own.iter().filter(|own| own.is_foreign() && !own.is_loopback && own.prefix > 0);
+    attached.map(|own| (own.address, own.prefix)).collect()
 }
 
 fn has_flag(link: &Value, flag: &str) -> bool {
@@ -134,27 +194,54 @@ pub(crate) fn identify(slots: &BTreeSet<Slot>) -> Result<(), NetworkError> {
     batch("name taps", &slots.iter().map(line).collect::<String>())
 }
 
-/// Brings TAPs up with the gateway's address and the way to their guest. Does nothing to one that has all that.
+/// Brings TAPs up with the gateway's addresses and the ways to their guest. Does nothing to one that has all that.
 pub(crate) fn bring_up(slots: &BTreeMap<Slot, Tap>, network: GuestNetwork) -> Result<(), NetworkError> {
     let mut script = String::new();
+    let has_ipv6 = has_ipv6();
     for (slot, tap) in slots {
         let (name, mac, guest) =
             (address::tap_name(*slot), address::guest_mac(*slot), network.guest_address(*slot));
         for (setting, value) in SETTINGS {
             set(&format!("/proc/sys/net/ipv4/conf/{name}/{setting}"), value)?;
         }
-        let disable_ipv6 = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
-        if fs::exists(&disable_ipv6).unwrap_or(false) {
-            set(&disable_ipv6, "1")?;
-        }
+        settle_ipv6(&name, has_ipv6)?;
         if !tap.is_up {
             _ = writeln!(script, "link set dev {name} up");
         }
         _ = writeln!(script, "address replace {GATEWAY}/32 dev {name} scope link");
         _ = writeln!(script, "neighbour replace {guest} lladdr {mac} dev {name} nud permanent");
         _ = writeln!(script, "route replace {guest}/32 dev {name} scope link src {GATEWAY}");
+        if has_ipv6 {
+            let guest = network.guest_address_6(*slot);
+            _ = writeln!(script, "address replace {GATEWAY_LINK_6}/64 dev {name} nodad noprefixroute");
+            _ = writeln!(script, "address replace {GATEWAY_6}/128 dev {name} nodad noprefixroute");
+            _ = writeln!(script, "neighbour replace {guest} lladdr {mac} dev {name} nud permanent");
+            _ = writeln!(script, "route replace {guest}/128 dev {name} src {GATEWAY_6}");
+        }
     }
     batch("bring taps up", &script)
+}
+
+/// Whether the host has IPv6 and uses it.
+pub(crate) fn has_ipv6() -> bool {
+    get(DISABLE_IPV6).is_ok_and(|value| value == "0")
+}
+
+/// Makes a TAP one that has IPv6, or has none.
+fn settle_ipv6(name: &str, has_ipv6: bool) -> Result<(), NetworkError> {
+    let path = |setting| format!("/proc/sys/net/ipv6/conf/{name}/{setting}");
+    if !has_ipv6 {
+        let disable = path("disable_ipv6");
+        return if fs::exists(&disable).unwrap_or(false) { set(&disable, "1") } else { Ok(()) };
+    }
+    for (setting, value) in SETTINGS_6 {
+        let path = path(setting);
+        // Which of them a kernel has depends on how it was built.
+        if fs::exists(&path).unwrap_or(false) {
+            set(&path, value)?;
+        }
+    }
+    set(&path("disable_ipv6"), "0")
 }
 
 /// Writes a kernel setting unless it has that value.

@@ -15,15 +15,17 @@ mod forwarding;
 mod interface;
 mod message;
 mod network;
+pub mod opened;
 pub mod ruleset;
 mod state;
 mod sys;
 pub mod tap;
 pub mod watch;
 
-pub use address::GuestNetwork;
+pub use address::{Family, GuestNetwork};
 pub use command::CommandError;
 pub use error::NetworkError;
 pub use network::Network;
+pub use opened::{OpenError, Opened};
 pub use state::{Guest, NetworkState, Redirect, Service, StateError};
 pub use tap::TapError;

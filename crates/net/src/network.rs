@@ -1,21 +1,27 @@
-//! The handle that brings the machine to a [`NetworkState`], level-triggered: it looks at what is there each time and
-//! changes what differs, so a crash at any point is repaired by the next call.
+//! The handle that brings the machine to a [`NetworkState`]. At first, and whenever somebody else may have changed something,
+//! it looks at what is there and replaces the rules whole, so that a crash at any point is repaired by the next call. In
+//! between it changes only what the new state changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use lith_core::chain::chain;
 use lith_core::slot::Slot;
 use tracing::{debug, warn};
 
 use crate::address::GuestNetwork;
 use crate::command::run;
+use crate::conntrack::{self, Circumstances};
 use crate::error::NetworkError;
-use crate::ruleset;
+use crate::firewalls;
+use crate::forwarding::{self, Claim};
+use crate::interface::{self, Own, Tap};
+use crate::opened::{self, Opened};
+use crate::ruleset::{self, Model, Surroundings};
 use crate::state::NetworkState;
 use crate::tap::{self, TapError};
-use crate::{conntrack, firewalls, forwarding, interface};
 
 /// The guest network of one network namespace. Only one may exist per namespace at a time. All calls block for some
 /// milliseconds, more with hundreds of guests.
@@ -25,8 +31,26 @@ pub struct Network {
     state_file: PathBuf,
     /// Whose network it is; written into the rules.
     owner: String,
-    /// The state last put in force by this handle. Held during each change, so that changes do not mix.
-    applied: Mutex<Option<NetworkState>>,
+    /// Held during each change, so that changes do not mix.
+    inner: Mutex<Inner>,
+}
+
+/// What this handle knows.
+#[derive(Debug, Default)]
+struct Inner {
+    /// The state last put in force.
+    applied: Option<NetworkState>,
+    /// The rules in force, as long as nobody else and no failure may have changed rules, TAPs, addresses or routes.
+    model: Option<Model>,
+}
+
+/// What a call has to do with TAPs.
+#[derive(Debug)]
+struct Devices {
+    surplus: BTreeSet<Slot>,
+    fresh: BTreeSet<Slot>,
+    /// Those to be looked at again when the rules are in force.
+    unsettled: BTreeSet<Slot>,
 }
 
 impl Network {
@@ -35,7 +59,11 @@ impl Network {
     /// machine: the path of its data folder.
     #[must_use]
     pub fn new(state_file: PathBuf, owner: &str) -> Self {
-        Self { state_file, owner: ruleset::comment(owner), applied: Mutex::new(None) }
+        Self { state_file, owner: ruleset::comment(owner), inner: Mutex::default() }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Refuses to touch what another lith left whose guests still run; what it left without guests is taken over.
@@ -51,62 +79,99 @@ impl Network {
         Ok(())
     }
 
+    /// Says that somebody may have changed what is in force: the next [`apply`](Self::apply) looks at everything, and replaces
+    /// the rules whole. To be called after each [`Disturbance`](crate::watch::Disturbance), and now and then without one.
+    pub fn distrust(&self) {
+        self.inner().model = None;
+    }
+
     /// Makes TAPs, rules, addresses and routes exactly what `state` says. Flows that `state` still allows go on
-    /// undisturbed; all others end.
+    /// undisturbed; all others end. `still_open` says what names have opened to guests and is still open; it is asked where
+    /// the rules are replaced whole, twice, so that nothing is lost that is opened meanwhile.
     ///
     /// # Errors
     /// The state is impossible (nothing was changed then), or a step failed; calling again goes on from there.
-    pub fn apply(&self, state: &NetworkState) -> Result<(), NetworkError> {
+    pub fn apply(
+        &self,
+        state: &NetworkState,
+        still_open: &dyn Fn() -> Vec<Opened>,
+    ) -> Result<(), NetworkError> {
         state.validate().map_err(NetworkError::State)?;
-        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
-        if applied.is_none() {
+        let mut inner = self.inner();
+        if inner.applied.is_none() {
             self.refuse_foreign()?;
         }
-        let wanted = state.slots();
-        let present = interface::taps()?;
-
-        let surplus: BTreeSet<Slot> = present.keys().copied().filter(|slot| !wanted.contains(slot)).collect();
-        interface::delete(&surplus)?;
-        let fresh: BTreeSet<Slot> =
-            wanted.iter().copied().filter(|slot| !present.contains_key(slot)).collect();
-        for slot in &fresh {
-            tap::create(*slot).map_err(NetworkError::Tap)?;
+        let was_known = inner.model.is_some();
+        match self.step(&mut inner, state, still_open) {
+            Err(error) if was_known => {
+                // Something is not as it was thought to be.
+                warn!(error = %chain(&error), "the network is looked at again");
+                self.step(&mut inner, state, still_open)
+            }
+            result => result,
         }
-        let nameless: BTreeSet<Slot> = wanted
-            .iter()
-            .copied()
-            .filter(|slot| present.get(slot).is_none_or(|tap| !tap.is_identified))
-            .collect();
-        interface::identify(&nameless)?;
+    }
 
-        let switched = if wanted.is_empty() { BTreeSet::new() } else { forwarding::claim(&self.state_file)? };
-        let script = ruleset::script(state, &self.owner, &switched).map_err(NetworkError::State)?;
-        run_nft("replace the packet filter", &script)?;
-        if wanted.is_empty() {
+    fn step(
+        &self,
+        inner: &mut Inner,
+        state: &NetworkState,
+        still_open: &dyn Fn() -> Vec<Opened>,
+    ) -> Result<(), NetworkError> {
+        // Until all is done, nothing is certain.
+        let before = inner.model.take();
+        let devices = match (&before, &inner.applied) {
+            (Some(_), Some(applied)) => known_devices(&applied.slots(), &state.slots()),
+            _ => look_at_devices(&state.slots())?,
+        };
+        prepare(&devices)?;
+
+        let own = interface::own_addresses()?;
+        let claim = if state.guests.is_empty() {
+            Claim::default()
+        } else {
+            forwarding::claim(&self.state_file, &own)?
+        };
+        let surroundings = Surroundings {
+            switched: claim.switched.clone(),
+            switched_6: claim.switched_6.clone(),
+            attached: interface::attached(&own),
+        };
+        let model = Model::new(state, &self.owner, &surroundings).map_err(NetworkError::State)?;
+        put_in_force(before.as_ref(), &model, still_open)?;
+        if state.guests.is_empty() {
             forwarding::release(&self.state_file)?;
         } else {
-            forwarding::enable(&switched)?;
+            forwarding::enable(&claim)?;
         }
-        if !wanted.is_empty() {
+        if before.is_none() && !state.guests.is_empty() {
             pass_others();
         }
         // Now, and not earlier: no frame of a guest passes before the rules are in force.
-        let mut taps = interface::taps()?;
-        taps.retain(|slot, _| wanted.contains(slot));
-        interface::bring_up(&taps, state.network)?;
+        settle(&devices, before.is_some(), state.network)?;
 
-        if applied.as_ref() != Some(state) || !fresh.is_empty() || !surplus.is_empty() {
-            let forgotten = conntrack::forget_unexplained(state, &fresh)?;
+        if inner.applied.as_ref() != Some(state) || !devices.fresh.is_empty() || !devices.surplus.is_empty() {
+            let circumstances = circumstances(inner.applied.as_ref(), state, devices.fresh.clone(), own);
+            let forgotten = conntrack::forget_unexplained(state, &circumstances)?;
             debug!(
-                guests = wanted.len(),
-                created = fresh.len(),
-                removed = surplus.len(),
+                guests = state.guests.len(),
+                created = devices.fresh.len(),
+                removed = devices.surplus.len(),
                 forgotten,
                 "network applied"
             );
         }
-        *applied = Some(state.clone());
+        inner.applied = Some(state.clone());
+        inner.model = Some(model);
         Ok(())
+    }
+
+    /// Looks at the firewalls of others again, which may have changed, and lets guests pass where they drop by default.
+    pub fn pass_firewalls(&self) {
+        let inner = self.inner();
+        if inner.applied.as_ref().is_some_and(|state| !state.guests.is_empty()) {
+            pass_others();
+        }
     }
 
     /// Opens the TAP of a guest for its VMM; see [`tap::open`].
@@ -117,26 +182,24 @@ impl Network {
         tap::open(slot)
     }
 
-    /// Removes every TAP, both tables and the flows to guests, and puts the host's settings back. `network` is the
+    /// Removes every TAP, both tables and the flows of guests, and puts the host's settings back. `network` is the
     /// range the guests were in. Good to call when there is nothing.
     ///
     /// # Errors
     /// A step failed; calling again goes on from there.
     pub fn remove_all(&self, network: GuestNetwork) -> Result<(), NetworkError> {
-        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
-        if applied.is_none() {
+        let mut inner = self.inner();
+        if inner.applied.is_none() {
             self.refuse_foreign()?;
         }
-        *applied = None;
+        *inner = Inner::default();
         // TAPs first: without rules nothing protects the host from a guest that still runs.
         interface::delete(&interface::taps()?.into_keys().collect())?;
         forwarding::release(&self.state_file)?;
         firewalls::close()?;
         run_nft("remove the packet filter", &ruleset::removal_script())?;
-        conntrack::forget_unexplained(
-            &NetworkState { network, ..NetworkState::default() },
-            &BTreeSet::new(),
-        )?;
+        let nobody = NetworkState { network, ..NetworkState::default() };
+        conntrack::forget_unexplained(&nobody, &Circumstances::default())?;
         Ok(())
     }
 }
@@ -144,8 +207,84 @@ impl Network {
 /// That another firewall cannot be passed keeps nobody from running; the doctor tells what to do about it.
 fn pass_others() {
     if let Err(error) = firewalls::open() {
-        let error = lith_core::chain::chain(&error);
-        warn!(error, "another firewall may drop what guests send and get");
+        warn!(error = %chain(&error), "another firewall may drop what guests send and get");
+    }
+}
+
+/// What to do where the TAPs are those that were made.
+fn known_devices(present: &BTreeSet<Slot>, wanted: &BTreeSet<Slot>) -> Devices {
+    let fresh: BTreeSet<Slot> = wanted.difference(present).copied().collect();
+    Devices { surplus: present.difference(wanted).copied().collect(), unsettled: fresh.clone(), fresh }
+}
+
+/// What to do where anything may be there.
+fn look_at_devices(wanted: &BTreeSet<Slot>) -> Result<Devices, NetworkError> {
+    let present = interface::taps()?;
+    let unnamed = wanted.iter().filter(|slot| present.get(slot).is_none_or(|tap| !tap.is_identified));
+    Ok(Devices {
+        surplus: present.keys().copied().filter(|slot| !wanted.contains(slot)).collect(),
+        fresh: wanted.iter().copied().filter(|slot| !present.contains_key(slot)).collect(),
+        unsettled: unnamed.copied().collect(),
+    })
+}
+
+/// Everything about TAPs that comes before the rules.
+fn prepare(devices: &Devices) -> Result<(), NetworkError> {
+    interface::delete(&devices.surplus)?;
+    for slot in &devices.fresh {
+        tap::create(*slot).map_err(NetworkError::Tap)?;
+    }
+    interface::identify(&devices.unsettled)
+}
+
+/// The difference to what is in force, if that is known; else everything.
+fn put_in_force(
+    before: Option<&Model>,
+    model: &Model,
+    still_open: &dyn Fn() -> Vec<Opened>,
+) -> Result<(), NetworkError> {
+    if let Some(difference) = before.and_then(|before| before.difference(model)) {
+        return if difference.is_empty() { Ok(()) } else { run_nft("change the packet filter", &difference) };
+    }
+    let mut script = model.whole();
+    script.push_str(&opened::script(&still_open(), |set| model.has_set(set)));
+    run_nft("replace the packet filter", &script)?;
+    let mut opened = still_open();
+    opened.retain(|entry| model.has_names(entry.slot));
+    if let Err(error) = opened::open(&opened) {
+        // They are in force from a moment ago, but perhaps for one that came in between; asking again opens that too.
+        warn!(%error, "addresses of names may not be open");
+    }
+    Ok(())
+}
+
+/// Everything about TAPs that comes after the rules.
+fn settle(devices: &Devices, is_known: bool, network: GuestNetwork) -> Result<(), NetworkError> {
+    let taps: BTreeMap<Slot, Tap> = if is_known {
+        devices.unsettled.iter().map(|slot| (*slot, Tap::default())).collect()
+    } else {
+        let mut taps = interface::taps()?;
+        taps.retain(|slot, _| !devices.surplus.contains(slot));
+        taps
+    };
+    interface::bring_up(&taps, network)
+}
+
+fn circumstances(
+    before: Option<&NetworkState>,
+    state: &NetworkState,
+    fresh: BTreeSet<Slot>,
+    own: Vec<Own>,
+) -> Circumstances {
+    let former: BTreeMap<Slot, _> =
+        before.into_iter().flat_map(|state| &state.guests).map(|guest| (guest.slot, &guest.egress)).collect();
+    let is_regulated = |slot, egress| former.get(&slot).is_some_and(|former| *former != egress);
+    let regulated = state.guests.iter().filter(|guest| is_regulated(guest.slot, &guest.egress));
+    Circumstances {
+        fresh,
+        regulated: regulated.map(|guest| guest.slot).collect(),
+        attached: interface::attached(&own),
+        local: own.into_iter().map(|own| own.address).collect(),
     }
 }
 

@@ -1,14 +1,16 @@
-//! The packet filter as text: from a [`NetworkState`] to one script for `nft -f -`.
+//! The packet filter: from a [`NetworkState`] to a [`Model`] of it, and from models to text for `nft -f -`.
 //!
-//! Pure and deterministic. The script replaces the tables `netdev lith` and `inet lith` whole in one transaction, so
-//! at every instant either the old rules hold or the new ones do; connections live in the kernel's connection tracking
-//! and survive. It is text and not JSON because it then reads like `nft list ruleset`, which is what a person compares
-//! it with; everything that is put into it is a number, an address or a transport, so there is nothing to escape.
+//! Pure and deterministic. The tables `netdev lith` and `inet lith` are replaced whole when nobody knows what is in force,
+//! and changed by the difference of two models otherwise; either is one transaction, so at every instant the old rules
+//! hold or the new ones do. Connections live in the kernel's connection tracking and survive. The text is that of `nft` and
+//! not JSON because it then reads like `nft list ruleset`, which is what a person compares it with; everything that is put
+//! into it is a number, an address or a name that we gave, so there is nothing to escape.
 //!
-//! The number of rules is constant: what belongs to single guests stands in sets and maps. What the rules say:
+//! What belongs to single guests stands in sets and maps, but for a chain on each TAP, and chains for services with several
+//! instances and for guests that have names in their egress. What the rules say:
 //!
-//! 1. A frame from a TAP is dropped unless it is untagged IPv4 with the hardware and IP address of that guest. So no
-//!    ARP, no IPv6, no spoofing.
+//! 1. A frame from a TAP is dropped unless it is untagged IPv4 or IPv6 with the hardware and IP address of that guest. So
+//!    no ARP, no neighbour or router discovery, no link-local address, no spoofing.
 //! 2. A guest may answer: its packets pass if they belong to a connection *to that guest* that somebody else opened.
 //!    ICMP errors pass by the same rule, hence only about the guest's own connections.
 //! 3. A guest may open connections to other guests, where it has a grant for just that pair and port, and nowhere else.
@@ -17,50 +19,68 @@
 //!    opened. Root alone reaches every port of its guests from the host, as the agent must; other users of the host are
 //!    outside. What is sent to everybody (multicast, broadcast) does not go there.
 //! 5. A target that a guest may reach and that does not exist refuses, so that nobody waits for a stopped database.
-//! 6. A client's address is preserved, except for clients on 127.0.0.1: guests see the gateway's address instead, as
-//!    they could not answer to their own loopback.
+//!    Whatever else a guest may not reach is refused too, in other words, and told to those who log
+//!    ([`LOG_GROUP`]). Only what an honest guest never sends is dropped in silence.
+//! 6. A client's address is preserved, except for clients on 127.0.0.1 and for a guest that reaches itself through the
+//!    node: guests see the gateway's address instead, as they could not answer otherwise.
 //! 7. Removing a publish or a grant cuts its flows too: packets of a connection are held to the same list as its first.
 //! 8. What arrives at an interface that forwards for lith alone goes to a guest or nowhere: the host does not become a
 //!    router between its own networks.
-//! 9. Of connections that a guest opened so many may be open, so that it cannot fill the kernel's table for everybody.
-//!    The count begins anew with each set of rules, so this is a brake more than a wall. Nobody counts what comes from
-//!    outside: the kernel walks the whole list of a busy guest for each new connection.
+//! 9. Of connections that a guest opened so many may be open, and it begins so many a second, so that it cannot fill the
+//!    kernel's table for everybody. The count begins anew with each whole replacement, so this is a brake more than a wall.
+//!    Nobody counts what comes from outside: the kernel walks the whole list of a busy guest for each new connection.
+//! 10. A virtual address leads to an instance that the guest has a grant for; what arrives there is judged by rule 3.
+//! 11. Outside the cluster a guest reaches what its egress names: networks that are written out, public addresses, and those
+//!     that its own questions for names opened. A connection that was allowed goes on when the name's time is over. What
+//!     leaves has the node's address.
+//! 12. A guest's questions for names go to the node's resolver, whomever it asked; but not those to an address of the
+//!     cluster, which only rule 3 is about. Nothing else of the node is reached, but for a published port by an address that is
+//!     written out.
+//! 13. A guest sends and receives no faster than its bandwidth; what is more is dropped.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
+use std::net::IpAddr;
 
-use lith_core::slot::{SLOT_MAX, Slot};
-
-use crate::address::{self, GATEWAY, TAP_PREFIX};
+use crate::address::Family;
 use crate::state::{NetworkState, StateError};
 
-mod sets;
+mod chains;
+mod change;
+mod egress;
+mod elements;
+mod model;
 
-/// Most devices on one netdev chain. The kernel refuses more than 256 (`NFT_NETDEVICE_MAX`).
-const DEVICES_PER_CHAIN_MAX: usize = 200;
+pub(crate) use elements::element;
+pub use model::Model;
 
-/// Most connections that a guest may have open of those that it opened itself: more than a busy proxy has to its targets,
-/// and few enough for the kernel to walk their list at each new one.
-const OPENED_MAX: u32 = 4096;
+/// The group of NFLOG that refused flows are told to.
+pub const LOG_GROUP: u16 = 83;
+/// What is told of a flow to somewhere outside the cluster.
+pub const LOG_OUT: &str = "lith out";
+/// What is told of a flow to an address of the cluster.
+pub const LOG_TASK: &str = "lith task";
+/// What is told of a flow to the node itself.
+pub const LOG_NODE: &str = "lith node";
 
-/// The script that puts `state` in force, whatever was there before. `owner` says whose the tables are, in a comment;
-/// `switched` are the interfaces that forward for lith alone.
+/// What the rules must know of the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Surroundings {
+    /// Interfaces that forward IPv4 for lith alone.
+    pub switched: BTreeSet<String>,
+    /// Interfaces that forward IPv6 for lith alone.
+    pub switched_6: BTreeSet<String>,
+    /// Networks that the machine is attached to: an address and the length of the prefix.
+    pub attached: BTreeSet<(IpAddr, u8)>,
+}
+
+/// The script that puts `state` in force, whatever was there before. `owner` says whose the tables are, in a comment.
 ///
 /// Every TAP of `state` must exist when the script is run.
 ///
 /// # Errors
 /// A state that is impossible.
-pub fn script(state: &NetworkState, owner: &str, switched: &BTreeSet<String>) -> Result<String, StateError> {
-    state.validate()?;
-    let mut script = removal_script();
-    script.push_str(&source_table(state));
-    _ = writeln!(script, "table inet lith {{\n  comment \"{OWNER}{}\"", comment(owner));
-    script.push_str(&sets::script(state));
-    let switched = switched.iter().map(|name| format!("\"{name}\""));
-    script.push_str(&sets::exact("set switched", "ifname", switched));
-    script.push_str(&chains());
-    script.push_str("}\n");
-    Ok(script)
+pub fn script(state: &NetworkState, owner: &str, surroundings: &Surroundings) -> Result<String, StateError> {
+    Ok(Model::new(state, owner, surroundings)?.whole())
 }
 
 /// The script that removes both tables, whether they exist or not.
@@ -88,161 +108,17 @@ pub(crate) fn owner(listing: &str) -> Option<&str> {
     comment.strip_prefix(OWNER)?.strip_suffix('"')
 }
 
-/// Rule 1, at the earliest hook: before connection tracking, and before anything else sees the frame.
-fn source_table(state: &NetworkState) -> String {
-    let slots: Vec<Slot> = state.slots().into_iter().collect();
-    if slots.is_empty() {
-        return String::new();
+/// The words of `nft` for a family, and the end of the names of its sets.
+fn words(family: Family) -> (&'static str, &'static str, &'static str) {
+    match family {
+        Family::V4 => ("ip", "ipv4_addr", "4"),
+        Family::V6 => ("ip6", "ipv6_addr", "6"),
     }
-    let sources = slots.iter().map(|slot| {
-        format!(
-            "\"{TAP_PREFIX}{slot}\" . {} . {}",
-            address::guest_mac(*slot),
-            state.network.guest_address(*slot)
-        )
-    });
-    let mut table = String::from("table netdev lith {\n");
-    table.push_str(&sets::exact("set sources", "ifname . ether_addr . ipv4_addr", sources));
-    for (index, devices) in slots.chunks(DEVICES_PER_CHAIN_MAX).enumerate() {
-        let devices: Vec<String> = devices.iter().map(|slot| address::tap_name(*slot)).collect();
-        let devices = devices.join(", ");
-        // Matching on the frame's own type field makes a VLAN tag, even one of zero, fail the match.
-        _ = write!(
-            table,
-            "  chain ingress_{index} {{
-    type filter hook ingress devices = {{ {devices} }} priority -500; policy drop;
-    ether type ip iifname . ether saddr . ip saddr @sources accept
-  }}
-"
-        );
-    }
-    table.push_str("}\n");
-    table
 }
 
-/// Rules 2 to 9.
-fn chains() -> String {
-    let mut script = redirection();
-    script.push_str(&judgement());
-    script.push_str(&grants());
-    script
-}
-
-/// Where packets to the host's own addresses go.
-fn redirection() -> String {
-    // In `redirect_arriving`: a packet to 127.0.0.1 that arrives on a wire would be redirected before the kernel sees
-    // that it is absurd; the host's own were redirected on their way out.
-    format!(
-        r#"  chain impossible_sources {{
-    type filter hook prerouting priority raw; policy accept;
-    iifname "{TAP_PREFIX}*" ip daddr 127.0.0.0/8 drop
-    iifname != "{TAP_PREFIX}*" ip saddr @guest_addresses drop
-  }}
-  chain redirect_arriving {{
-    type nat hook prerouting priority dstnat; policy accept;
-    iifname "{TAP_PREFIX}*" return
-    ip daddr 127.0.0.0/8 return
-    fib daddr type local jump to_published
-  }}
-  chain redirect_local {{
-    type nat hook output priority -100; policy accept;
-    fib daddr type local jump to_published
-  }}
-  chain to_published {{
-    dnat ip to ip daddr . meta l4proto . th dport map @published_at
-    dnat ip to meta l4proto . th dport map @published
-    dnat ip to ip daddr . meta l4proto . th dport map @published_ranges_at
-    dnat ip to meta l4proto . th dport map @published_ranges
-  }}
-  chain from_loopback {{
-    type nat hook postrouting priority srcnat; policy accept;
-    oifname "{TAP_PREFIX}*" ip saddr 127.0.0.0/8 snat ip to {GATEWAY}
-  }}
-"#
-    )
-}
-
-/// What may leave a TAP, and what may enter one. What a guest sends to another one passes `from_guest` undecided, and is
-/// judged in `to_guest`, where everything ends that nothing accepts.
-fn judgement() -> String {
-    // In `from_host`: the refusals of rule 5 are the host's own.
-    format!(
-        r#"  chain input {{
-    type filter hook input priority filter; policy accept;
-    iifname "{TAP_PREFIX}*" jump from_guest
-  }}
-  chain output {{
-    type filter hook output priority filter; policy accept;
-    oifname "{TAP_PREFIX}*" jump from_host
-  }}
-  chain forward {{
-    type filter hook forward priority filter; policy accept;
-    iifname "{TAP_PREFIX}*" jump from_guest
-    oifname "{TAP_PREFIX}*" jump to_guest
-    iifname @switched drop
-  }}
-  chain from_guest {{
-    ct state established,related ct direction reply iifname . ct reply ip saddr @guests return
-    ct direction original iifname . ct original ip saddr @guests oifname . ip daddr @guests return
-    drop
-  }}
-  chain from_host {{
-    oifname . ip daddr != @guests drop
-    meta skuid 0 accept
-    ct direction original ct status dnat jump to_reachable
-    ct state established,related ct status & dnat != dnat accept
-    icmp type destination-unreachable icmp code port-unreachable accept
-    drop
-  }}
-  chain to_guest {{
-    oifname . ip daddr != @guests drop
-    ct direction original ct status dnat jump to_reachable
-    iifname "{TAP_PREFIX}*" ct direction original jump to_granted
-    iifname "{TAP_PREFIX}*" ct state established,related ct direction reply oifname . ct original ip saddr @guests accept
-    ct state related oifname . ct reply ip saddr @guests accept
-    drop
-  }}
-  chain to_reachable {{
-    ip daddr . meta l4proto . th dport @reachable accept
-    ip daddr . meta l4proto . th dport @reachable_ranges accept
-  }}
-"#
-    )
-}
-
-/// What guests may open, and what of it is refused.
-fn grants() -> String {
-    // Before routing, in `absent`: the way to a guest that is gone is the host's default route.
-    format!(
-        r#"  set openers {{
-    type ipv4_addr
-    size {SLOT_MAX}
-    flags dynamic
-  }}
-  chain to_granted {{
-    meta l4proto {{ tcp, udp }} ip saddr . ip daddr @granted_whole goto opened
-    ip saddr . ip daddr . meta l4proto . th dport @granted goto opened
-    ip saddr . ip daddr . meta l4proto . th dport @granted_ranges goto opened
-  }}
-  chain opened {{
-    ct state new add @openers {{ ip saddr ct count over {OPENED_MAX} }} drop
-    accept
-  }}
-  chain absent {{
-    type filter hook prerouting priority filter; policy accept;
-    iifname "{TAP_PREFIX}*" ct direction original ip daddr != @guest_addresses jump refuse_granted
-  }}
-  chain refuse_granted {{
-    meta l4proto {{ tcp, udp }} ip saddr . ip daddr @granted_whole goto refuse
-    ip saddr . ip daddr . meta l4proto . th dport @granted goto refuse
-    ip saddr . ip daddr . meta l4proto . th dport @granted_ranges goto refuse
-  }}
-  chain refuse {{
-    meta l4proto tcp reject with tcp reset
-    reject with icmp port-unreachable
-  }}
-"#
-    )
+/// The type of a set's key that is an address.
+pub(crate) fn kind_of_address(family: Family) -> &'static str {
+    words(family).1
 }
 
 #[cfg(test)]

@@ -4,15 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use lith_core::connect::{Grant, NODE_GRANTS_MAX, Reach};
 use lith_core::job::access::{Bandwidth, Egress};
-use lith_core::job::{Publish, Transport};
+use lith_core::job::{Port, Publish, Transport};
 use lith_core::service::ServiceNumber;
 use lith_core::slot::Slot;
 
-use crate::address::GuestNetwork;
+use crate::address::{Family, GuestNetwork};
 
 /// Most publishes on a node: both transports' ports once each. More cannot be had without addresses, and the bound
 /// keeps the generated script within what `nft` takes in one transaction.
@@ -47,8 +47,8 @@ pub struct Service {
 /// A port of the node that leads to one of a guest, or consecutive ones that lead to the same numbers there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Redirect {
-    /// Only on this address of the node; on all of them when `None`.
-    pub address: Option<Ipv4Addr>,
+    /// Only on this address of the node, or on all of its family when it is 0.0.0.0 or `::`; on all of both when `None`.
+    pub address: Option<IpAddr>,
     /// First port on the node.
     pub host_port: u16,
     /// First port in the guest; the same number unless there is one alone.
@@ -67,28 +67,42 @@ impl Guest {
     }
 }
 
+impl Guest {
+    /// Whether it has a grant for another guest.
+    pub(crate) fn may_reach(&self, target: Slot) -> bool {
+        target != self.slot && self.connects.iter().any(|grant| grant.target == target)
+    }
+}
+
 impl Redirect {
-    /// Those of a published port: one where its numbers are kept, else one for each port of a range; none for an address
-    /// of IPv6, which guests do not have.
+    /// Those of a published port: one where its numbers are kept, else one for each port of a range; none for `::1`, from
+    /// which the kernel sends nothing out of the host.
     pub fn of(publish: Publish) -> impl Iterator<Item = Self> {
-        let address = match publish.address {
-            None => Some(None),
-            Some(IpAddr::V4(address)) => Some(Some(address)),
-            Some(IpAddr::V6(_)) => None,
-        };
+        let is_offered = publish.address != Some(IpAddr::V6(Ipv6Addr::LOCALHOST));
         let is_whole = publish.host_port == publish.guest_port;
         let count = if is_whole { publish.count } else { 1 };
-        let parts = publish.singly().take(if is_whole { 1 } else { usize::MAX });
-        let parts = move |address| {
-            parts.map(move |part| Self {
-                address,
-                host_port: part.host_port,
-                guest_port: part.guest_port,
-                count,
-                transport: part.transport,
-            })
-        };
-        address.map(parts).into_iter().flatten()
+        let parts = publish.singly().take(match (is_offered, is_whole) {
+            (false, _) => 0,
+            (true, true) => 1,
+            (true, false) => usize::MAX,
+        });
+        parts.map(move |part| Self {
+            address: publish.address,
+            host_port: part.host_port,
+            guest_port: part.guest_port,
+            count,
+            transport: part.transport,
+        })
+    }
+
+    /// Whether it is offered on addresses of this family.
+    pub(crate) fn is_on(&self, family: Family) -> bool {
+        self.address.is_none_or(|address| Family::of(address) == family)
+    }
+
+    /// The one address that it is bound to, if there is one.
+    pub(crate) fn bound(&self) -> Option<IpAddr> {
+        self.address.filter(|address| !address.is_unspecified())
     }
 
     /// Last port on the node.
@@ -106,8 +120,10 @@ impl Redirect {
 
 impl fmt::Display for Redirect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(address) = self.address {
-            write!(f, "{address}:")?;
+        match self.address {
+            Some(IpAddr::V4(address)) => write!(f, "{address}:")?,
+            Some(IpAddr::V6(address)) => write!(f, "[{address}]:")?,
+            None => {}
         }
         if self.count == 1 {
             write!(f, "{}:{}", self.host_port, self.guest_port)?;
@@ -172,6 +188,17 @@ pub enum StateError {
         /// The guest that may.
         slot: Slot,
     },
+    /// The same in what a guest may reach outside.
+    #[error("slot {slot} may reach impossible ports at {entry}")]
+    BadEgress {
+        /// What it may reach.
+        entry: Egress,
+        /// The guest that may.
+        slot: Slot,
+    },
+    /// Two lists of instances for one service.
+    #[error("service {0} is listed twice")]
+    ServiceTwice(ServiceNumber),
     /// More guests than there are slots cannot happen; more publishes than this is a mistake.
     #[error("{0} publishes are more than the {PUBLISHES_MAX} that a node offers")]
     TooManyPublishes(usize),
@@ -185,11 +212,13 @@ impl StateError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::SlotTwice(_) => None,
+            Self::SlotTwice(_) | Self::ServiceTwice(_) => None,
             Self::Collision { .. } => {
                 Some("publish one of them on another port or on another address".into())
             }
-            Self::BadPublish { .. } | Self::BadGrant { .. } => Some("ports are 1 to 65535".into()),
+            Self::BadPublish { .. } | Self::BadGrant { .. } | Self::BadEgress { .. } => {
+                Some("ports are 1 to 65535".into())
+            }
             Self::TooManyPublishes(_) => Some("publish fewer ports on this node".into()),
             Self::TooManyGrants(_) => Some("let fewer tasks connect to each other on this node".into()),
         }
@@ -210,6 +239,10 @@ impl NetworkState {
         if grants > NODE_GRANTS_MAX {
             return Err(StateError::TooManyGrants(grants));
         }
+        let mut numbers = BTreeSet::new();
+        if let Some(service) = self.services.iter().find(|service| !numbers.insert(service.number)) {
+            return Err(StateError::ServiceTwice(service.number));
+        }
         let mut slots = BTreeSet::new();
         for guest in &self.guests {
             let slot = guest.slot;
@@ -222,6 +255,9 @@ impl NetworkState {
             if let Some(grant) = guest.connects.iter().find(|grant| !is_possible(grant)) {
                 return Err(StateError::BadGrant { grant: *grant, slot });
             }
+            if let Some(entry) = guest.egress.iter().find(|entry| !leads_somewhere(entry)) {
+                return Err(StateError::BadEgress { entry: entry.clone(), slot });
+            }
         }
         self.collision().map_or(Ok(()), Err)
     }
@@ -232,24 +268,27 @@ impl NetworkState {
         let mut claims: Vec<(usize, Slot, Redirect)> = Vec::new();
         for guest in &self.guests {
             for publish in &guest.publishes {
-                claims.push((claims.len(), guest.slot, normalised(*publish)));
+                claims.push((claims.len(), guest.slot, *publish));
             }
         }
         claims.sort_by_key(|(index, _, publish)| (publish.transport, publish.host_port, *index));
-        let mut furthest = Furthest::default();
-        for claim in claims {
-            if let Some(rival) = furthest.rival(&claim.2) {
-                let (first, second) = if rival.0 < claim.0 { (rival, claim) } else { (claim, rival) };
-                return Some(StateError::Collision {
-                    ours: first.2,
-                    our_slot: first.1,
-                    theirs: second.2,
-                    their_slot: second.1,
-                });
-            }
-            furthest.insert(claim);
-        }
-        None
+        let collisions = Family::BOTH.into_iter().filter_map(|family| collision(&claims, family));
+        let first = collisions.min_by_key(|(_, second)| second.0);
+        first.map(|(ours, theirs)| StateError::Collision {
+            ours: ours.2,
+            our_slot: ours.1,
+            theirs: theirs.2,
+            their_slot: theirs.1,
+        })
+    }
+
+    /// The instances of services that exist, of `slots`.
+    pub(crate) fn instances(&self, slots: &BTreeSet<Slot>) -> BTreeMap<ServiceNumber, Vec<Slot>> {
+        let of = |service: &Service| {
+            let instances: BTreeSet<Slot> = service.instances.iter().copied().collect();
+            (service.number, instances.intersection(slots).copied().collect())
+        };
+        self.services.iter().map(of).collect()
     }
 
     /// The slots of all guests.
@@ -262,7 +301,7 @@ impl NetworkState {
     pub(crate) fn publishes(&self) -> BTreeSet<(Redirect, Slot)> {
         let of = |guest: &Guest| {
             let slot = guest.slot;
-            guest.publishes.iter().map(move |publish| (normalised(*publish), slot)).collect::<Vec<_>>()
+            guest.publishes.iter().map(move |publish| (*publish, slot)).collect::<Vec<_>>()
         };
         self.guests.iter().flat_map(of).collect()
     }
@@ -271,19 +310,31 @@ impl NetworkState {
 /// Position, guest and publish.
 type Claim = (usize, Slot, Redirect);
 
-/// Of the publishes so far, those that reach furthest.
+/// The first two of the sorted claims that claim one port on addresses of a family, in the order they were made.
+fn collision(claims: &[Claim], family: Family) -> Option<(Claim, Claim)> {
+    let mut furthest = Furthest::default();
+    for claim in claims.iter().filter(|(.., publish)| publish.is_on(family)) {
+        if let Some(rival) = furthest.rival(&claim.2) {
+            return Some(if rival.0 < claim.0 { (rival, *claim) } else { (*claim, rival) });
+        }
+        furthest.insert(*claim);
+    }
+    None
+}
+
+/// Of the publishes so far on addresses of one family, those that reach furthest.
 #[derive(Default)]
 struct Furthest {
     everywhere: Option<Claim>,
     /// On any address alone.
     somewhere: Option<Claim>,
-    at: BTreeMap<Ipv4Addr, Claim>,
+    at: BTreeMap<IpAddr, Claim>,
 }
 
 impl Furthest {
     /// One that has a port of this publish, which does not begin before any so far.
     fn rival(&self, publish: &Redirect) -> Option<Claim> {
-        let others = match publish.address {
+        let others = match publish.bound() {
             None => self.somewhere,
             Some(address) => self.at.get(&address).copied(),
         };
@@ -297,7 +348,7 @@ impl Furthest {
         let reaches_further = |before: &Claim| {
             before.2.transport != claim.2.transport || before.2.host_last() < claim.2.host_last()
         };
-        let place = match claim.2.address {
+        let place = match claim.2.bound() {
             None => &mut self.everywhere,
             Some(address) => {
                 if self.at.get(&address).is_none_or(reaches_further) {
@@ -315,13 +366,19 @@ impl Furthest {
 fn is_possible(grant: &Grant) -> bool {
     match grant.reach {
         Reach::Any => true,
-        Reach::Ports(port) => port.number != 0 && port.number <= port.last,
+        Reach::Ports(port) => are_ports(port),
     }
 }
 
-/// The same publish with the address 0.0.0.0 written as what it means: all of them.
-fn normalised(publish: Redirect) -> Redirect {
-    Redirect { address: publish.address.filter(|address| !address.is_unspecified()), ..publish }
+fn are_ports(port: Port) -> bool {
+    port.number != 0 && port.number <= port.last
+}
+
+fn leads_somewhere(entry: &Egress) -> bool {
+    match entry {
+        Egress::Internet => true,
+        Egress::Name { port, .. } | Egress::Network { port, .. } => port.is_none_or(are_ports),
+    }
 }
 
 #[cfg(test)]

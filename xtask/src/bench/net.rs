@@ -27,7 +27,10 @@ pub(super) fn measure(root: &Path) -> Result<Outcome> {
     println!("one connection between two tasks: {policy:.1} Gbit/s against {bare:.1} without rules");
     Ok(Outcome::Measured(vec![
         Figure { name: "net.same_node_ratio", value: policy / bare },
-        Figure { name: "net.connect_added_us", value: value("/paths/connect_us")? - value("/paths/bare_connect_us")? },
+        Figure {
+            name: "net.connect_added_us",
+            value: value("/paths/connect_us")? - value("/paths/bare_connect_us")?,
+        },
         Figure { name: "net.rules_apply_ms", value: value("/rules/rules_ms")? },
         Figure { name: "net.apply_ms", value: value("/rules/apply_ms")? },
         Figure { name: "net.one_more_ms", value: value("/rules/one_more_ms")? },
@@ -36,7 +39,8 @@ pub(super) fn measure(root: &Path) -> Result<Outcome> {
 
 fn run(root: &Path, example: &str) -> Result<Value> {
     let program = target_dir(root).join("release/examples").join(example);
-    let output = Command::new(&program).output().with_context(|| format!("cannot run {}", program.display()))?;
+    let output =
+        Command::new(&program).output().with_context(|| format!("cannot run {}", program.display()))?;
     anyhow::ensure!(output.status.success(), "{example}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).with_context(|| format!("{example} prints no JSON"))
 }

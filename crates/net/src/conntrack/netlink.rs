@@ -1,9 +1,9 @@
 //! Reading and deleting entries of connection tracking over netlink (`linux/netfilter/nfnetlink_conntrack.h`).
 //!
-//! IPv4 only. Must not decide which entries go.
+//! Must not decide which entries go.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -26,7 +26,10 @@ const FLOWS_MAX: usize = 1 << 20;
 
 /// After the header of each message: family, version, resource.
 const FAMILY_BYTES: usize = 4;
+/// In a dump: of every family.
+const FAMILY_ANY: u8 = 0;
 const FAMILY_IPV4: u8 = 2;
+const FAMILY_IPV6: u8 = 10;
 
 const MESSAGE_ERROR: u16 = 2;
 const MESSAGE_DONE: u16 = 3;
@@ -45,6 +48,8 @@ const TUPLE_ADDRESSES: u16 = 1;
 const TUPLE_PROTOCOL: u16 = 2;
 const ADDRESS_SOURCE: u16 = 1;
 const ADDRESS_DESTINATION: u16 = 2;
+const ADDRESS_SOURCE_6: u16 = 3;
+const ADDRESS_DESTINATION_6: u16 = 4;
 const PROTOCOL_NUMBER: u16 = 1;
 const PROTOCOL_SOURCE_PORT: u16 = 2;
 const PROTOCOL_DESTINATION_PORT: u16 = 3;
@@ -61,9 +66,9 @@ impl Table {
         Ok(Self(socket))
     }
 
-    /// All IPv4 flows.
+    /// All flows of both families.
     pub(super) fn flows(&self) -> io::Result<Vec<Flow>> {
-        self.request(CONNTRACK_GET, FLAG_REQUEST | FLAG_DUMP, &[])?;
+        self.request(CONNTRACK_GET, FLAG_REQUEST | FLAG_DUMP, FAMILY_ANY, &[])?;
         let mut flows = Vec::new();
         let mut buffer = vec![0; DATAGRAM_BYTES];
         loop {
@@ -82,7 +87,11 @@ impl Table {
 
     /// Deletes a flow; one that has ended meanwhile is fine.
     pub(super) fn delete(&self, flow: &Flow) -> io::Result<()> {
-        self.request(CONNTRACK_DELETE, FLAG_REQUEST | FLAG_ACKNOWLEDGE, &flow.name)?;
+        let family = match flow.original.source {
+            IpAddr::V4(_) => FAMILY_IPV4,
+            IpAddr::V6(_) => FAMILY_IPV6,
+        };
+        self.request(CONNTRACK_DELETE, FLAG_REQUEST | FLAG_ACKNOWLEDGE, family, &flow.name)?;
         let mut buffer = vec![0; DATAGRAM_BYTES];
         for message in self.receive(&mut buffer)? {
             match acknowledged(message.body) {
@@ -93,7 +102,7 @@ impl Table {
         Ok(())
     }
 
-    fn request(&self, kind: u16, flags: u16, attributes: &[u8]) -> io::Result<()> {
+    fn request(&self, kind: u16, flags: u16, family: u8, attributes: &[u8]) -> io::Result<()> {
         let length = HEADER_BYTES + FAMILY_BYTES + attributes.len();
         let mut message = Vec::with_capacity(length);
         message.extend(u32::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?.to_ne_bytes());
@@ -101,7 +110,7 @@ impl Table {
         message.extend(flags.to_ne_bytes());
         // Sequence number and sender: one request at a time on a socket of its own needs neither.
         message.extend([0; 8]);
-        message.extend([FAMILY_IPV4, 0, 0, 0]);
+        message.extend([family, 0, 0, 0]);
         message.extend(attributes);
         send(&self.0, &message, SendFlags::empty())?;
         Ok(())
@@ -138,17 +147,18 @@ fn flow(attributes: &[u8]) -> Option<Flow> {
 fn direction(tuple: &[u8]) -> Option<Direction> {
     let addresses = attributes(tuple).find(|found| found.kind == TUPLE_ADDRESSES)?.value;
     let protocol = attributes(tuple).find(|found| found.kind == TUPLE_PROTOCOL)?.value;
-    let address = |kind| {
-        let value = attributes(addresses).find(|found| found.kind == kind)?.value;
-        Some(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?))
+    let value = |kind| attributes(addresses).find(|found| found.kind == kind).map(|found| found.value);
+    let address = |kind, kind_6| match value(kind) {
+        Some(value) => Some(IpAddr::from(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?))),
+        None => Some(IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(value(kind_6)?).ok()?))),
     };
     let port = |kind| {
         let value = attributes(protocol).find(|found| found.kind == kind).map(|found| found.value);
         value.and_then(|value| <[u8; 2]>::try_from(value).ok()).map_or(0, u16::from_be_bytes)
     };
     Some(Direction {
-        source: address(ADDRESS_SOURCE)?,
-        destination: address(ADDRESS_DESTINATION)?,
+        source: address(ADDRESS_SOURCE, ADDRESS_SOURCE_6)?,
+        destination: address(ADDRESS_DESTINATION, ADDRESS_DESTINATION_6)?,
         protocol: *attributes(protocol).find(|found| found.kind == PROTOCOL_NUMBER)?.value.first()?,
         source_port: port(PROTOCOL_SOURCE_PORT),
         destination_port: port(PROTOCOL_DESTINATION_PORT),
@@ -179,7 +189,7 @@ mod tests {
         let id = attribute(12, &[1, 2, 3, 4]);
         let found = flow(&[original.clone(), reply, attribute(7, &[0; 4]), id.clone()].concat()).unwrap();
         assert_eq!(found.original.destination_port, 53);
-        assert_eq!(found.reply.source, Ipv4Addr::new(10, 83, 0, 1));
+        assert_eq!(found.reply.source, IpAddr::from([10, 83, 0, 1]));
         assert_eq!(found.reply.source_port, 5353);
         assert_eq!(found.name, [original, id].concat());
     }

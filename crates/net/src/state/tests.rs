@@ -28,6 +28,7 @@ fn possible_states() {
     check(&[]);
     check(&[(1, &["80:80", "80:80/udp"]), (2, &["81:80"])]);
     check(&[(1, &["127.0.0.1:80:80"]), (2, &["192.0.2.1:80:80"])]);
+    check(&[(1, &["192.0.2.1:80:80"]), (2, &["[2001:db8::1]:80:80"])]);
     check(&[(1, &["8000-8010:8000-8010"]), (2, &["8011-8020:8011-8020", "8000-8010:8000-8010/udp"])]);
 }
 
@@ -88,27 +89,37 @@ fn a_range_that_keeps_its_numbers_stays_one() {
     check("127.0.0.1:1-65535:1-65535/udp", &["127.0.0.1:1-65535:1-65535/udp"]);
     check("8000-8001:9000-9001", &["8000:9000", "8001:9001"]);
     check("[::1]:80:80", &[]);
+    check("[2001:db8::1]:80:80", &["[2001:db8::1]:80:80"]);
 }
+
+const ADDRESSES: [Option<&str>; 6] =
+    [None, Some("0.0.0.0"), Some("::"), Some("192.0.2.1"), Some("192.0.2.2"), Some("2001:db8::1")];
 
 proptest! {
     /// What is found by looking only at those that reach furthest is what comparing each with each finds.
     #[test]
     fn every_collision_is_found(
-        publishes in proptest::collection::vec((0u8..3, 1u16..60, 1u16..6, any::<bool>()), 0..12)
+        publishes in proptest::collection::vec((0u8..6, 1u16..60, 1u16..6, any::<bool>()), 0..12)
     ) {
         let redirect = |(address, port, count, is_tcp): (u8, u16, u16, bool)| Redirect {
-            address: (address != 0).then(|| Ipv4Addr::new(192, 0, 2, address)),
+            address: ADDRESSES[usize::from(address)].map(|text| text.parse().unwrap()),
             host_port: port,
             guest_port: port,
             count,
             transport: if is_tcp { Transport::Tcp } else { Transport::Udp },
         };
         let publishes: Vec<Redirect> = publishes.into_iter().map(redirect).collect();
+        let meet = |one: Option<IpAddr>, other: Option<IpAddr>| match (one, other) {
+            (Some(one), Some(other)) => {
+                one.is_ipv4() == other.is_ipv4() && (one == other || one.is_unspecified() || other.is_unspecified())
+            }
+            _ => true,
+        };
         let collide = |one: &Redirect, other: &Redirect| {
             one.transport == other.transport
                 && one.host_port <= other.host_last()
                 && other.host_port <= one.host_last()
-                && (one.address == other.address || one.address.is_none() || other.address.is_none())
+                && meet(one.address, other.address)
         };
         let pairs = publishes.iter().enumerate();
         let any = pairs.flat_map(|(at, one)| publishes[at + 1..].iter().map(move |other| (one, other)))

@@ -139,14 +139,9 @@ fn a_granted_target_that_is_gone_refuses() {
     // A connection from before ends, rather than to hang.
     let error = ask_stream(&stream);
     assert_eq!(error.filter(|answer| !answer.is_empty()), None);
-    // About what is not granted nothing is said, whether it exists or not.
-    let silent = |to: &str| {
-        let to: SocketAddr = to.parse().unwrap();
-        let error = one.inside.run(|| TcpStream::connect_timeout(&to, NEVER)).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{to}");
-    };
+    // About what is not granted the same is said, whether it exists or not.
     for to in ["10.83.0.2:81", "10.83.0.2:90", "10.83.0.4:80", "192.0.2.1:80", "192.0.2.9:80"] {
-        silent(to);
+        assert_eq!(refusal(one, to), io::ErrorKind::HostUnreachable, "{to}");
     }
     // Back again, it answers.
     world.apply(&with(&[1, 2]));
@@ -208,7 +203,12 @@ fn one_guest_does_not_use_up_the_connections_of_all() {
     world.apply(&granting(state(&[(1, &[]), (2, &[]), (3, &[])]), &[(1, "2:*"), (3, "2:*")]));
     let machines = serving(&world, &[(1, "one"), (2, "two"), (3, "three")]);
     let ask = |client: usize, patience| machines[client - 1].inside.ask_udp("10.83.0.2:80", patience);
-    let opened = (0..2 * OPENED_MAX).take_while(|_| ask(1, NEVER).is_some()).count();
+    // One that begins connections too fast is held back for a moment, in which the next may be begun.
+    let (mut opened, mut refusals) = (0, 0);
+    while opened < 2 * OPENED_MAX && refusals < 2 {
+        let is_open = ask(1, NEVER).is_some();
+        (opened, refusals) = if is_open { (opened + 1, 0) } else { (opened, refusals + 1) };
+    }
     // Some of the first may have been forgotten on a slow machine, and were opened again.
     assert!((OPENED_MAX..2 * OPENED_MAX).contains(&opened), "{opened}");
     assert!(ask(3, SOON).is_some(), "another guest is not held back");

@@ -248,7 +248,7 @@ fn nothing_is_said_to_a_guest_that_asks() {
     // The twin: unprotected, every kind is answered.
     talk.world.unprotect();
     talk.world.host.shell(
-        "ip link set lith1 arp on multicast on; sysctl -qw net.ipv4.conf.lith1.arp_ignore=0 \
+        "ip link set lith1 arp on multicast on; ip route add fe80::/64 dev lith1; sysctl -qw net.ipv4.conf.lith1.arp_ignore=0 \
          net.ipv6.conf.lith1.disable_ipv6=0; ip neigh replace 10.83.0.1 lladdr 02:6c:69:74:00:01 dev lith1 nud permanent",
     );
     for (what, fits) in [("arp reply", is_arp_reply as fn(&[u8]) -> bool), ("echo reply", is_echo_reply)] {

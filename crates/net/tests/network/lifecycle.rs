@@ -1,6 +1,7 @@
 //! TAPs and tables come, go, and leave nothing.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use lith_core::connect::{Grant, Reach};
 use lith_core::job::{Port, Transport};
 use lith_net::Redirect;
 use lith_net::doctor::{Severity, examine};
-use lith_net::ruleset::script;
+use lith_net::ruleset::{Surroundings, script};
 use lith_net::watch::{Disturbance, Watch};
 use lith_net::{Guest, GuestNetwork, Network, NetworkError, NetworkState, TapError, tap};
 use proptest::prelude::*;
@@ -21,7 +22,8 @@ use crate::world::{Machine, Namespace, World, slot, state};
 fn traces(host: &Namespace) -> String {
     let shown = host.shell(
         "nft list ruleset; ip -o link | sed 's/ state .*//'; ip -o addr; ip route show table all; \
-         ip neigh show nud permanent; sysctl net.ipv4.ip_forward net.ipv4.conf.all net.ipv4.conf.default net.ipv4.conf.lan0",
+         ip neigh show nud permanent; sysctl net.ipv4.ip_forward net.ipv4.conf.all net.ipv4.conf.default net.ipv4.conf.lan0; \
+         cd /proc/sys/net/ipv6/conf; grep -s . all/* default/* lan0/* || true",
     );
     ["NO-CARRIER,", ",LOWER_UP", " linkdown"].iter().fold(shown, |shown, word| shown.replace(word, ""))
 }
@@ -29,6 +31,10 @@ fn traces(host: &Namespace) -> String {
 fn links(host: &Namespace) -> Vec<String> {
     let shown = host.shell("ip -br link show type tun");
     shown.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+}
+
+fn surroundings() -> Surroundings {
+    Surroundings { switched: ["eth0".to_owned()].into(), ..Surroundings::default() }
 }
 
 #[test]
@@ -71,7 +77,7 @@ fn what_others_broke_is_repaired() {
     let check = |damage: &str| {
         world.host.shell(damage);
         assert_ne!(traces(&world.host), good, "{damage}");
-        world.apply(&wanted);
+        world.repair(&wanted, &[]);
         let now = traces(&world.host);
         let odd: Vec<&str> = now.lines().filter(|line| !good.lines().any(|other| other == *line)).collect();
         assert!(odd.is_empty() && now.len() == good.len(), "{damage}: {odd:?}");
@@ -122,12 +128,12 @@ fn another_liths_guests_are_left_alone() {
         );
         assert_eq!(error.hint().unwrap(), "stop them with `lith down --data-dir /var/lib/lith`");
     };
-    check(world.host.run(|| other.apply(&state(&[(2, &[])]))));
+    check(world.host.run(|| other.apply(&state(&[(2, &[])]), &Vec::new)));
     check(world.host.run(|| other.remove_all(GuestNetwork::default())));
     assert_eq!(traces(&world.host), before);
     // What nobody holds is left over, and whoever comes next clears it away.
     drop(held);
-    world.host.run(|| other.apply(&state(&[(2, &[])]))).unwrap();
+    world.host.run(|| other.apply(&state(&[(2, &[])]), &Vec::new)).unwrap();
     assert_eq!(links(&world.host), ["lith2"]);
 }
 
@@ -165,7 +171,7 @@ fn nft_takes_every_script() {
     let range = (1u16..65_000, 2u16..500).prop_map(|(port, count)| (port, port, count));
     let publish = (proptest::option::of(any::<[u8; 4]>()), prop_oneof![single, range], transport()).prop_map(
         |(address, (host_port, guest_port, count), transport)| Redirect {
-            address: address.map(Into::into),
+            address: address.map(IpAddr::from),
             host_port,
             guest_port,
             count,
@@ -187,7 +193,7 @@ fn nft_takes_every_script() {
         let guests = guests.into_iter().map(guest).collect();
         let state = NetworkState { guests, ..NetworkState::default() };
         prop_assume!(state.validate().is_ok());
-        let script = script(&state, "test", &["eth0".to_owned()].into()).unwrap();
+        let script = script(&state, "test", &surroundings()).unwrap();
         namespace.shell(&format!("nft -c -f - <<'END'\n{script}\nEND"));
         Ok(())
     };
@@ -220,7 +226,7 @@ fn hundreds_of_guests() {
         println!("apply {GUESTS} guests {what}: {:?}", start.elapsed());
     }
     let start = Instant::now();
-    let length = script(&state, "test", &["eth0".to_owned()].into()).unwrap().len();
+    let length = script(&state, "test", &surroundings()).unwrap().len();
     println!("generate for {GUESTS} guests: {:?}, {length} bytes", start.elapsed());
     let last = Machine::plug(&world, GUESTS);
     last.inside.serve("last", 80);

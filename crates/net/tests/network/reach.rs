@@ -1,6 +1,6 @@
 //! Who reaches whom with ordinary sockets.
 
-use crate::world::{FAR, HOST, Machine, NEIGHBOUR, NEVER, Namespace, SOON, World, state};
+use crate::world::{FAR, HOST, HOST_6, Machine, NEIGHBOUR, NEVER, Namespace, SOON, World, state};
 
 #[test]
 fn published_ports_work_and_show_the_client() {
@@ -142,22 +142,34 @@ fn the_host_does_not_become_a_router() {
         let other = Namespace::new();
         world.join(&other, "far0", "203.0.113.1", "203.0.113.9");
         world.lan.shell(&format!("ip route add 203.0.113.0/24 via {HOST}"));
+        world.host.shell("ip addr add 2a03::1/64 dev far0 nodad");
+        other.shell("ip addr add 2a03::9/64 dev lan0 nodad; ip route add default via 2a03::1");
+        world.lan.shell(&format!("ip route add 2a03::/64 via {HOST_6}"));
+        world.lan.serve("lan", 7000);
         other.serve("other", 7000);
         let before = u8::from(was_router);
-        world.host.shell(&format!("sysctl -qw net.ipv4.ip_forward={before}"));
+        let switches = format!("net.ipv4.ip_forward={before} net.ipv6.conf.all.forwarding={before}");
+        world.host.shell(&format!("sysctl -qw {switches}"));
         world.apply(&state(&[(1, &["8080:80"])]));
-        // The machine-wide switch is never touched.
-        assert_eq!(world.host.shell("sysctl -n net.ipv4.ip_forward"), format!("{before}\n"));
+        // The machine-wide switches are never touched.
+        let switches = "sysctl -n net.ipv4.ip_forward net.ipv6.conf.all.forwarding";
+        assert_eq!(world.host.shell(switches), format!("{before}\n{before}\n"));
         assert_eq!(file.exists(), !was_router);
+        for (from, to) in [(&world.lan, "[2a03::9]:7000"), (&other, "[2a01::9]:7000")] {
+            let answer = from.ask_tcp(to, if was_router { SOON } else { NEVER });
+            assert_eq!(answer.is_some(), was_router, "{to}");
+        }
         let answer = world.lan.ask_tcp("203.0.113.9:7000", if was_router { SOON } else { NEVER });
         assert_eq!(answer.is_some(), was_router);
         let guest = Machine::plug(&world, 1);
         guest.inside.serve("one", 80);
         assert!(world.lan.ask_tcp("192.0.2.1:8080", SOON).is_some());
         assert!(other.ask_tcp("203.0.113.1:8080", SOON).is_some());
+        assert!(other.ask_tcp("[2a03::1]:8080", SOON).is_some());
         world.remove_all();
-        let forwarding = "sysctl -n net.ipv4.ip_forward net.ipv4.conf.lan0.forwarding";
-        assert_eq!(world.host.shell(forwarding), format!("{before}\n{before}\n"));
+        let forwarding = "sysctl -n net.ipv4.ip_forward net.ipv4.conf.lan0.forwarding net.ipv6.conf.all.forwarding \
+                          net.ipv6.conf.lan0.force_forwarding";
+        assert_eq!(world.host.shell(forwarding), format!("{before}\n{before}\n{before}\n0\n"));
         assert!(!file.exists());
     };
     check(true, None);

@@ -5,7 +5,7 @@
 //! it ends.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex};
@@ -16,7 +16,7 @@ use lith_core::connect::{Grant, Reach};
 use lith_core::job::access::ConnectPorts;
 use lith_core::slot::Slot;
 use lith_net::Redirect;
-use lith_net::{Guest, Network, NetworkState, address, tap};
+use lith_net::{Guest, Network, NetworkState, Opened, address, tap};
 use lith_testkit::eventually;
 use rustix::event::{PollFd, PollFlags, poll};
 use tempfile::TempDir;
@@ -29,7 +29,12 @@ pub(crate) const NEVER: Duration = Duration::from_millis(400);
 pub(crate) const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 pub(crate) const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 /// An address that stands for the internet.
-pub(crate) const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+pub(crate) const FAR: Ipv4Addr = Ipv4Addr::new(9, 9, 9, 9);
+
+pub(crate) const HOST_6: Ipv6Addr = Ipv6Addr::new(0x2a01, 0, 0, 0, 0, 0, 0, 1);
+pub(crate) const NEIGHBOUR_6: Ipv6Addr = Ipv6Addr::new(0x2a01, 0, 0, 0, 0, 0, 0, 9);
+/// The same of IPv6.
+pub(crate) const FAR_6: Ipv6Addr = Ipv6Addr::new(0x2a02, 0, 0, 0, 0, 0, 0, 7);
 
 /// Whose network it is.
 const OWNER: &str = "/var/lib/lith";
@@ -73,16 +78,26 @@ impl Namespace {
 
     /// Asks an echo server over UDP; `None` when it does not answer within `patience`.
     pub(crate) fn ask_udp(&self, to: &str, patience: Duration) -> Option<String> {
-        let socket = self.udp("0.0.0.0:0");
+        let socket = self.udp(if to.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" });
         socket.set_read_timeout(Some(patience)).unwrap();
         ask_socket(&socket, to)
     }
 
     /// Serves on a port of both transports: says `name`, the client's address and what was asked.
     pub(crate) fn serve(&self, name: &'static str, port: u16) {
-        let listener = self.run(|| TcpListener::bind(("0.0.0.0", port))).unwrap();
+        for any in ["0.0.0.0", "::"] {
+            self.serve_at(name, any, port);
+        }
+    }
+
+    /// The same on one address. `::` is IPv6 alone.
+    pub(crate) fn serve_at(&self, name: &'static str, address: &str, port: u16) {
+        let at = (address, port);
+        // The standard library has no way to say that a socket is for IPv6 alone, so the namespace does.
+        self.shell("sysctl -qw net.ipv6.bindv6only=1");
+        let listener = self.run(|| TcpListener::bind(at)).unwrap();
         thread::spawn(move || listener.incoming().for_each(|stream| drop(stream.map(|it| echo(name, it)))));
-        let socket = self.run(|| UdpSocket::bind(("0.0.0.0", port))).unwrap();
+        let socket = self.run(|| UdpSocket::bind(at)).unwrap();
         thread::spawn(move || {
             let mut buffer = [0; 2048];
             while let Ok((length, client)) = socket.recv_from(&mut buffer) {
@@ -134,14 +149,16 @@ impl World {
     pub(crate) fn new() -> Self {
         let (host, lan) = (Namespace::new(), Namespace::new());
         host.shell(&format!("ip link add lan0 type veth peer name lan0 netns {}", lan.process()));
-        // Without IPv6 on the cable: the kernel gives it addresses in its own time, amid the comparing of traces.
+        // Without addresses that the kernel gives in its own time, amid the comparing of traces.
+        let quiet = "sysctl -qw net.ipv6.conf.lan0.addr_gen_mode=1 net.ipv6.conf.lan0.accept_dad=0 net.ipv6.conf.lan0.accept_ra=0";
         host.shell(&format!(
-            "sysctl -qw net.ipv6.conf.lan0.disable_ipv6=1; ip addr add {HOST}/24 dev lan0; ip link set lan0 up; \
-             ip route add default via {NEIGHBOUR}"
+            "{quiet}; ip addr add {HOST}/24 dev lan0; ip addr add {HOST_6}/64 dev lan0 nodad; ip link set lan0 up; \
+             ip route add default via {NEIGHBOUR}; ip route add default via {NEIGHBOUR_6}"
         ));
         lan.shell(&format!(
-            "ip addr add {NEIGHBOUR}/24 dev lan0; ip addr add {FAR}/32 dev lo; ip link set lan0 up; \
-             ip route add 10.83.0.0/16 via {HOST}"
+            "{quiet}; ip addr add {NEIGHBOUR}/24 dev lan0; ip addr add {NEIGHBOUR_6}/64 dev lan0 nodad; \
+             ip addr add {FAR}/32 dev lo; ip addr add {FAR_6}/128 dev lo nodad; ip link set lan0 up; \
+             ip route add 10.83.0.0/16 via {HOST}; ip route add fd6c:690a:5301::/48 via {HOST_6}"
         ));
         let folder = TempDir::new().unwrap();
         let network = Network::new(folder.path().join("network"), OWNER);
@@ -158,7 +175,13 @@ impl World {
     }
 
     pub(crate) fn apply(&self, state: &NetworkState) {
-        self.host.run(|| self.network.apply(state)).unwrap();
+        self.host.run(|| self.network.apply(state, &Vec::new)).unwrap();
+    }
+
+    /// Applies a state as after a disturbance, with what names have opened.
+    pub(crate) fn repair(&self, state: &NetworkState, still_open: &[Opened]) {
+        self.network.distrust();
+        self.host.run(|| self.network.apply(state, &|| still_open.to_vec())).unwrap();
     }
 
     pub(crate) fn remove_all(&self) {
@@ -240,11 +263,15 @@ impl Machine {
         let inside = Namespace::new();
         let (guest_mac, host_mac) = (address::guest_mac(slot), address::host_mac(slot));
         let (guest, gateway) = (lith_net::GuestNetwork::default().guest_address(slot), address::GATEWAY);
+        let (guest_6, gateway_6) =
+            (lith_net::GuestNetwork::default().guest_address_6(slot), address::GATEWAY_LINK_6);
         inside.shell(&format!(
-            "ip tuntap add dev eth0 mode tap vnet_hdr; sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1; \
+            "ip tuntap add dev eth0 mode tap vnet_hdr; sysctl -qw net.ipv6.conf.eth0.addr_gen_mode=1; \
              ip link set eth0 address {guest_mac} arp off up; ip addr add {guest}/32 dev eth0; \
              ip neigh replace {gateway} lladdr {host_mac} dev eth0 nud permanent; \
-             ip route add {gateway} dev eth0 scope link; ip route add default via {gateway}"
+             ip route add {gateway} dev eth0 scope link; ip route add default via {gateway}; \
+             ip addr add {guest_6}/128 dev eth0 nodad; ip neigh replace {gateway_6} lladdr {host_mac} dev eth0 nud permanent; \
+             ip route add {gateway_6} dev eth0; ip route add default via {gateway_6} dev eth0 src {guest_6}"
         ));
         let guest_end = Arc::new(inside.run(|| tap::open_named("eth0")).unwrap());
         let host_end = Arc::new(world.host.run(|| world.network.open_tap(slot)).unwrap());

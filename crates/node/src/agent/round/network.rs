@@ -30,11 +30,14 @@ impl Agent {
         for task in cut {
             tracing::error!(%task, "may reach too many ports of too many tasks; not all are open to it");
         }
+        if is_due {
+            self.network.distrust();
+        }
         // Without guests nothing of ours stays on the host, not even an empty table.
         let changed = if state.guests.is_empty() {
             self.network.remove_all(state.network)
         } else {
-            self.network.apply(&state)
+            self.network.apply(&state, &Vec::new)
         };
         match changed {
             Ok(()) => {
