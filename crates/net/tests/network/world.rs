@@ -184,6 +184,10 @@ impl World {
         self.host.run(|| self.network.apply(state, &|| still_open.to_vec())).unwrap();
     }
 
+    pub(crate) fn pass_firewalls(&self) {
+        self.host.run(|| self.network.pass_firewalls());
+    }
+
     pub(crate) fn remove_all(&self) {
         self.host.run(|| self.network.remove_all(lith_net::GuestNetwork::default())).unwrap();
     }

@@ -1,8 +1,7 @@
 //! Notices that somebody else changed the machine's packet filter, and makes the agent look: until lith's rules are back,
 //! every guest is open.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lith_net::watch::{Disturbance, Watch};
@@ -14,10 +13,17 @@ const PAUSE_OTHERS: Duration = Duration::from_secs(1);
 /// After rules of lith were taken away: quick, but not without end when two programs fight.
 const PAUSE_OURS: Duration = Duration::from_millis(100);
 
-/// Whether the network was disturbed since it was last looked at.
+/// How much the network was disturbed since it was last looked at.
 #[derive(Debug, Default)]
 pub(crate) struct NetworkWatch {
-    is_disturbed: Arc<AtomicBool>,
+    noticed: Arc<Mutex<Noticed>>,
+}
+
+#[derive(Debug, Default)]
+struct Noticed {
+    disturbance: Option<Disturbance>,
+    /// Nothing is noticed any more, so anything may have happened.
+    is_deaf: bool,
 }
 
 impl NetworkWatch {
@@ -27,20 +33,27 @@ impl NetworkWatch {
             Ok(watch) => watch,
             Err(error) => {
                 tracing::warn!(%error, "changes of the packet filter are noticed late");
+                super::lock(&self.noticed).is_deaf = true;
                 return;
             }
         };
-        let is_disturbed = Arc::clone(&self.is_disturbed);
+        let noticed = Arc::clone(&self.noticed);
         let listen = move || {
             loop {
-                let pause = match watch.wait() {
-                    Ok(Disturbance::Ours) => PAUSE_OURS,
-                    Ok(Disturbance::Others) => PAUSE_OTHERS,
+                let disturbance = match watch.wait() {
+                    Ok(disturbance) => disturbance,
                     Err(error) => {
+                        super::lock(&noticed).is_deaf = true;
                         return tracing::warn!(%error, "changes of the packet filter are noticed late");
                     }
                 };
-                is_disturbed.store(true, Ordering::SeqCst);
+                let pause = match disturbance {
+                    Disturbance::Ours => PAUSE_OURS,
+                    Disturbance::Others => PAUSE_OTHERS,
+                };
+                let mut noticed = super::lock(&noticed);
+                noticed.disturbance = noticed.disturbance.max(Some(disturbance));
+                drop(noticed);
                 waker.wake();
                 std::thread::sleep(pause);
             }
@@ -50,8 +63,13 @@ impl NetworkWatch {
         }
     }
 
-    /// Whether it was; asking clears it.
-    pub(crate) fn take_disturbance(&self) -> bool {
-        self.is_disturbed.swap(false, Ordering::SeqCst)
+    /// How much it was; asking clears it.
+    pub(crate) fn take_disturbance(&self) -> Option<Disturbance> {
+        super::lock(&self.noticed).disturbance.take()
+    }
+
+    /// Whether changes of others are not noticed, so that only looking tells.
+    pub(crate) fn is_deaf(&self) -> bool {
+        super::lock(&self.noticed).is_deaf
     }
 }

@@ -10,6 +10,7 @@ use lith_core::name::TaskId;
 use lith_core::resolve::NamePolicy;
 use lith_core::service::ServiceNumber;
 use lith_core::task::{HealthState, Process};
+use lith_net::watch::Disturbance;
 use lith_net::{Guest, NetworkState, Redirect, Service};
 
 use super::super::connects::{self, Services};
@@ -22,16 +23,19 @@ impl Agent {
     pub(super) fn apply_network(&mut self, turns: &mut [Turn]) {
         let services = Services::read(&self.kept.services);
         let (state, cut) = self.network_state(turns, &services);
-        let is_due = self.network_watch.take_disturbance()
-            || self.network_looked_at.is_none_or(|at| at.elapsed() >= RESYNC_INTERVAL);
-        if self.in_force.as_ref() == Some(&state) && (state.guests.is_empty() || !is_due) {
+        let disturbance = self.network_watch.take_disturbance();
+        let is_due = self.network_looked_at.is_none_or(|at| at.elapsed() >= RESYNC_INTERVAL);
+        let is_same = self.in_force.as_ref() == Some(&state);
+        if is_same && (state.guests.is_empty() || (!is_due && disturbance.is_none())) {
             return;
+        }
+        if disturbance == Some(Disturbance::Ours) || (is_due && self.network_watch.is_deaf()) {
+            self.network.distrust();
+        } else if is_due || disturbance.is_some() {
+            self.network.pass_firewalls();
         }
         for task in cut {
             tracing::error!(%task, "may reach too many ports of too many tasks; not all are open to it");
-        }
-        if is_due {
-            self.network.distrust();
         }
         // Without guests nothing of ours stays on the host, not even an empty table.
         let changed = if state.guests.is_empty() {
