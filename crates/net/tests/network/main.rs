@@ -9,6 +9,10 @@ mod frames;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod outside;
+#[cfg(test)]
 mod reach;
+#[cfg(test)]
+mod services;
 #[cfg(test)]
 mod world;
