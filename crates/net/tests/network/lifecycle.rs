@@ -21,7 +21,7 @@ use crate::world::{Machine, Namespace, World, slot, state};
 /// time.
 fn traces(host: &Namespace) -> String {
     let shown = host.shell(
-        "nft list ruleset; ip -o link | sed 's/ state .*//'; ip -o addr; ip route show table all; \
+        "nft list ruleset | sed '/set stamp/,/^\t}/d'; ip -o link | sed 's/ state .*//'; ip -o addr; ip route show table all; \
          ip neigh show nud permanent; sysctl net.ipv4.ip_forward net.ipv4.conf.all net.ipv4.conf.default net.ipv4.conf.lan0; \
          cd /proc/sys/net/ipv6/conf; grep -s . all/* default/* lan0/* || true",
     );
@@ -98,7 +98,7 @@ fn changes_of_others_are_noticed_and_own_ones_are_not() {
     let world = World::new();
     let wanted = state(&[(1, &["8080:80"])]);
     world.apply(&wanted);
-    let watch = world.host.run(Watch::open).unwrap();
+    let mut watch = world.host.run(Watch::open).unwrap();
     // Own changes come first, so that they would be what is noticed.
     world.apply(&wanted);
     world.apply(&state(&[(1, &["8080:80"]), (2, &[])]));
@@ -106,8 +106,27 @@ fn changes_of_others_are_noticed_and_own_ones_are_not() {
     assert_eq!(watch.wait().unwrap(), Disturbance::Others);
     world.host.shell("nft add chain ip mine forward '{ type filter hook forward priority 0; policy drop; }'");
     assert_eq!(watch.wait().unwrap(), Disturbance::Others);
-    world.host.shell("nft delete table netdev lith");
-    assert_eq!(watch.wait().unwrap(), Disturbance::Ours);
+    for change in [
+        "nft delete table netdev lith",
+        "nft delete element inet lith guest_addresses_4 '{ 10.83.0.1 }'",
+        "nft add element inet lith internet '{ lith2 }'",
+        "nft insert rule inet lith egress accept",
+        "nft flush chain inet lith to_guest",
+        // What somebody saved of ours, when it was ours.
+        "nft list ruleset > $$; nft flush ruleset; nft -f $$; rm $$",
+    ] {
+        // Own changes, whole and not, lie before each, and are not what is noticed.
+        world.repair(&wanted, &[]);
+        world.apply(&state(&[(1, &["8080:80"]), (3, &[])]));
+        world.apply(&wanted);
+        world.host.shell(&format!("cd {}; {change}", world.folder.path().display()));
+        assert_eq!(watch.wait().unwrap(), Disturbance::Ours, "{change}");
+        if change.contains("flush ruleset") {
+            // Read from a file, it is a change of its own.
+            assert_eq!(watch.wait().unwrap(), Disturbance::Ours, "{change}");
+        }
+    }
+    world.repair(&wanted, &[]);
     world.host.shell("nft flush ruleset");
     assert_eq!(watch.wait().unwrap(), Disturbance::Ours);
 }
