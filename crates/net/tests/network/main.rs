@@ -7,7 +7,11 @@ mod flows;
 #[cfg(test)]
 mod frames;
 #[cfg(test)]
+mod generate;
+#[cfg(test)]
 mod lifecycle;
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod outside;
 #[cfg(test)]
