@@ -17,6 +17,7 @@ mod message;
 mod network;
 pub mod opened;
 pub mod ruleset;
+mod stamp;
 mod state;
 mod sys;
 pub mod tap;

@@ -20,6 +20,7 @@ use crate::forwarding::{self, Claim};
 use crate::interface::{self, Own, Tap};
 use crate::opened::{self, Opened};
 use crate::ruleset::{self, Model, Surroundings};
+use crate::stamp;
 use crate::state::NetworkState;
 use crate::tap::{self, TapError};
 
@@ -244,10 +245,15 @@ fn put_in_force(
     still_open: &dyn Fn() -> Vec<Opened>,
 ) -> Result<(), NetworkError> {
     if let Some(difference) = before.and_then(|before| before.difference(model)) {
-        return if difference.is_empty() { Ok(()) } else { run_nft("change the packet filter", &difference) };
+        return if difference.is_empty() {
+            Ok(())
+        } else {
+            run_nft("change the packet filter", &(difference + &stamp::commands()))
+        };
     }
     let mut script = model.whole();
     script.push_str(&opened::script(&still_open(), |set| model.has_set(set)));
+    script.push_str(&stamp::commands());
     run_nft("replace the packet filter", &script)?;
     let mut opened = still_open();
     opened.retain(|entry| model.has_names(entry.slot));

@@ -24,6 +24,9 @@ pub const PORTS_MAX: u16 = 16;
 /// Longest that an address stays open without being asked for again: names that say longer are rare, and may lie.
 pub const LIFETIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// What the names of the sets begin with, and no others do.
+pub(crate) const SET_PREFIX: &str = "opened_";
+
 /// An address that is open to a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opened {
@@ -130,7 +133,7 @@ pub(crate) fn set_name(slot: Slot, family: Family, is_whole: bool) -> String {
         Family::V6 => 6,
     };
     let whole = if is_whole { "whole_" } else { "" };
-    format!("opened_{whole}{slot}_{version}")
+    format!("{SET_PREFIX}{whole}{slot}_{version}")
 }
 
 /// The sets of a guest, by name.

@@ -62,6 +62,9 @@ pub const LOG_TASK: &str = "lith task";
 /// What is told of a flow to the node itself.
 pub const LOG_NODE: &str = "lith node";
 
+/// A set that no rule looks at: whoever changes the rules says there that it was them.
+pub(crate) const STAMP_SET: &str = "stamp";
+
 /// What the rules must know of the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Surroundings {

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use lith_core::egress::{GLOBAL_6, NOT_PUBLIC_4, NOT_PUBLIC_6, Range};
 use lith_core::slot::SLOT_MAX;
 
-use super::{LOG_GROUP, LOG_NODE, LOG_OUT, LOG_TASK, words};
+use super::{LOG_GROUP, LOG_NODE, LOG_OUT, LOG_TASK, STAMP_SET, words};
 use crate::address::{Family, GATEWAY, GATEWAY_6, TAP_PREFIX};
 use crate::state::NetworkState;
 
@@ -139,6 +139,7 @@ fn sets() -> String {
             ranges.join(", ")
         );
     }
+    _ = writeln!(text, "  set {STAMP_SET} {{\n    type mark\n  }}");
     // What is counted while it is open, and what is measured by the second; the latter is forgotten after a while.
     _ = writeln!(text, "  set openers {{\n    type ifname\n    size {SLOT_MAX}\n    flags dynamic\n  }}");
     for name in ["beginners", "askers", "refused"] {

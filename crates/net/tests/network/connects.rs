@@ -1,10 +1,9 @@
 //! What guests may open to each other: the granted, and nothing beside it.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
-use std::time::Instant;
+use std::net::TcpStream;
 
-use crate::world::{Machine, NEVER, SOON, World, ask_socket, ask_stream, granting, state};
+use crate::world::{Machine, NEVER, SOON, World, ask_socket, ask_stream, granting, refusal, state};
 
 /// Ports that every guest serves, on both transports.
 const PORTS: [u16; 4] = [80, 90, 91, 92];
@@ -103,15 +102,6 @@ fn a_removed_grant_cuts_its_flows_and_no_others() {
     world.apply(&all);
     socket.set_read_timeout(Some(SOON)).unwrap();
     assert!(ask_socket(&socket, "10.83.0.2:80").is_some());
-}
-
-/// How a connection fails, and that it does so sooner than by waiting.
-fn refusal(from: &Machine, to: &str) -> io::ErrorKind {
-    let to: SocketAddr = to.parse().unwrap();
-    let start = Instant::now();
-    let error = from.inside.run(|| TcpStream::connect_timeout(&to, SOON)).unwrap_err();
-    assert!(start.elapsed() < SOON, "{error}");
-    error.kind()
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! TAPs and tables come, go, and leave nothing.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
@@ -9,19 +8,20 @@ use lith_core::connect::{Grant, Reach};
 use lith_core::job::{Port, Transport};
 use lith_net::Redirect;
 use lith_net::doctor::{Severity, examine};
-use lith_net::ruleset::{Surroundings, script};
+use lith_net::ruleset::{Model, Surroundings, script};
 use lith_net::watch::{Disturbance, Watch};
 use lith_net::{Guest, GuestNetwork, Network, NetworkError, NetworkState, TapError, tap};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
+use crate::generate::states;
 use crate::world::{Machine, Namespace, World, slot, state};
 
 /// Everything of a namespace that lith could leave something in, but for what the kernel notices about cables in its own
 /// time.
 fn traces(host: &Namespace) -> String {
     let shown = host.shell(
-        "nft list ruleset; ip -o link | sed 's/ state .*//'; ip -o addr; ip route show table all; \
+        "nft list ruleset | sed '/set stamp/,/^\t}/d'; ip -o link | sed 's/ state .*//'; ip -o addr; ip route show table all; \
          ip neigh show nud permanent; sysctl net.ipv4.ip_forward net.ipv4.conf.all net.ipv4.conf.default net.ipv4.conf.lan0; \
          cd /proc/sys/net/ipv6/conf; grep -s . all/* default/* lan0/* || true",
     );
@@ -98,7 +98,7 @@ fn changes_of_others_are_noticed_and_own_ones_are_not() {
     let world = World::new();
     let wanted = state(&[(1, &["8080:80"])]);
     world.apply(&wanted);
-    let watch = world.host.run(Watch::open).unwrap();
+    let mut watch = world.host.run(Watch::open).unwrap();
     // Own changes come first, so that they would be what is noticed.
     world.apply(&wanted);
     world.apply(&state(&[(1, &["8080:80"]), (2, &[])]));
@@ -106,8 +106,27 @@ fn changes_of_others_are_noticed_and_own_ones_are_not() {
     assert_eq!(watch.wait().unwrap(), Disturbance::Others);
     world.host.shell("nft add chain ip mine forward '{ type filter hook forward priority 0; policy drop; }'");
     assert_eq!(watch.wait().unwrap(), Disturbance::Others);
-    world.host.shell("nft delete table netdev lith");
-    assert_eq!(watch.wait().unwrap(), Disturbance::Ours);
+    for change in [
+        "nft delete table netdev lith",
+        "nft delete element inet lith guest_addresses_4 '{ 10.83.0.1 }'",
+        "nft add element inet lith internet '{ lith2 }'",
+        "nft insert rule inet lith egress accept",
+        "nft flush chain inet lith to_guest",
+        // What somebody saved of ours, when it was ours.
+        "nft list ruleset > $$; nft flush ruleset; nft -f $$; rm $$",
+    ] {
+        // Own changes, whole and not, lie before each, and are not what is noticed.
+        world.repair(&wanted, &[]);
+        world.apply(&state(&[(1, &["8080:80"]), (3, &[])]));
+        world.apply(&wanted);
+        world.host.shell(&format!("cd {}; {change}", world.folder.path().display()));
+        assert_eq!(watch.wait().unwrap(), Disturbance::Ours, "{change}");
+        if change.contains("flush ruleset") {
+            // Read from a file, it is a change of its own.
+            assert_eq!(watch.wait().unwrap(), Disturbance::Ours, "{change}");
+        }
+    }
+    world.repair(&wanted, &[]);
     world.host.shell("nft flush ruleset");
     assert_eq!(watch.wait().unwrap(), Disturbance::Ours);
 }
@@ -166,38 +185,114 @@ fn nft_takes_every_script() {
     for number in 1..=SLOTS {
         namespace.shell(&format!("ip tuntap add dev lith{number} mode tap"));
     }
-    let transport = || prop_oneof![Just(Transport::Tcp), Just(Transport::Udp)];
-    let single = (1u16.., 1u16..).prop_map(|(host_port, guest_port)| (host_port, guest_port, 1));
-    let range = (1u16..65_000, 2u16..500).prop_map(|(port, count)| (port, port, count));
-    let publish = (proptest::option::of(any::<[u8; 4]>()), prop_oneof![single, range], transport()).prop_map(
-        |(address, (host_port, guest_port, count), transport)| Redirect {
-            address: address.map(IpAddr::from),
-            host_port,
-            guest_port,
-            count,
-            transport,
-        },
-    );
-    // Few ports, so that ranges meet.
-    let ports = (1u16..30, 1u16..30, transport()).prop_map(|(one, other, transport)| {
-        Reach::Ports(Port { number: one.min(other), last: one.max(other), transport })
-    });
-    let grant = (1..=SLOTS, prop_oneof![1 => Just(Reach::Any), 5 => ports])
-        .prop_map(|(target, reach)| Grant { target: slot(target), reach });
-    let guest = (proptest::collection::vec(publish, 0..8), proptest::collection::vec(grant, 0..8));
-    let guests = proptest::collection::btree_map(1..=SLOTS, guest, 0..=12);
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(40) });
-    let check = |guests: BTreeMap<u16, (Vec<Redirect>, Vec<Grant>)>| {
-        let guest =
-            |(number, (publishes, connects))| Guest { publishes, connects, ..Guest::closed(slot(number)) };
-        let guests = guests.into_iter().map(guest).collect();
-        let state = NetworkState { guests, ..NetworkState::default() };
-        prop_assume!(state.validate().is_ok());
+    let check = |state: NetworkState| {
         let script = script(&state, "test", &surroundings()).unwrap();
         namespace.shell(&format!("nft -c -f - <<'END'\n{script}\nEND"));
         Ok(())
     };
-    runner.run(&guests, check).unwrap();
+    runner.run(&states(SLOTS), check).unwrap();
+}
+
+/// A listing without what differs between two that mean the same: handles, what was counted, and the order of all but rules.
+fn meaning(namespace: &Namespace) -> BTreeMap<String, Vec<String>> {
+    let listing = namespace.shell("nft -j list ruleset");
+    let mut parts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut listed: serde_json::Value = serde_json::from_str(&listing).unwrap();
+    for entry in listed["nftables"].as_array_mut().unwrap() {
+        let (kind, object) = entry.as_object_mut().unwrap().iter_mut().next().unwrap();
+        let Some(object) = object.as_object_mut() else { continue };
+        object.remove("handle");
+        if object.get("name").is_some_and(|name| name == "stamp") || kind == "metainfo" {
+            continue;
+        }
+        if let Some(elements) = object.get_mut("elem").and_then(|elements| elements.as_array_mut()) {
+            elements.sort_by_key(ToString::to_string);
+        }
+        let field = |name: &str| object.get(name).map(ToString::to_string).unwrap_or_default();
+        let name = if kind == "rule" { field("chain") } else { field("name") };
+        let key = format!("{kind} {} {} {name}", field("family"), field("table"));
+        parts.entry(key).or_default().push(serde_json::to_string(object).unwrap());
+    }
+    parts
+}
+
+#[test]
+fn a_difference_is_what_a_replacement_is() {
+    const SLOTS: u16 = 6;
+    let (changed, replaced) = (Namespace::new(), Namespace::new());
+    for namespace in [&changed, &replaced] {
+        for number in 1..=SLOTS {
+            namespace.shell(&format!("ip tuntap add dev lith{number} mode tap"));
+        }
+    }
+    let run = |namespace: &Namespace, script: &str| {
+        let mut command = std::process::Command::new("nft");
+        command.args(["-f", "-"]);
+        _ = namespace.finish(command, script.as_bytes()).ok();
+    };
+    let near = |attached: &[&str]| Surroundings {
+        attached: attached.iter().map(|text| (text.parse().unwrap(), 24)).collect(),
+        ..surroundings()
+    };
+    let near = proptest::sample::select(vec![
+        near(&[]),
+        near(&["192.0.2.1", "2a01::1"]),
+        near(&["10.9.0.1", "10.0.0.0"]),
+    ]);
+    let steps = proptest::collection::vec((states(SLOTS), near), 2..5);
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(25) });
+    let check = |steps: Vec<(NetworkState, Surroundings)>| {
+        let mut before: Option<Model> = None;
+        for (state, surroundings) in steps {
+            let wanted = Model::new(&state, "test", &surroundings).unwrap();
+            let script =
+                before.and_then(|before| before.difference(&wanted)).unwrap_or_else(|| wanted.whole());
+            run(&changed, &script);
+            run(&replaced, &wanted.whole());
+            prop_assert_eq!(meaning(&changed), meaning(&replaced), "{}", script);
+            before = Some(wanted);
+        }
+        Ok(())
+    };
+    runner.run(&steps, check).unwrap();
+}
+
+/// The figures of a full node, as a person reads them in the test's output.
+#[test]
+fn a_full_node() {
+    const GUESTS: u16 = 200;
+    let world = World::new();
+    let guest = |number: u16| Guest {
+        connects: (1..=5)
+            .map(|step| Grant {
+                target: slot((number + step * 7) % GUESTS + 1),
+                reach: Reach::Ports(Port::one(5000 + step, Transport::Tcp)),
+            })
+            .collect(),
+        ..Guest::closed(slot(number))
+    };
+    let with =
+        |guests: u16| NetworkState { guests: (1..=guests).map(guest).collect(), ..NetworkState::default() };
+    world.apply(&with(GUESTS));
+    for what in ["as after a disturbance", "again"] {
+        let start = Instant::now();
+        world.repair(&with(GUESTS), &[]);
+        println!("apply {GUESTS} guests {what}: {:?}", start.elapsed());
+    }
+    let start = Instant::now();
+    let script = script(&with(GUESTS), "test", &surroundings()).unwrap();
+    println!("generate: {:?}", start.elapsed());
+    let mut command = std::process::Command::new("nft");
+    command.args(["-f", "-"]);
+    let start = Instant::now();
+    _ = world.host.finish(command, script.as_bytes()).ok();
+    println!("rules alone, whole: {:?}", start.elapsed());
+    for guests in [GUESTS + 1, GUESTS, GUESTS + 1, GUESTS + 1] {
+        let start = Instant::now();
+        world.apply(&with(guests));
+        println!("then {guests}: {:?}", start.elapsed());
+    }
 }
 
 #[test]

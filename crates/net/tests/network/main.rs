@@ -9,8 +9,16 @@ mod flows;
 #[cfg(test)]
 mod frames;
 #[cfg(test)]
+mod generate;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod outside;
+#[cfg(test)]
 mod reach;
+#[cfg(test)]
+mod services;
 #[cfg(test)]
 mod world;

@@ -4,13 +4,13 @@
 //! namespace and a second TAP in the guest's. Namespaces have no names, so they vanish with the test's process however
 //! it ends.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lith_core::connect::{Grant, Reach};
 use lith_core::job::access::ConnectPorts;
@@ -241,6 +241,15 @@ pub(crate) fn slot(number: u16) -> Slot {
 
 fn redirects(text: &str) -> impl Iterator<Item = Redirect> {
     Redirect::of(lith_core::value::port::publish(text).unwrap())
+}
+
+/// How a connection fails, and that it does so sooner than by waiting.
+pub(crate) fn refusal(from: &Machine, to: &str) -> io::ErrorKind {
+    let to: SocketAddr = to.parse().unwrap();
+    let start = Instant::now();
+    let error = from.inside.run(|| TcpStream::connect_timeout(&to, SOON)).unwrap_err();
+    assert!(start.elapsed() < SOON, "{error}");
+    error.kind()
 }
 
 /// Bytes of the `virtio_net_hdr` before each frame; all zero means "nothing special".

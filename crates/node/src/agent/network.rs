@@ -29,7 +29,7 @@ struct Noticed {
 impl NetworkWatch {
     /// Begins to listen, on a thread of its own that ends with the process. Without it, the agent still looks by itself.
     pub(crate) fn start(&self, waker: Waker) {
-        let watch = match Watch::open() {
+        let mut watch = match Watch::open() {
             Ok(watch) => watch,
             Err(error) => {
                 tracing::warn!(%error, "changes of the packet filter are noticed late");
