@@ -1,5 +1,6 @@
 //! The half without rights: reads what guests and other resolvers send. It ends with its parent.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -19,15 +20,13 @@ use crate::frame::{self, POLICY_BYTES_MAX};
 use crate::link::Link;
 use crate::{serve, sys};
 
-/// The first descriptor that is inherited: the channel to the parent. Then come UDP and TCP for each address.
-const CHANNEL: i32 = 3;
 /// How often it is told what was refused.
 const TELL_INTERVAL: Duration = Duration::from_millis(250);
 /// Read at once from the parent.
 const READ_BYTES: usize = 64 << 10;
 
-/// The whole of the process, with the number of addresses as its only argument. To be called once, before anything else
-/// opens files.
+/// The whole of the process. Its arguments are the numbers of the descriptors that it inherits: the channel to the parent,
+/// then UDP and TCP for each address. To be called once, before anything else opens files.
 #[must_use]
 pub fn main(arguments: &[String]) -> ExitCode {
     match inherited(arguments).and_then(|(channel, pairs)| run(channel, pairs)) {
@@ -40,13 +39,17 @@ pub fn main(arguments: &[String]) -> ExitCode {
 }
 
 fn inherited(arguments: &[String]) -> io::Result<(UnixStream, Vec<(UdpSocket, TcpListener)>)> {
-    let count = arguments.first().and_then(|text| text.parse::<i32>().ok());
-    let count = count.filter(|count| (1..=8).contains(count)).ok_or(io::ErrorKind::InvalidInput)?;
-    let adopt = |position: i32| sys::adopt(CHANNEL + position);
-    let pair = |position: i32| -> io::Result<(UdpSocket, TcpListener)> {
-        Ok((adopt(1 + position * 2)?.into(), adopt(2 + position * 2)?.into()))
+    let adopt = |text: &String| {
+        let descriptor = text.parse().map_err(|_| io::ErrorKind::InvalidInput)?;
+        sys::adopt(descriptor)
     };
-    Ok((adopt(0)?.into(), (0..count).map(pair).collect::<io::Result<_>>()?))
+    let mut descriptors = arguments.iter().map(adopt).collect::<io::Result<VecDeque<OwnedFd>>>()?;
+    let channel = descriptors.pop_front().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut pairs = Vec::new();
+    while let (Some(udp), Some(tcp)) = (descriptors.pop_front(), descriptors.pop_front()) {
+        pairs.push((udp.into(), tcp.into()));
+    }
+    Ok((channel.into(), pairs))
 }
 
 /// The descriptors that the process must inherit, in order.
@@ -122,8 +125,9 @@ async fn read(
         received.extend_from_slice(bytes.get(..length).unwrap_or_default());
         while let Some(message) = frame::take(&mut received, POLICY_BYTES_MAX).map_err(io::Error::other)? {
             match message {
-                ToChild::Policy(policy) => {
+                ToChild::Policy { number, policy } => {
                     answering.set_policy(&policy).map_err(io::Error::other)?;
+                    answering.link().applied(number).await?;
                     // Only the first is waited for.
                     let _ = told.take().map(|told| told.send(()));
                 }

@@ -66,6 +66,17 @@ pub fn end(socket: &Path) -> io::Result<()> {
     done(ask(socket, &Request::End)?)
 }
 
+/// All that a successor would have to know.
+///
+/// # Errors
+/// Nobody answers.
+pub fn state(socket: &Path) -> io::Result<State> {
+    match ask(socket, &Request::State)? {
+        Answer::State(state) => Ok(state),
+        other => Err(unexpected(&other)),
+    }
+}
+
 /// Has it end, and what its successor has to know.
 pub(crate) fn take_over(socket: &Path) -> io::Result<State> {
     match ask(socket, &Request::Yield)? {

@@ -134,6 +134,8 @@ pub enum WrittenTransport {
 pub struct WrittenOpening {
     /// Its slot.
     pub slot: u16,
+    /// The name that led there last.
+    pub name: String,
     /// Where it may go.
     pub address: IpAddr,
     /// First and last port; every one when there are none.
@@ -142,19 +144,20 @@ pub struct WrittenOpening {
     pub lifetime_ms: u64,
 }
 
-impl From<Opening> for WrittenOpening {
-    fn from(opening: Opening) -> Self {
+impl WrittenOpening {
+    /// The written form of what a name has opened.
+    #[must_use]
+    pub fn new(name: &str, opening: Opening) -> Self {
         let transport = |transport| match transport {
             Transport::Tcp => WrittenTransport::Tcp,
             Transport::Udp => WrittenTransport::Udp,
         };
         let ports = opening.port.map(|port| (port.number, port.last, transport(port.transport)));
         let lifetime_ms = u64::try_from(opening.lifetime.as_millis()).unwrap_or(u64::MAX);
-        Self { slot: opening.slot.number(), address: opening.address, ports, lifetime_ms }
+        let (slot, name) = (opening.slot.number(), name.to_owned());
+        Self { slot, name, address: opening.address, ports, lifetime_ms }
     }
-}
 
-impl WrittenOpening {
     /// The valid form; `None` for a slot that there is not.
     #[must_use]
     pub fn opening(&self) -> Option<Opening> {
@@ -239,7 +242,12 @@ pub struct Refused {
 #[serde(rename_all = "snake_case")]
 pub enum ToChild {
     /// What guests may learn from now on.
-    Policy(Policy),
+    Policy {
+        /// Counts up, for [`ToParent::Applied`].
+        number: u64,
+        /// The policy.
+        policy: Policy,
+    },
     /// Whom to ask about names outside, in order.
     Upstreams(Vec<std::net::SocketAddr>),
     /// What became of an [`ToParent::Open`].
@@ -269,6 +277,8 @@ pub enum Outcome {
 pub enum ToParent {
     /// It answers.
     Ready,
+    /// It answers by the policy of this number.
+    Applied(u64),
     /// A name has led to addresses.
     Open {
         /// Counts up, for the answer.
@@ -300,6 +310,8 @@ pub enum Request {
     Refused,
     /// The connection stays; a line comes when something was refused, and its end is the resolver's.
     Watch,
+    /// What would a successor need to know?
+    State,
     /// A successor is ready: what does it need to know? Then end.
     Yield,
     /// End.
@@ -316,9 +328,9 @@ pub enum Answer {
     Done,
     /// To [`Request::Openings`].
     Openings(Vec<WrittenOpening>),
-    /// To [`Request::Refused`], and how many did not fit.
+    /// To [`Request::Refused`].
     Refused(Vec<Refused>),
-    /// To [`Request::Yield`].
+    /// To [`Request::State`] and [`Request::Yield`].
     State(State),
     /// It is not done.
     Failed(String),

@@ -74,6 +74,11 @@ impl Link {
         self.say(&ToParent::Refused(refused)).await
     }
 
+    /// Tells that this policy is in force.
+    pub(crate) async fn applied(&self, number: u64) -> io::Result<()> {
+        self.say(&ToParent::Applied(number)).await
+    }
+
     /// Tells that questions are answered from now on.
     pub(crate) async fn ready(&self) -> io::Result<()> {
         self.say(&ToParent::Ready).await

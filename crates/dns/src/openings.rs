@@ -12,10 +12,19 @@ use lith_core::slot::Slot;
 /// thousand guests.
 pub(crate) const GUEST_OPENINGS_MAX: usize = 1_024;
 
-/// What is open, and until when.
+/// What is open, by whose it is and where.
 #[derive(Debug, Default)]
 pub(crate) struct Openings {
-    guests: BTreeMap<Slot, BTreeMap<(IpAddr, Option<Port>), Instant>>,
+    guests: BTreeMap<Slot, BTreeMap<Place, Open>>,
+}
+
+type Place = (IpAddr, Option<Port>);
+
+#[derive(Debug, Clone)]
+struct Open {
+    until: Instant,
+    /// The name that led there last.
+    name: String,
 }
 
 impl Openings {
@@ -27,44 +36,47 @@ impl Openings {
         let Some(open) = self.guests.get_mut(&slot) else {
             return openings.len() <= GUEST_OPENINGS_MAX;
         };
-        open.retain(|_, until| *until > now);
+        open.retain(|_, open| open.until > now);
         let new = openings.iter().filter(|opening| !open.contains_key(&(opening.address, opening.port)));
         open.len().saturating_add(new.count()) <= GUEST_OPENINGS_MAX
     }
 
-    /// Remembers that these are open. What is open for longer stays so.
-    pub(crate) fn add(&mut self, openings: &[Opening], now: Instant) {
+    /// Remembers that these are open because of a name. What is open for longer stays so.
+    pub(crate) fn add(&mut self, name: &str, openings: &[Opening], now: Instant) {
         for opening in openings {
-            let open = self.guests.entry(opening.slot).or_default();
-            let until = open.entry((opening.address, opening.port)).or_insert(now);
-            *until = (*until).max(now + opening.lifetime);
+            let guest = self.guests.entry(opening.slot).or_default();
+            let place = (opening.address, opening.port);
+            let open = guest.entry(place).or_insert_with(|| Open { until: now, name: String::new() });
+            open.until = open.until.max(now + opening.lifetime);
+            name.clone_into(&mut open.name);
         }
     }
 
-    /// All that is open, with what is left of its time.
-    pub(crate) fn list(&mut self, now: Instant) -> Vec<Opening> {
-        self.guests.retain(|_, open| {
-            open.retain(|_, until| *until > now);
-            !open.is_empty()
-        });
-        let of = |(slot, open): (&Slot, &BTreeMap<(IpAddr, Option<Port>), Instant>)| {
-            let (slot, open) = (*slot, open.clone());
-            let opening = move |((address, port), until): ((IpAddr, Option<Port>), Instant)| Opening {
-                slot,
-                address,
-                port,
-                lifetime: until.saturating_duration_since(now),
-            };
-            open.into_iter().map(opening)
-        };
-        self.guests.iter().flat_map(of).collect()
+    /// All that is open, with the name that led there and what is left of its time.
+    pub(crate) fn list(&mut self, now: Instant) -> Vec<(String, Opening)> {
+        self.retain(|_, _, _, until| until > now);
+        let mut list = Vec::new();
+        for (slot, guest) in &self.guests {
+            for ((address, port), open) in guest {
+                let lifetime = open.until.saturating_duration_since(now);
+                list.push((
+                    open.name.clone(),
+                    Opening { slot: *slot, address: *address, port: *port, lifetime },
+                ));
+            }
+        }
+        list
     }
 
-    /// Forgets what is no guest's any more, or what no entry of its egress could have opened.
-    pub(crate) fn retain(&mut self, is_right: impl Fn(Slot, IpAddr, Option<Port>) -> bool) {
-        self.guests.retain(|slot, open| {
-            open.retain(|(address, port), _| is_right(*slot, *address, *port));
-            !open.is_empty()
+    /// Forgets what its guest may not have any more, because of the name that led there.
+    pub(crate) fn keep_allowed(&mut self, allows: impl Fn(Slot, &str, IpAddr, Option<Port>) -> bool) {
+        self.retain(|slot, name, (address, port), _| allows(slot, name, address, port));
+    }
+
+    fn retain(&mut self, is_kept: impl Fn(Slot, &str, Place, Instant) -> bool) {
+        self.guests.retain(|slot, guest| {
+            guest.retain(|place, open| is_kept(*slot, &open.name, *place, open.until));
+            !guest.is_empty()
         });
     }
 
@@ -107,20 +119,24 @@ mod tests {
         }
     }
 
+    fn list(openings: &mut Openings, now: Instant) -> Vec<Opening> {
+        openings.list(now).into_iter().map(|(_, opening)| opening).collect()
+    }
+
     #[test]
     fn times_are_prolonged_and_run_out() {
         let now = Instant::now();
         let mut openings = Openings::default();
-        openings.add(&[opening(1, 1, 100), opening(1, 2, 10)], now);
+        openings.add("a.example", &[opening(1, 1, 100), opening(1, 2, 10)], now);
         let later = now + Duration::from_secs(20);
-        openings.add(&[opening(1, 1, 10)], later);
-        assert_eq!(openings.list(later), [opening(1, 1, 80)]);
-        openings.add(&[opening(1, 1, 90)], later);
-        assert_eq!(openings.list(later), [opening(1, 1, 90)]);
-        openings.add(&[opening(2, 1, 90)], later);
+        openings.add("a.example", &[opening(1, 1, 10)], later);
+        assert_eq!(list(&mut openings, later), [opening(1, 1, 80)]);
+        openings.add("a.example", &[opening(1, 1, 90)], later);
+        assert_eq!(list(&mut openings, later), [opening(1, 1, 90)]);
+        openings.add("a.example", &[opening(2, 1, 90)], later);
         openings.forget(Slot::new(1).unwrap());
-        assert_eq!(openings.list(later), [opening(2, 1, 90)]);
-        assert_eq!(openings.list(later + Duration::from_secs(90)), []);
+        assert_eq!(list(&mut openings, later), [opening(2, 1, 90)]);
+        assert_eq!(list(&mut openings, later + Duration::from_secs(90)), []);
     }
 
     #[test]
@@ -134,7 +150,7 @@ mod tests {
             })
             .collect();
         assert!(openings.has_room(&many, now));
-        openings.add(&many, now);
+        openings.add("a.example", &many, now);
         assert!(openings.has_room(&many, now), "those that are open already may be prolonged");
         assert!(!openings.has_room(&[opening(1, 1, 10)], now));
         assert!(openings.has_room(&[opening(2, 1, 10)], now));

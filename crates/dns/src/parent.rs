@@ -19,7 +19,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use lith_core::egress::Range;
-use lith_core::job::access::Egress;
 use lith_core::resolve::{NamePolicy, Opening};
 use lith_core::slot::Slot;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -84,8 +83,8 @@ pub trait Child {
     fn ending(&mut self) -> String;
 }
 
-/// Starts the half without rights with the descriptors that it inherits from 3 on, and the number of addresses.
-pub type Start<'a, C> = Box<dyn FnMut(Vec<OwnedFd>, usize) -> Result<C, String> + 'a>;
+/// Starts the half without rights, [`child::main`], with the descriptors that it inherits.
+pub type Start<'a, C> = Box<dyn FnMut(Vec<OwnedFd>) -> Result<C, String> + 'a>;
 /// Opens addresses, or prolongs what is open.
 pub type Open<'a> = Box<dyn FnMut(&[Opening]) -> Result<(), String> + 'a>;
 
@@ -145,6 +144,8 @@ struct Parent<'a, C> {
     port: u16,
     pairs: Vec<Pair>,
     policy: Option<Policy>,
+    /// How many there were.
+    number: u64,
     guests: BTreeMap<Slot, (String, NamePolicy)>,
     node: Vec<Range<IpAddr>>,
     openings: Openings,
@@ -153,7 +154,14 @@ struct Parent<'a, C> {
     running: Option<Running<C>>,
     restart: (Instant, Duration),
     watchers: Vec<UnixStream>,
-    news: Instant,
+    news: Option<Instant>,
+}
+
+/// What the child wants opened, as far as it is allowed.
+struct Wanted {
+    number: u64,
+    name: String,
+    openings: Vec<Opening>,
 }
 
 /// Whether to go on.
@@ -177,6 +185,10 @@ pub fn run<C: Child>(
     let port = before.as_ref().map_or(0, |hello| hello.port);
     let (port, pairs) = sockets::bind(&config.addresses, port).map_err(ParentError::Sockets)?;
     let mut parent = Parent::new(config, outside, port, pairs);
+    if let Ok(state) = control::state(&parent.config.socket) {
+        // So that it can answer as soon as it begins.
+        parent.adopt(state);
+    }
     parent.look_at_servers();
     parent.start().map_err(ParentError::Start)?;
     parent.wait_until_ready()?;
@@ -206,6 +218,7 @@ impl<'a, C: Child> Parent<'a, C> {
             port,
             pairs,
             policy: None,
+            number: 0,
             guests: BTreeMap::new(),
             node: Vec::new(),
             openings: Openings::default(),
@@ -214,7 +227,7 @@ impl<'a, C: Child> Parent<'a, C> {
             running: None,
             restart: (now, RESTART_MIN),
             watchers: Vec::new(),
-            news: now,
+            news: None,
         }
     }
 
@@ -231,18 +244,28 @@ impl<'a, C: Child> Parent<'a, C> {
     /// Has the predecessor end, if there is one, and goes on where it was.
     fn take_over(&mut self) -> Result<File, ParentError> {
         if let Ok(state) = control::take_over(&self.config.socket) {
-            let State { policy, openings, refused } = state;
-            if let Some(policy) = policy
-                && let Err(error) = self.set_policy(policy)
-            {
-                tracing::warn!(%error, "the names that guests had before are not known");
-            }
-            let now = Instant::now();
-            let openings: Vec<Opening> = openings.iter().filter_map(WrittenOpening::opening).collect();
-            self.openings.add(&openings, now);
-            refused.into_iter().for_each(|refused| self.refused.add(refused));
+            self.adopt(state);
         }
         self.take_lock()
+    }
+
+    /// Goes on where a predecessor is.
+    fn adopt(&mut self, state: State) {
+        let State { policy, openings, refused } = state;
+        if let Some(policy) = policy
+            && let Err(error) = self.set_policy(policy)
+        {
+            tracing::warn!(%error, "the names that guests had before are not known");
+        }
+        let now = Instant::now();
+        for written in openings {
+            if let Some(opening) = written.opening() {
+                self.openings.add(&written.name, &[opening], now);
+            }
+        }
+        // The last word counts, and contains what was said before.
+        self.refused = RefusedNames::default();
+        refused.into_iter().for_each(|refused| self.refused.add(refused));
     }
 
     fn take_lock(&self) -> Result<File, ParentError> {
@@ -267,13 +290,13 @@ impl<'a, C: Child> Parent<'a, C> {
         let (ours, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
         ours.set_write_timeout(Some(WRITE_DEADLINE)).map_err(|error| error.to_string())?;
         let descriptors = child::descriptors(theirs, &self.pairs).map_err(|error| error.to_string())?;
-        let process = (self.outside.start)(descriptors, self.pairs.len())?;
+        let process = (self.outside.start)(descriptors)?;
         let since = Instant::now();
         self.running = Some(Running { process, stream: ours, received: Vec::new(), since });
         let servers = ToChild::Upstreams(self.servers.clone());
         self.tell(&servers);
-        let policy = ToChild::Policy(self.policy.clone().unwrap_or_default());
-        self.tell(&policy);
+        let (number, policy) = (self.number, self.policy.clone().unwrap_or_default());
+        self.tell(&ToChild::Policy { number, policy });
         Ok(())
     }
 
@@ -384,14 +407,14 @@ impl<'a, C: Child> Parent<'a, C> {
     }
 
     /// What of a message is to be opened, if anything.
-    fn heard(&mut self, message: ToParent) -> Option<(u64, Vec<Opening>)> {
+    fn heard(&mut self, message: ToParent) -> Option<Wanted> {
         match message {
-            ToParent::Ready => None,
+            ToParent::Ready | ToParent::Applied(_) => None,
             ToParent::Refused(names) => {
                 let is_known = |one: &Refused| {
                     let slot = Slot::new(one.slot);
                     let guest = slot.and_then(|slot| self.guests.get(&slot));
-                    refused::is_plausible(one) && guest.is_some_and(|(task, _)| *task == one.task)
+                    refused::is_plausible(&one.name) && guest.is_some_and(|(task, _)| *task == one.task)
                 };
                 let names: Vec<Refused> = names.into_iter().filter(is_known).collect();
                 names.into_iter().for_each(|name| self.refused.add(name));
@@ -399,23 +422,26 @@ impl<'a, C: Child> Parent<'a, C> {
             }
             ToParent::Open { number, slot, task, name, addresses } => {
                 let guest = Slot::new(slot).and_then(|slot| self.guests.get(&slot));
-                let policy = guest.filter(|(whose, _)| *whose == task).map(|(_, policy)| policy);
+                let is_asked =
+                    |(whose, _): &&(String, NamePolicy)| *whose == task && refused::is_plausible(&name);
+                let policy = guest.filter(is_asked).map(|(_, policy)| policy);
                 let allowed = |policy| openings::allowed(policy, &name, &addresses, &self.node);
-                Some((number, policy.map(allowed).unwrap_or_default()))
+                let openings = policy.map(allowed).unwrap_or_default();
+                Some(Wanted { number, name, openings })
             }
         }
     }
 
     /// Opens what is wanted and allowed, in one change, and says so.
-    fn open(&mut self, wanted: Vec<(u64, Vec<Opening>)>) {
+    fn open(&mut self, wanted: Vec<Wanted>) {
         let now = Instant::now();
         let (mut numbers, mut all) = (Vec::new(), Vec::new());
-        for (number, openings) in wanted {
+        for Wanted { number, name, openings } in wanted {
             let outcome = if openings.is_empty() {
                 Outcome::Refused
             } else if self.openings.has_room(&openings, now) {
                 // Before it is done, so that those of one change are counted together.
-                self.openings.add(&openings, now);
+                self.openings.add(&name, &openings, now);
                 all.extend(openings);
                 Outcome::Opened
             } else {
@@ -453,18 +479,44 @@ impl<'a, C: Child> Parent<'a, C> {
             }
         }
         let (guests, node) = (&self.guests, &self.node);
-        self.openings.retain(|slot, address, port| {
-            let is_named =
-                |entry: &Egress| matches!(entry, Egress::Name { port: named, .. } if *named == port);
-            let is_closed = node.iter().any(|range| lith_core::egress::holds(*range, address));
-            !is_closed && guests.get(&slot).is_some_and(|(_, policy)| policy.egress.iter().any(is_named))
+        self.openings.keep_allowed(|slot, name, address, port| {
+            let opens = |(_, policy): &(String, NamePolicy)| {
+                policy.openings(name, address, 0, node).iter().any(|opening| opening.port == port)
+            };
+            guests.get(&slot).is_some_and(opens)
         });
-        let message = ToChild::Policy(policy);
-        self.tell(&message);
-        if let ToChild::Policy(policy) = message {
-            self.policy = Some(policy);
-        }
+        self.number += 1;
+        self.policy = Some(policy.clone());
+        self.tell(&ToChild::Policy { number: self.number, policy });
+        self.wait_until_applied();
         Ok(())
+    }
+
+    /// Waits until the child answers by the last policy; one that has ended begins with it.
+    fn wait_until_applied(&mut self) {
+        let until = Instant::now() + WRITE_DEADLINE;
+        let mut wanted = Vec::new();
+        while let Some(running) = &mut self.running {
+            let left = until.saturating_duration_since(Instant::now());
+            let mut look = [PollFd::new(&running.stream, PollFlags::IN)];
+            let read = wait(&mut look, left).map_err(io::Error::other).and_then(|()| running.read());
+            let messages = match read {
+                Ok(messages) if left.is_zero() && messages.is_empty() => Err("it does not hear".to_owned()),
+                Ok(messages) => Ok(messages),
+                Err(error) => Err(format!("it makes no sense: {error}")),
+            };
+            match messages {
+                Ok(messages) => {
+                    let is_applied = messages.contains(&ToParent::Applied(self.number));
+                    wanted.extend(messages.into_iter().filter_map(|one| self.heard(one)));
+                    if is_applied {
+                        break;
+                    }
+                }
+                Err(why) => self.child_ended(&why),
+            }
+        }
+        self.open(wanted);
     }
 
     /// Looks whether others are to be asked about names outside.
@@ -509,32 +561,39 @@ impl<'a, C: Child> Parent<'a, C> {
     }
 
     fn answer(&mut self, request: Request) -> (Answer, Next) {
-        let written = |openings: Vec<Opening>| openings.into_iter().map(WrittenOpening::from).collect();
         let answer = match request {
             Request::Hello => Answer::Hello(self.hello()),
             Request::Policy(policy) => match self.set_policy(policy) {
                 Ok(()) => Answer::Done,
                 Err(error) => Answer::Failed(error.to_string()),
             },
-            Request::Openings => Answer::Openings(written(self.openings.list(Instant::now()))),
+            Request::Openings => Answer::Openings(self.written_openings()),
             Request::Refused => Answer::Refused(self.refused.drain()),
             Request::Watch => Answer::Failed("it is answered elsewhere".to_owned()),
-            Request::Yield => {
-                let openings = written(self.openings.list(Instant::now()));
-                let (policy, refused) = (self.policy.clone(), self.refused.drain());
-                return (Answer::State(State { policy, openings, refused }), Next::End);
-            }
+            Request::State => Answer::State(self.state()),
+            Request::Yield => return (Answer::State(self.state()), Next::End),
             Request::End => return (Answer::Done, Next::End),
         };
         (answer, Next::GoOn)
     }
 
+    fn state(&mut self) -> State {
+        let openings = self.written_openings();
+        State { policy: self.policy.clone(), openings, refused: self.refused.list() }
+    }
+
+    fn written_openings(&mut self) -> Vec<WrittenOpening> {
+        let open = self.openings.list(Instant::now());
+        open.iter().map(|(name, opening)| WrittenOpening::new(name, *opening)).collect()
+    }
+
     /// Tells those who want to know that something was refused.
     fn tell_news(&mut self, now: Instant) {
-        if self.refused.is_empty() || now.saturating_duration_since(self.news) < NEWS_INTERVAL {
+        let is_too_soon = |before| now.saturating_duration_since(before) < NEWS_INTERVAL;
+        if self.refused.is_empty() || self.news.is_some_and(is_too_soon) {
             return;
         }
-        self.news = now;
+        self.news = Some(now);
         self.watchers.retain_mut(|stream| match stream.write(b"\n") {
             Ok(_) => true,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,

@@ -41,25 +41,26 @@ impl RefusedNames {
         self.counts.is_empty()
     }
 
+    /// What there is to tell.
+    pub(crate) fn list(&self) -> Vec<Refused> {
+        let refused = |(key, count): (&Key, &u64)| {
+            let (slot, task, name, reason, address) = key.clone();
+            Refused { slot, task, name, reason, address, count: *count }
+        };
+        self.counts.iter().map(refused).collect()
+    }
+
     /// What there is to tell, which is forgotten.
     pub(crate) fn drain(&mut self) -> Vec<Refused> {
-        self.per_guest.clear();
-        let counts = std::mem::take(&mut self.counts);
-        let refused = |((slot, task, name, reason, address), count)| Refused {
-            slot,
-            task,
-            name,
-            reason,
-            address,
-            count,
-        };
-        counts.into_iter().map(refused).collect()
+        let list = self.list();
+        *self = Self::default();
+        list
     }
 }
 
-/// Whether what the child says was refused may be told further: a name that can be shown.
-pub(crate) fn is_plausible(refused: &Refused) -> bool {
-    refused.name.len() <= NAME_BYTES_MAX && refused.name.bytes().all(|byte| byte.is_ascii_graphic())
+/// Whether what the child calls a name may be told further: it is as long as a name may be, and can be shown.
+pub(crate) fn is_plausible(name: &str) -> bool {
+    name.len() <= NAME_BYTES_MAX && name.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 #[cfg(test)]
@@ -88,8 +89,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_shown_is_not_told() {
-        assert!(is_plausible(&refused(1, "a.example.org")));
-        assert!(!is_plausible(&refused(1, "\u{1b}[31m")));
-        assert!(!is_plausible(&refused(1, &"a".repeat(254))));
+        assert!(is_plausible("a.example.org"));
+        assert!(!is_plausible("\u{1b}[31m"));
+        assert!(!is_plausible(&"a".repeat(254)));
     }
 }
