@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -40,6 +41,8 @@ pub(crate) struct Guest {
     policy: NamePolicy,
     node: Arc<[Range<IpAddr>]>,
     bucket: Mutex<Bucket>,
+    /// Questions that were too many, since this was told: counted apart, for under a flood nothing is as cheap.
+    unanswered: AtomicU64,
     asking: Arc<Semaphore>,
     connections: Arc<Semaphore>,
     open: Mutex<HashMap<(IpAddr, Option<Port>), Instant>>,
@@ -97,6 +100,7 @@ impl Guest {
             policy,
             node,
             bucket: Mutex::new(Bucket::new(Instant::now())),
+            unanswered: AtomicU64::new(0),
             asking: Arc::new(Semaphore::new(GUEST_ASKING_MAX)),
             connections: Arc::new(Semaphore::new(GUEST_CONNECTIONS_MAX)),
             open: Mutex::default(),
@@ -180,24 +184,35 @@ impl Answering {
 
     /// What was refused since this was asked last.
     pub(crate) fn drain_refused(&self) -> Vec<Refused> {
+        let guests = self.guests.read().unwrap_or_else(PoisonError::into_inner);
+        for guest in guests.values() {
+            let count = guest.unanswered.swap(0, Ordering::Relaxed);
+            if count > 0 {
+                self.count(guest, "", Refusal::TooManyQuestions, None, count);
+            }
+        }
         lock(&self.refused).drain()
     }
 
     fn refuse(&self, guest: &Guest, name: &str, refusal: Refusal, address: Option<IpAddr>) {
+        self.count(guest, name, refusal, address, 1);
+    }
+
+    fn count(&self, guest: &Guest, name: &str, refusal: Refusal, address: Option<IpAddr>, count: u64) {
         lock(&self.refused).add(Refused {
             slot: guest.policy.slot.number(),
             task: guest.task.clone(),
             name: guest.policy.plain(name).to_owned(),
             reason: refusal.into(),
             address,
-            count: 1,
+            count,
         });
     }
 
     /// What becomes of a message at once.
     pub(crate) fn begin(&self, guest: &Arc<Guest>, bytes: &[u8], transport: Transport) -> Begun {
         if !lock(&guest.bucket).take(Instant::now()) {
-            self.refuse(guest, "", Refusal::TooManyQuestions, None);
+            guest.unanswered.fetch_add(1, Ordering::Relaxed);
             return Begun::Nothing;
         }
         let question = match message::parse(bytes) {
@@ -234,7 +249,7 @@ impl Answering {
         }
         let own = Arc::clone(&guest.asking).try_acquire_owned();
         let (Ok(own), Ok(all)) = (own, Arc::clone(&self.asking).try_acquire_owned()) else {
-            self.refuse(guest, "", Refusal::TooManyQuestions, None);
+            guest.unanswered.fetch_add(1, Ordering::Relaxed);
             return Begun::Reply(question.pack(&of(Code::Failed), transport));
         };
         Begun::Ask(Box::new(Asking { guest: Arc::clone(guest), question, transport, _permits: (own, all) }))
