@@ -33,6 +33,8 @@ const ROOT_OPTIONS: &str = "mode=0755,size=256k,nr_inodes=512";
 pub struct Jail {
     /// With whom it ends.
     pub tie: Tie,
+    /// Which network it is in.
+    pub network: Network,
     /// Host folders shown inside under another path, in which it may write what its user may.
     pub writable: Vec<(PathBuf, PathBuf)>,
     /// Host folders shown inside under another path, read-only.
@@ -68,11 +70,21 @@ pub enum Tie {
     Alone,
 }
 
+/// Which network a jailed process is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// One of its own, in which there is nothing: what it has of another is handed over open.
+    Empty,
+    /// The one of whoever starts it, as far as a user without rights may use that.
+    Shared,
+}
+
 impl Default for Jail {
     /// Nothing is shown, and the user is nobody that may be used.
     fn default() -> Self {
         Self {
             tie: Tie::WithThread,
+            network: Network::Empty,
             writable: Vec::new(),
             folders: Vec::new(),
             open_files_max: OPEN_FILES_MAX,
@@ -239,7 +251,7 @@ impl Step {
 /// The first step that failed; nothing of the process is left then.
 pub fn spawn(jail: &Jail, program: Program) -> Result<Process, JailError> {
     let steps = plan(jail).map_err(|problem| JailError::Plan { program: program.path.clone(), problem })?;
-    sys::spawn(&steps, program)
+    sys::spawn(&steps, jail.network, program)
 }
 
 /// The steps in their order: everything that needs a capability comes before the identity is taken.

@@ -2,7 +2,7 @@
 //! code of the jail; what to do in which order is decided outside.
 #![allow(unsafe_code)]
 
-use super::{FOLDER_MODE, JailError, NODE_MODE, Program, Step};
+use super::{FOLDER_MODE, JailError, NODE_MODE, Network, Program, Step};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -21,7 +21,7 @@ const PARKED_FIRST: RawFd = 128;
 /// Written to the status pipe instead of a step's position when exec itself failed.
 const STEP_EXEC: u32 = u32::MAX;
 const NAMESPACES: libc::c_int =
-    libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWPID;
+    libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWPID;
 
 /// A jailed process. Dropping this kills and reaps it, unless it is tied to nobody.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ struct Prepared {
 }
 
 /// Starts `program` after doing `steps` in new namespaces.
-pub(super) fn spawn(steps: &[Step], program: Program) -> Result<Process, JailError> {
+pub(super) fn spawn(steps: &[Step], network: Network, program: Program) -> Result<Process, JailError> {
     let clone_error = |source: io::Error| JailError::Clone { source };
     let null = std::fs::File::open("/dev/null").map_err(clone_error)?;
     let (status_read, status_write) = io::pipe().map_err(clone_error)?;
@@ -129,7 +129,11 @@ pub(super) fn spawn(steps: &[Step], program: Program) -> Result<Process, JailErr
     prepared.status = status_write.as_raw_fd();
     (prepared.parent_read, prepared.parent_write) = (parent_read.as_raw_fd(), parent_write.as_raw_fd());
 
-    let flags = libc::c_long::from(NAMESPACES | libc::SIGCHLD);
+    let network = match network {
+        Network::Empty => libc::CLONE_NEWNET,
+        Network::Shared => 0,
+    };
+    let flags = libc::c_long::from(NAMESPACES | network | libc::SIGCHLD);
     // SAFETY: a clone without CLONE_VM and with a null stack is a fork; the child runs `child`, which makes system
     // calls only on memory prepared before, and never returns. No safe interface forks into new namespaces.
     let result = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
