@@ -19,7 +19,7 @@ use crate::world::{Machine, Namespace, World, slot, state};
 
 /// Everything of a namespace that lith could leave something in, but for what the kernel notices about cables in its own
 /// time.
-fn traces(host: &Namespace) -> String {
+pub(crate) fn traces(host: &Namespace) -> String {
     let shown = host.shell(
         "nft list ruleset | sed '/set stamp/,/^\t}/d'; ip -o link | sed 's/ state .*//'; ip -o addr; ip route show table all; \
          ip neigh show nud permanent; sysctl net.ipv4.ip_forward net.ipv4.conf.all net.ipv4.conf.default net.ipv4.conf.lan0; \

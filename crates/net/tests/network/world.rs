@@ -184,6 +184,11 @@ impl World {
         self.host.run(|| self.network.apply(state, &|| still_open.to_vec())).unwrap();
     }
 
+    /// Somebody may have changed the rules.
+    pub(crate) fn distrust(&self) {
+        self.network.distrust();
+    }
+
     pub(crate) fn pass_firewalls(&self) {
         self.host.run(|| self.network.pass_firewalls());
     }
