@@ -258,7 +258,8 @@ impl Tried {
             record.count = record.count.saturating_add(count);
             return false;
         }
-        if !(has_node_room && self.records.len() < TASK_RECORDS_MAX) && !self.make_room(now) {
+        let has_room = has_node_room && self.records.len() < TASK_RECORDS_MAX;
+        if !has_room && !self.make_room(now) {
             self.omitted = self.omitted.saturating_add(count);
             return false;
         }

@@ -72,7 +72,7 @@ impl fmt::Display for Allow {
 
 /// In quotes where YAML could take it for something else.
 fn quoted(entry: &str) -> String {
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || ['-', '.', '/'].contains(&letter);
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || ['-', '.', '/', ':'].contains(&letter);
     let begins_plainly = entry.starts_with(|first: char| first.is_ascii_lowercase());
     if begins_plainly && entry.chars().all(is_plain) { entry.to_owned() } else { format!("\"{entry}\"") }
 }
@@ -153,6 +153,9 @@ fn connect(client: &TaskId, (job, task): &ServiceKey, port: Option<Port>, view: 
     let declared = view.tasks.get(&(job.clone(), task.clone())).map_or(&[][..], Vec::as_slice);
     let is_declared =
         |port: &Port| declared.iter().any(|declared| declared.holds(port.number, port.transport));
+    if port.is_none() && is_own && declared.is_empty() {
+        return Allow::ByHand("`ports` of that task, and `connects` with it");
+    }
     Allow::Connect {
         connect: Connect {
             job: (!is_own).then(|| job.clone()),

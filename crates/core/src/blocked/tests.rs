@@ -116,17 +116,17 @@ fn the_line_that_would_allow_it() {
         let allowed = allow(&id("shop.main.0.web"), &attempt, &view(), &names, seconds(2));
         assert_eq!(allowed.to_string(), expected, "{attempt}");
     };
-    check(flow("10.83.0.2:5432"), "connects: [ \"db:5432\" ]");
-    check(flow("10.83.0.2:80/udp"), "connects: [ \"db:80/udp\" ], and ports: [ 80/udp ] of \"db\"");
-    check(flow("10.83.0.3:5432"), "connects: [ \"pg/db:5432\" ]");
-    check(flow("10.83.128.3:1"), "connects: [ \"pg/db:1\" ]");
-    check(flow("[fd6c:690a:5301:1::3]:5432"), "connects: [ \"pg/db:5432\" ]");
+    check(flow("10.83.0.2:5432"), "connects: [ db:5432 ]");
+    check(flow("10.83.0.2:80/udp"), "connects: [ db:80/udp ], and ports: [ 80/udp ] of \"db\"");
+    check(flow("10.83.0.3:5432"), "connects: [ pg/db:5432 ]");
+    check(flow("10.83.128.3:1"), "connects: [ pg/db:1 ]");
+    check(flow("[fd6c:690a:5301:1::3]:5432"), "connects: [ pg/db:5432 ]");
     check(flow("10.83.0.9:5432"), "nothing: no task has this address");
     check(flow("[fd6c:690a:5301::9]:1"), "nothing: no task has this address");
     check(flow("1.1.1.1:443"), "egress: [ \"1.1.1.1:443\" ]");
     check(flow("1.1.1.1:123/udp"), "egress: [ \"1.1.1.1:123/udp\" ]");
     check(flow("[2606:4700::1111]:443"), "egress: [ \"[2606:4700::1111]:443\" ]");
-    check(flow("140.82.112.5:22"), "egress: [ \"api.github.com:22\" ]");
+    check(flow("140.82.112.5:22"), "egress: [ api.github.com:22 ]");
     check(flow("192.168.1.20:631"), "egress: [ \"192.168.1.20:631\" ]");
     check(flow("192.168.1.2:8080"), "egress: [ \"192.168.1.2:8080\" ]");
     let own = "nothing: the node's own ports are closed to tasks, but those that tasks publish";
@@ -158,6 +158,7 @@ fn the_line_that_would_allow_a_name() {
     };
     let (declared, public) = (NameRefusal::NotDeclared, NameRefusal::NotPublic);
     check("db", public, "connects: [ db ]");
+    check("web", declared, "`ports` of that task, and `connects` with it");
     check("DB.", declared, "connects: [ db ]");
     check("db.pg", declared, "connects: [ pg/db ]");
     check("db.pg.shop.lith.internal", declared, "connects: [ pg/db ]");
@@ -167,9 +168,9 @@ fn the_line_that_would_allow_a_name() {
     check("nobody", public, "nothing: no task has this name");
     check("x.other.lith.internal", declared, "nothing: no task has this name");
     check("lith.internal", declared, "nothing: no task has this name");
-    check("api.github.com", declared, "egress: [ \"api.github.com:443\" ]");
-    check("api.github.com.shop.lith.internal", declared, "egress: [ \"api.github.com:443\" ]");
-    check("nas.home.arpa", public, "egress: [ \"nas.home.arpa:443\" ]");
+    check("api.github.com", declared, "egress: [ api.github.com:443 ]");
+    check("api.github.com.shop.lith.internal", declared, "egress: [ api.github.com:443 ]");
+    check("nas.home.arpa", public, "egress: [ nas.home.arpa:443 ]");
     check("a b.example", declared, "nothing: no host has such a name");
     check("1.1.1.1.in-addr.arpa", public, "nothing: whose address it is is told of what the task may reach");
     check("a.example", NameRefusal::Kind, "nothing: questions for everything at once are not answered");
@@ -226,7 +227,7 @@ proptest! {
             Allow::Egress(entry) => {
                 let Egress::Network { prefix: 32, port: Some(port), .. } = entry else { panic!("{entry}") };
                 prop_assert!(port.number == port.last);
-                prop_assert!(egress::is_written_out(&[entry.clone()], address, (number, transport)));
+                prop_assert!(egress::is_written_out(std::slice::from_ref(&entry), address, (number, transport)));
                 prop_assert_eq!(value::access::egress(&entry.to_string()), Ok(entry));
             }
             Allow::Never(_) | Allow::ByHand(_) => {}

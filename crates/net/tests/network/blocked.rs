@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use lith_net::blocked::{LOG_GROUP, LOG_PREFIX, Reader};
+use lith_net::blocked::{LOG_GROUP, LOG_PREFIX, Reader, own_addresses};
 use lith_testkit::eventually;
 
 use crate::world::{Namespace, SOON};
@@ -45,6 +45,10 @@ fn send(from: &Namespace, to: &[&str]) {
 #[test]
 fn what_a_guest_sent_is_told() {
     let (host, guest) = refusing();
+    let own = host.run(own_addresses).unwrap();
+    for address in ["10.83.9.1", "fd00::1", "127.0.0.1", "::1"] {
+        assert!(own.contains(&address.parse().unwrap()), "{address}");
+    }
     let reader = host.run(Reader::open).unwrap();
     assert!(host.run(Reader::open).is_err(), "one reads");
     assert_eq!(reader.read(Duration::from_millis(1)).unwrap(), []);
