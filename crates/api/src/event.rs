@@ -16,7 +16,7 @@ pub struct Event {
     /// The task concerned, as `job.group.index.task`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
-    /// What: `deployed`, `removed`, `asked`, `phase`; `missed` when earlier events are not kept any more.
+    /// What: `deployed`, `removed`, `asked`, `phase`, `blocked`; `missed` when earlier events are not kept any more.
     pub kind: String,
     /// One sentence.
     pub message: String,

@@ -4,6 +4,7 @@
 //! agent. It must not know axum, SQL, or how anything is done.
 
 pub mod agent;
+pub mod blocked;
 pub mod client;
 pub mod error;
 pub mod event;

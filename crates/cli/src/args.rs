@@ -18,8 +18,8 @@ mod volume;
 pub(crate) use file::{Binds, FileArgs, FmtArgs};
 
 pub(crate) use client::{
-    AskArgs, Command, CpArgs, DeployArgs, EventsArgs, ExecArgs, ImageCommand, JobCommand, LoginArgs,
-    LogsArgs, NameKind, PsArgs, PullArgs, RegistryCommand, RmArgs, StatsArgs, WaitArgs,
+    AskArgs, BlockedArgs, Command, CpArgs, DeployArgs, EventsArgs, ExecArgs, ImageCommand, JobCommand,
+    LearnArgs, LoginArgs, LogsArgs, NameKind, PsArgs, PullArgs, RegistryCommand, RmArgs, StatsArgs, WaitArgs,
 };
 pub(crate) use volume::{
     CheckpointsArgs, ChosenArgs, CloneArgs, PointArgs, PoolCommand, RestoreArgs, SnapshotArgs, VolumeCommand,

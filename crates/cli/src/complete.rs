@@ -24,7 +24,7 @@ _lith_names() {
         [[ ${word} == -* ]] || words+=("${word}")
     done
     case "${#words[@]} ${words[0]} ${words[1]}" in
-        "1 ps "*|"1 events "*|*" rm "*|"2 job show") kind=jobs ;;
+        "1 ps "*|"1 events "*|*" rm "*|"2 job show"|"2 job blocked"|"2 job learn") kind=jobs ;;
         "1 logs "*|"1 exec "*|"1 stats "*|*" stop "*|*" start "*|*" restart "*) kind=tasks ;;
         *" volume rm"|*" volume snapshot"|*" volume restore") kind=volumes ;;
         "2 volume ls"|"2 volume checkpoints"|"2 volume snapshots"|"2 volume snapshot-rm") kind=volumes ;;
@@ -50,7 +50,7 @@ complete -F _lith_names -o nosort -o bashdefault -o default lith
 /// Appended to the script for fish.
 const FISH_NAMES: &str = r#"
 complete -c lith -n "__fish_seen_subcommand_from ps rm events; and not __fish_seen_subcommand_from image volume" -f -a "(lith __names jobs 2>/dev/null)"
-complete -c lith -n "__fish_seen_subcommand_from job; and __fish_seen_subcommand_from show" -f -a "(lith __names jobs 2>/dev/null)"
+complete -c lith -n "__fish_seen_subcommand_from job; and __fish_seen_subcommand_from show blocked learn" -f -a "(lith __names jobs 2>/dev/null)"
 complete -c lith -n "__fish_seen_subcommand_from logs exec stats stop start restart" -f -a "(lith __names tasks 2>/dev/null)"
 complete -c lith -n "__fish_seen_subcommand_from image; and __fish_seen_subcommand_from rm verify inspect" -f -a "(lith __names images 2>/dev/null)"
 complete -c lith -n "__fish_seen_subcommand_from volume; and __fish_seen_subcommand_from ls checkpoints snapshot snapshots snapshot-rm restore clone grow rm cat cp export import check forget-history" -f -a "(lith __names volumes 2>/dev/null)"

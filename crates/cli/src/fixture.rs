@@ -29,3 +29,19 @@ pub(crate) fn task(id: &str) -> TaskStatus {
         publish: vec![],
     }
 }
+
+/// Something that a task was refused five times, a minute ago when it is 301 seconds.
+pub(crate) fn attempt(task: &str, what: &str, allow_with: &str) -> lith_api::blocked::Attempt {
+    lith_api::blocked::Attempt {
+        task: task.to_owned(),
+        kind: lith_api::blocked::Kind::Flow,
+        what: what.to_owned(),
+        times: 5,
+        first_ms: 1000,
+        last_ms: 241_000,
+        allow_with: allow_with.to_owned(),
+        connects: None,
+        egress: None,
+        target_ports: None,
+    }
+}

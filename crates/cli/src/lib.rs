@@ -7,6 +7,7 @@
 mod archive;
 pub mod args;
 mod ask;
+mod blocked;
 mod complete;
 mod confirm;
 mod context;
@@ -23,6 +24,7 @@ mod explain;
 mod fixture;
 mod format;
 mod image;
+mod learn;
 mod list;
 mod logs;
 mod name;

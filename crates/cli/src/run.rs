@@ -11,8 +11,8 @@ use crate::context::{Context, say};
 use crate::error::{Error, failure_text};
 use crate::terminal::Terminal;
 use crate::{
-    ask, complete, convert, cp, deploy, events, exec, exit, explain, format, image, list, logs, pool,
-    registry, stats, volume,
+    ask, blocked, complete, convert, cp, deploy, events, exec, exit, explain, format, image, learn, list,
+    logs, pool, registry, stats, volume,
 };
 
 /// Carries out a command for the server, with everything that it prints.
@@ -89,6 +89,8 @@ async fn execute(context: &Context, command: Command) -> Result<u8, Error> {
         Command::Stats(args) => stats::stats(context, &args).await,
         Command::Job(JobCommand::Ls) => list::jobs(context).await,
         Command::Job(JobCommand::Show { job }) => list::show(context, &job).await,
+        Command::Job(JobCommand::Blocked(args)) => blocked::blocked(context, &args).await,
+        Command::Job(JobCommand::Learn(args)) => learn::learn(context, &args).await,
         Command::Logs(args) => logs::logs(context, &args).await,
         Command::Exec(args) => exec::exec(context, &args).await,
         Command::Cp(args) => cp::copy(context, &args).await,

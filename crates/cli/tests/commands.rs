@@ -5,6 +5,8 @@
 // Without the harness clippy does not see that all of this is a test.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "commands/blocked.rs"]
+mod blocked;
 #[path = "commands/guide.rs"]
 mod guide;
 #[path = "commands/volumes.rs"]
@@ -47,7 +49,7 @@ fn main() -> ExitCode {
         std::io::stdout().write_all(list.as_bytes()).unwrap();
         return ExitCode::SUCCESS;
     }
-    let cases: [(&str, fn()); 25] = [
+    let cases: [(&str, fn()); 27] = [
         ("deploy says what it does and where the job is", deploy_succeeds),
         ("deploy plans again when the job has changed meanwhile", deploy_is_outrun),
         ("deploy says why a task fails, with its last lines", deploy_fails),
@@ -73,6 +75,8 @@ fn main() -> ExitCode {
         ("files of a volume come out whole or not at all", volumes::copy_and_export),
         ("a new volume starts with a folder or an archive", volumes::import),
         ("the history of volumes is shown and kept", volumes::history),
+        ("what tasks were refused is listed", blocked::list),
+        ("what tasks lack is learned", blocked::learn),
     ];
     for (name, case) in cases {
         case();

@@ -4,6 +4,7 @@
 //! exist, and how an error reads with its causes. It must not know files, sockets, clocks, SQL, HTTP or any encoding: time
 //! arrives as an argument, decisions leave as values.
 
+pub mod blocked;
 pub mod capability;
 pub mod chain;
 pub mod connect;

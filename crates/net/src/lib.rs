@@ -6,6 +6,7 @@
 //! setting of others. All calls block.
 
 pub mod address;
+pub mod blocked;
 mod command;
 mod conntrack;
 pub mod doctor;

@@ -12,6 +12,7 @@
 //!                   └──── woken by: desired, supervisors, downloads, probes, time
 //! ```
 
+pub mod blocked;
 mod connects;
 mod disks;
 mod drain;
@@ -34,16 +35,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lith_api::agent::{Desired, Observed};
+use lith_api::event::Event;
 use lith_core::job::STOP_GRACE_DEFAULT;
 use lith_core::name::{JobName, NodeName, TaskId, VolumeId};
 use lith_core::slot::Slot;
 use lith_core::task::Exit;
 use lith_net::{GuestNetwork, Network, NetworkError, NetworkState};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::clock;
 use crate::images::Images;
 use crate::layout::Layout;
+use blocked::BlockedLog;
 pub use drain::DrainError;
 use drain::Patience;
 use machine::Machines;
@@ -81,6 +84,7 @@ pub struct AgentHandle {
     tasks: watch::Receiver<Tasks>,
     holds: Holds,
     waker: Waker,
+    blocked: BlockedLog,
 }
 
 /// What others may know of a task that the node has.
@@ -136,6 +140,12 @@ impl AgentHandle {
     #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// What tasks tried to reach and were refused.
+    #[must_use]
+    pub fn blocked(&self) -> &BlockedLog {
+        &self.blocked
     }
 
     /// Stops the tasks that have volumes of an instance of a job, and keeps them so.
@@ -208,6 +218,9 @@ pub struct Agent {
     /// When the machine's network was last compared with what it should be.
     network_looked_at: Option<Instant>,
     network_watch: NetworkWatch,
+    blocked: BlockedLog,
+    /// Where events of what was refused go, until the gathering begins.
+    blocked_events: Option<mpsc::Sender<Event>>,
     /// What is remembered differs from what is on disk.
     is_unsaved: bool,
     /// Why the network is not as it should be, since the last round.
@@ -233,6 +246,8 @@ pub struct Ends {
     pub handle: AgentHandle,
     /// Makes the agent look.
     pub waker: Waker,
+    /// Events of what tasks tried and were refused.
+    pub blocked: mpsc::Receiver<Event>,
 }
 
 impl Agent {
@@ -252,11 +267,14 @@ impl Agent {
         let (observed, observed_receiver) = watch::channel(Arc::default());
         let (tasks, tasks_receiver) = watch::channel(tasks_of(&records));
         let holds = Holds::default();
+        let blocked = BlockedLog::default();
+        let (blocked_events, blocked_receiver) = mpsc::channel(blocked::EVENTS_WAITING_MAX);
         let handle = AgentHandle {
             layout: config.layout.clone(),
             tasks: tasks_receiver,
             holds: Arc::clone(&holds),
             waker: waker.clone(),
+            blocked: blocked.clone(),
         };
         let serving = Serving::new(config.layout.clone(), waker.clone());
         let supervisors = Supervisors::new(config.layout.clone(), waker.clone(), runtime.clone());
@@ -285,6 +303,8 @@ impl Agent {
             in_force: None,
             network_looked_at: None,
             network_watch: NetworkWatch::default(),
+            blocked,
+            blocked_events: Some(blocked_events),
             is_unsaved: false,
             network_error: None,
             living: vec![],
@@ -294,7 +314,8 @@ impl Agent {
             runtime,
             wake,
         };
-        let ends = Ends { desired: desired_sender, observed: observed_receiver, handle, waker };
+        let (desired, observed) = (desired_sender, observed_receiver);
+        let ends = Ends { desired, observed, handle, waker, blocked: blocked_receiver };
         Ok((agent, ends))
     }
 
@@ -304,6 +325,9 @@ impl Agent {
     /// When draining is given up: what could not be stopped or removed stays, and the next drain goes on from there.
     pub fn run(mut self) -> Result<(), DrainError> {
         self.network_watch.start(self.wake.waker());
+        if let Some(events) = self.blocked_events.take() {
+            self.blocked.start(events);
+        }
         let mut patience = Patience::default();
         loop {
             self.is_draining |= self.wake.is_draining();
@@ -328,6 +352,8 @@ impl Agent {
                     (RETRY_INTERVAL, Some(DrainError::State { source: error }))
                 }
             };
+            let slots = self.records.tasks.iter().map(|(id, record)| (record.slot, id.clone())).collect();
+            self.blocked.see(slots, &self.kept, self.config.network);
             let network_error = self.network_error.take().map(|source| DrainError::Network { source });
             if self.is_draining {
                 failure = failure.or(network_error);

@@ -110,6 +110,7 @@ fn routes() -> (Router<Context>, openapi::OpenApi) {
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::show, jobs::deploy, jobs::remove))
         .routes(routes!(jobs::ask))
+        .routes(routes!(jobs::blocked))
         .routes(routes!(tasks::list))
         .routes(routes!(tasks::logs))
         .routes(routes!(tasks::exec))

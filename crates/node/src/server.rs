@@ -27,13 +27,16 @@ use lith_core::place;
 use lith_core::service::{self, ServiceKey, ServiceNumber};
 use lith_core::task::Incarnation;
 use lith_store::{Store, StoreError, StoredJob, World, Write};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use self::volumes::Volumes;
 use crate::agent::AgentHandle;
 use crate::clock;
 use crate::layout::Layout;
 use lith_core::chain::chain;
+
+/// Events that are stored in one transaction.
+const EVENTS_AT_ONCE: usize = 64;
 
 /// What is done with a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -268,6 +271,14 @@ impl Server {
         })
     }
 
+    /// The name of a job that is there.
+    ///
+    /// # Errors
+    /// When there is no such job.
+    pub async fn job_name(self: &Arc<Self>, name: String) -> Result<JobName, Failure> {
+        self.blocking(move |server| Ok(find(&mut server.store(), &name)?.job.spec.name)).await
+    }
+
     /// Every job.
     ///
     /// # Errors
@@ -315,18 +326,30 @@ impl Server {
             if events.is_empty() {
                 continue;
             }
-            let stored = self
-                .blocking(move |server| {
-                    let write = Write { events, ..Write::default() };
-                    let (_, events) =
-                        server.store().write(&write, clock::now()).map_err(|error| database(&error))?;
-                    server.announce(&events);
-                    Ok(())
-                })
-                .await;
-            if let Err(failure) = stored {
-                tracing::error!(error = %failure.message, "events were not stored");
-            }
+            self.keep_events(events).await;
+        }
+    }
+
+    /// Tells of what tasks tried and were refused, for as long as the agent lives.
+    pub async fn narrate_blocked(self: Arc<Self>, mut told: mpsc::Receiver<Event>) {
+        let mut events = Vec::new();
+        while told.recv_many(&mut events, EVENTS_AT_ONCE).await > 0 {
+            self.keep_events(std::mem::take(&mut events)).await;
+        }
+    }
+
+    async fn keep_events(self: &Arc<Self>, events: Vec<Event>) {
+        let stored = self
+            .blocking(move |server| {
+                let write = Write { events, ..Write::default() };
+                let (_, events) =
+                    server.store().write(&write, clock::now()).map_err(|error| database(&error))?;
+                server.announce(&events);
+                Ok(())
+            })
+            .await;
+        if let Err(failure) = stored {
+            tracing::error!(error = %failure.message, "events were not stored");
         }
     }
 

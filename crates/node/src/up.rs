@@ -236,13 +236,16 @@ async fn serve(config: AgentConfig) -> Result<Ended, Failure> {
     let runtime = tokio::runtime::Handle::current();
     let trusts_database = config.trusts_database;
     let (agent, ends) = Agent::new(config, images.clone(), runtime).map_err(|error| damaged(&error))?;
-    let Ends { desired, observed, handle, waker } = ends;
+    let Ends { desired, observed, handle, waker, blocked } = ends;
     // Held before anything starts, and ended when the API can tell of it.
     let unended = Unended::find(&handle);
     tokio::spawn(sweep_removed(layout.clone()));
     // The agent first, from its own disk: what should run runs, whatever becomes of the server.
     let mut agent_ended = start_agent(agent)?;
     let server = start_server(&layout, node.clone(), desired, observed.clone(), &waker, trusts_database);
+    if let Ok(server) = &server {
+        tokio::spawn(Arc::clone(server).narrate_blocked(blocked));
+    }
     if let Some(unended) = unended {
         tokio::spawn(unended.end(handle.clone(), server.as_ref().ok().cloned()));
     }

@@ -280,3 +280,14 @@ fn a_volume_that_is_missing_is_shown_until_it_is_given_up() {
     assert_eq!(world.ask("GET /v1/volumes", &Value::Null), (200, json!([])));
     assert_eq!(world.ask("DELETE /v1/volumes/shop.data.0", &Value::Null).0, 404);
 }
+
+#[test]
+fn what_tasks_were_refused_is_asked_of_a_job_that_is_there() {
+    let world = World::new(|_| ());
+    let (status, failure) = world.ask("GET /v1/jobs/shop/blocked", &Value::Null);
+    assert_eq!((status, &failure["code"]), (404, &json!("E0002")));
+    assert_eq!(world.deploy("", 1).0, 200);
+    let (status, blocked) = world.ask("GET /v1/jobs/shop/blocked?since_ms=5", &Value::Null);
+    assert_eq!((status, &blocked["attempts"]), (200, &json!([])));
+    assert!(blocked["now_ms"].as_u64().unwrap() > 5, "{blocked}");
+}

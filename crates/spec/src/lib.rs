@@ -36,4 +36,4 @@ pub fn size(text: &str) -> Option<u64> {
 }
 
 pub use source::{FILES_MAX, Files, Named, NoFiles, PathKind, Variables};
-pub use write::{Comments, to_yaml, to_yaml_with};
+pub use write::{Access, Comments, access_to_yaml, to_yaml, to_yaml_with};

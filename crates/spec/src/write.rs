@@ -14,10 +14,12 @@ use lith_core::name::{FileName, TaskName, VolumeName};
 use crate::read::ONLY_GROUP;
 use crate::value::duration;
 
+mod access;
 mod page;
 mod scalar;
 mod task;
 
+pub use access::{Access, access_to_yaml};
 use page::Page;
 pub(crate) use scalar::{scalar, value};
 

@@ -139,6 +139,29 @@ pub(crate) enum JobCommand {
         /// The job.
         job: String,
     },
+    /// List what the tasks of a job tried to reach and were refused, with the line that would allow it
+    Blocked(BlockedArgs),
+    /// Watch what the tasks of a job are refused, and print the `connects` and `egress` that they lack; opens nothing
+    Learn(LearnArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BlockedArgs {
+    /// The job.
+    pub(crate) job: String,
+    /// Only what was tried since a time ago, such as `10m`, or since a moment, such as `2026-01-31T12:00:00Z`. By default
+    /// all that is remembered: a day.
+    #[arg(long, value_name = "WHEN", value_parser = time::parse_since)]
+    pub(crate) since: Option<time::Since>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LearnArgs {
+    /// The job.
+    pub(crate) job: String,
+    /// How long to watch. Ctrl-C ends it earlier, and prints what is known by then.
+    #[arg(long = "for", value_name = "TIME", default_value = "10m", value_parser = time::parse_duration)]
+    pub(crate) duration: Duration,
 }
 
 #[derive(Debug, Clone, Args)]

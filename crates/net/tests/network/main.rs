@@ -1,6 +1,8 @@
 //! The guest network in force, in network namespaces: what must work, what must not, and what must be left behind.
 
 #[cfg(test)]
+mod blocked;
+#[cfg(test)]
 mod chaos;
 #[cfg(test)]
 mod connects;

@@ -2,9 +2,11 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use lith_api::error::Failure;
+use lith_api::blocked::{Blocked, BlockedQuery};
+use lith_api::error::{Code, Failure};
 use lith_api::job::JobSpec;
 use lith_api::task::{AskRequest, JobDetail, JobSummary, Plan};
+use lith_core::time::Time;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -91,4 +93,21 @@ pub(crate) async fn ask(
     Body(request): Body<AskRequest>,
 ) -> Result<Json<JobDetail>, Refusal> {
     Ok(Json(context.server()?.ask(job, request).await?))
+}
+
+/// What the tasks of a job tried to reach and were refused, with the line of the job file that would allow each. Kept in
+/// the node's memory for a day.
+#[utoipa::path(get, path = "/v1/jobs/{job}/blocked",
+    params(("job" = String, Path, description = "Name of the job"), BlockedQuery),
+    responses((status = 200, body = Blocked), (status = 404, body = Failure)))]
+pub(crate) async fn blocked(
+    State(context): State<Context>,
+    Path(job): Path<String>,
+    Query(query): Query<BlockedQuery>,
+) -> Result<Json<Blocked>, Refusal> {
+    let job = context.server()?.job_name(job).await?;
+    let log = context.agent.blocked().clone();
+    let found = tokio::task::spawn_blocking(move || log.of_job(&job, Time(query.since_ms))).await;
+    let failed = |error| Failure::new(Code::Internal, format!("the request failed: {error}"));
+    Ok(Json(found.map_err(failed)?))
 }

@@ -238,7 +238,7 @@ impl Writer<'_> {
 }
 
 /// A number stands as it is, also with `/udp` behind it; anything else as a text.
-fn number(text: &str) -> String {
+pub(super) fn number(text: &str) -> String {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let digits = text.strip_suffix("/udp").unwrap_or(text);
     let is_range = digits.split_once('-').is_some_and(|(first, last)| is_number(first) && is_number(last));
