@@ -54,7 +54,7 @@ pub(crate) use elements::element;
 pub use model::Model;
 
 /// The group of NFLOG that refused flows are told to.
-pub const LOG_GROUP: u16 = 83;
+pub use crate::blocked::LOG_GROUP;
 /// What is told of a flow to somewhere outside the cluster.
 pub const LOG_OUT: &str = "lith out";
 /// What is told of a flow to an address of the cluster.

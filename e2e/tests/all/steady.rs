@@ -60,6 +60,14 @@ fn a_firewall_is_reloaded(world: &World) {
         if sorted(&now) == sorted(&expected) { Ok(()) } else { Err(now) }
     });
     assert!(page(&world.lan, &format!("http://{HOST}:8080/")).contains("Hello"));
+    // A single rule, and a single element, taken away by hand.
+    for change in ["nft flush chain inet lith forward", "nft flush set inet lith guests"] {
+        world.host.shell(change);
+        eventually(&format!("the rules to be back after `{change}`"), || {
+            let now = rules();
+            if sorted(&now) == sorted(&expected) { Ok(()) } else { Err(now) }
+        });
+    }
 }
 
 fn a_new_version_cannot_be_fetched(world: &World) {
