@@ -18,7 +18,13 @@ use crate::world::{Machine, Namespace, SOON, World, granting, refusal, state};
 
 /// How long it takes to carry so many bytes from one to the other, after as many at first that what has been saved up is used
 /// up.
-fn carry((first, bytes): (usize, usize), from: &Namespace, to: &Namespace, listen: &str, connect: &str) -> Duration {
+fn carry(
+    (first, bytes): (usize, usize),
+    from: &Namespace,
+    to: &Namespace,
+    listen: &str,
+    connect: &str,
+) -> Duration {
     let listener = to.run(|| TcpListener::bind(listen)).unwrap();
     let receiver = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
