@@ -255,10 +255,8 @@ fn transport(number: u8) -> Option<Transport> {
 
 #[cfg(test)]
 mod tests {
-    use crate::state::Redirect;
-
     use super::*;
-    use crate::state::Guest;
+    use crate::state::{Guest, Redirect, Service};
 
     const TCP: u8 = 6;
     const UDP: u8 = 17;
@@ -383,5 +381,85 @@ mod tests {
         check(1, TCP, 3, 80, false);
         check(3, TCP, 2, 80, false);
         check(1, 1, 2, 0, false);
+    }
+
+    #[test]
+    fn what_leads_through_virtual_addresses_and_out() {
+        let slot = |number| Slot::new(number).unwrap();
+        let number = |number| ServiceNumber::new(number).unwrap();
+        let service = |service, instances: &[u16]| Service {
+            number: number(service),
+            instances: instances.iter().map(|number| slot(*number)).collect(),
+        };
+        let network = |address: &str, prefix, port| Egress::Network {
+            address: address.parse().unwrap(),
+            prefix,
+            port: Some(Port::one(port, Transport::Tcp)),
+        };
+        let publish = Redirect { address: None, host_port: 8080, guest_port: 80, count: 1, transport: Transport::Tcp };
+        let grant = Grant { target: slot(2), reach: Reach::Ports(Port::one(80, Transport::Tcp)) };
+        let name = Egress::Name { name: "example.org".to_owned(), port: None };
+        let one = Guest {
+            connects: vec![grant],
+            services: vec![number(1), number(3)],
+            egress: vec![Egress::Internet, network("192.168.1.0", 24, 631), network("192.0.2.2", 32, 8080)],
+            ..Guest::closed(slot(1))
+        };
+        let named = |number| Guest { egress: vec![name.clone()], ..Guest::closed(slot(number)) };
+        let two = Guest { publishes: vec![publish], ..Guest::closed(slot(2)) };
+        let state = NetworkState {
+            guests: vec![one, two, named(3), named(4), Guest::closed(slot(5))],
+            services: vec![service(1, &[2]), service(2, &[2]), service(3, &[5])],
+            resolver: Some(5353),
+            ..NetworkState::default()
+        };
+        let circumstances = Circumstances {
+            regulated: [slot(4)].into(),
+            attached: [("2a01::".parse().unwrap(), 64)].into(),
+            ..Circumstances::default()
+        };
+        let explained = Explained::new(&state, &circumstances);
+        let check = |client: u16, protocol, to: (&str, u16), by: (&str, u16), expected| {
+            let address = match to.0.contains(':') {
+                true => state.network.guest_address_6(slot(client)).to_string(),
+                false => state.network.guest_address(slot(client)).to_string(),
+            };
+            let flow = flow_of(&address, protocol, to, by);
+            assert_eq!(explained.explains(&flow), expected, "{client} {to:?} {by:?}");
+        };
+        // Through a virtual address: the guest's own, to an instance, at a port that is granted.
+        check(1, TCP, ("10.83.128.1", 80), ("10.83.0.2", 80), true);
+        check(1, TCP, ("fd6c:690a:5301:1::1", 80), ("fd6c:690a:5301::2", 80), true);
+        check(1, UDP, ("10.83.128.1", 80), ("10.83.0.2", 80), false);
+        check(1, TCP, ("10.83.128.1", 81), ("10.83.0.2", 81), false);
+        check(1, TCP, ("10.83.128.2", 80), ("10.83.0.2", 80), false);
+        check(1, TCP, ("10.83.128.3", 80), ("10.83.0.2", 80), false);
+        check(1, TCP, ("10.83.128.3", 80), ("10.83.0.5", 80), false);
+        check(3, TCP, ("10.83.128.1", 80), ("10.83.0.2", 80), false);
+        check(1, TCP, ("10.83.128.1", 80), ("10.83.0.9", 80), false);
+        check(1, TCP, ("10.83.128.1", 80), ("10.83.128.1", 80), false);
+        // Out.
+        let out = |client, protocol, to: (&str, u16), expected| check(client, protocol, to, to, expected);
+        out(1, TCP, ("9.9.9.9", 443), true);
+        out(1, UDP, ("2a02::7", 443), true);
+        out(1, 1, ("9.9.9.9", 0), true);
+        out(1, TCP, ("2a01::9", 443), false);
+        out(1, TCP, ("192.168.1.20", 631), true);
+        out(1, UDP, ("192.168.1.20", 631), false);
+        out(1, TCP, ("192.168.1.20", 632), false);
+        out(3, TCP, ("9.9.9.9", 443), true);
+        out(4, TCP, ("9.9.9.9", 443), false);
+        out(5, TCP, ("9.9.9.9", 443), false);
+        out(9, TCP, ("9.9.9.9", 443), false);
+        // Through the node.
+        check(1, TCP, ("192.0.2.2", 8080), ("10.83.0.2", 80), true);
+        check(1, TCP, ("192.0.2.3", 8080), ("10.83.0.2", 80), false);
+        check(3, TCP, ("192.0.2.2", 8080), ("10.83.0.2", 80), false);
+        // Questions for names.
+        check(5, UDP, ("8.8.8.8", 53), ("169.254.83.1", 5353), true);
+        check(5, UDP, ("2a02::7", 53), ("fd6c:6974:6800::53:1", 5353), true);
+        check(5, UDP, ("8.8.8.8", 53), ("169.254.83.1", 5454), false);
+        check(5, UDP, ("8.8.8.8", 54), ("169.254.83.1", 5353), false);
+        check(9, UDP, ("8.8.8.8", 53), ("169.254.83.1", 5353), false);
     }
 }

@@ -85,19 +85,14 @@ fn ingress_rules(state: &NetworkState, guest: &Guest) -> Vec<String> {
     limit.into_iter().chain(sources).collect()
 }
 
-/// How long a guest may exceed its bandwidth after a rest, in fractions of a second: what a network card with a short queue
-/// would take.
-const BURST_FRACTION: u64 = 10;
-/// Least that may come at once: the kernel passes several packets of a connection on as one of up to 64 KiB.
-const BURST_BYTES_MIN: u64 = 256 << 10;
-/// Most that may come at once: what the kernel counts with is not wide enough for more.
-const BURST_BYTES_MAX: u64 = 1 << 30;
+/// What may come at once beyond what the kernel lets a guest save up by itself, which is a second's worth: it passes several
+/// packets of a connection on as one of up to this many bytes, which must fit in.
+const BURST_BYTES: u64 = 64 << 10;
 
 /// As `nft` says it.
 fn rate(bandwidth: Bandwidth) -> String {
     let bytes = bandwidth.0.clamp(BANDWIDTH_MIN.0, BANDWIDTH_MAX.0) / 8;
-    let burst = (bytes / BURST_FRACTION).clamp(BURST_BYTES_MIN, BURST_BYTES_MAX);
-    format!("rate over {bytes} bytes/second burst {burst} bytes")
+    format!("rate over {bytes} bytes/second burst {BURST_BYTES} bytes")
 }
 
 /// What names have opened to a guest.

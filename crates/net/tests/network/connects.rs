@@ -12,6 +12,10 @@ fn address(number: u16, port: u16) -> String {
     format!("10.83.0.{number}:{port}")
 }
 
+fn address_6(number: u16, port: u16) -> String {
+    format!("[fd6c:690a:5301::{number}]:{port}")
+}
+
 /// Guests that serve on all [`PORTS`].
 fn serving(world: &World, guests: &[(u16, &'static str)]) -> Vec<Machine> {
     let plug = |(number, name): &(u16, &'static str)| {
@@ -38,15 +42,17 @@ fn the_granted_passes_and_nothing_else() {
         for (client, target) in [(1, 2), (1, 3), (2, 1), (2, 3), (3, 1), (3, 2)] {
             let from = &machines[usize::from(client) - 1].inside;
             for port in PORTS {
-                for is_tcp in [true, false] {
+                for (is_tcp, is_v4) in [(true, true), (false, true), (true, false), (false, false)] {
                     let is_open = !is_protected || is_granted(client, target, port, is_tcp);
                     let patience = if is_open { SOON } else { NEVER };
-                    let to = address(target, port);
+                    let to = if is_v4 { address(target, port) } else { address_6(target, port) };
                     let answer =
                         if is_tcp { from.ask_tcp(&to, patience) } else { from.ask_udp(&to, patience) };
                     let name = ["one", "two", "three"][usize::from(target) - 1];
                     // The client is seen as what it is.
-                    let expected = is_open.then(|| format!("{name} 10.83.0.{client} hello"));
+                    let own = if is_v4 { address(client, port) } else { address_6(client, port) };
+                    let own = own.rsplit_once(':').unwrap().0.trim_matches(['[', ']']);
+                    let expected = is_open.then(|| format!("{name} {own} hello"));
                     assert_eq!(answer, expected, "{client} > {to}, tcp: {is_tcp}, protected: {is_protected}");
                 }
             }
@@ -58,7 +64,10 @@ fn the_granted_passes_and_nothing_else() {
         assert_eq!(machines[1].inside.ask_tcp(to, NEVER), None);
     }
     assert_eq!(world.lan.ask_tcp("192.0.2.1:8080", SOON).as_deref(), Some("one 192.0.2.9 hello"));
-    assert_eq!(world.lan.ask_tcp(&address(2, 80), NEVER), None);
+    assert_eq!(world.lan.ask_tcp("[2a01::1]:8080", SOON).as_deref(), Some("one 2a01::9 hello"));
+    for to in [address(2, 80), address_6(2, 80)] {
+        assert_eq!(world.lan.ask_tcp(&to, NEVER), None);
+    }
     // The twin: all probes reach their targets.
     world.unprotect();
     check(false);
@@ -78,21 +87,22 @@ fn a_removed_grant_cuts_its_flows_and_no_others() {
         stream
     };
     let (cut, kept) = (connect(1, "10.83.0.2:80"), connect(1, "10.83.0.2:90"));
+    let (cut_6, kept_6) = (connect(1, &address_6(2, 80)), connect(1, &address_6(2, 90)));
     let (whole_cut, other_kept) = (connect(1, "10.83.0.3:92"), connect(3, "10.83.0.2:80"));
     let socket = machines[0].inside.udp("0.0.0.0:0");
     assert!(ask_socket(&socket, "10.83.0.2:80").is_some());
     for _ in 0..3 {
         world.apply(&all);
-        for stream in [&cut, &kept, &whole_cut, &other_kept] {
+        for stream in [&cut, &kept, &whole_cut, &other_kept, &cut_6, &kept_6] {
             assert!(ask_stream(stream).is_some(), "{stream:?}");
         }
     }
 
     world.apply(&granting(guests(), &[(1, "2:90"), (3, "2:*")]));
-    for stream in [&kept, &other_kept] {
+    for stream in [&kept, &other_kept, &kept_6] {
         assert!(ask_stream(stream).is_some(), "{stream:?}");
     }
-    for stream in [&cut, &whole_cut] {
+    for stream in [&cut, &whole_cut, &cut_6] {
         stream.set_read_timeout(Some(NEVER)).unwrap();
         assert_eq!(ask_stream(stream).filter(|answer| !answer.is_empty()), None, "{stream:?}");
     }
@@ -122,6 +132,8 @@ fn a_granted_target_that_is_gone_refuses() {
     let one = &machines[0];
     assert_eq!(refusal(one, "10.83.0.2:80"), io::ErrorKind::ConnectionRefused);
     assert_eq!(refusal(one, "10.83.0.3:4000"), io::ErrorKind::ConnectionRefused);
+    assert_eq!(refusal(one, &address_6(2, 80)), io::ErrorKind::ConnectionRefused);
+    assert_eq!(refusal(one, &address_6(2, 81)), io::ErrorKind::PermissionDenied);
     let socket = one.inside.udp("0.0.0.0:0");
     socket.connect("10.83.0.2:91").unwrap();
     socket.send(b"hello").unwrap();

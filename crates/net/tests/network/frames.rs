@@ -1,10 +1,12 @@
 //! Frames that an honest guest would never send.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use lith_net::address::{self, MacAddress};
 
-use crate::world::{FAR, HOST, Machine, NEIGHBOUR, World, granting, receive, slot, state};
+use crate::world::{
+    FAR, FAR_6, HOST, HOST_6, Machine, NEIGHBOUR, NEIGHBOUR_6, World, granting, receive, slot, state,
+};
 
 const TYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const TYPE_ARP: [u8; 2] = [0x08, 0x06];
@@ -62,6 +64,44 @@ fn ipv6_echo_request() -> Vec<u8> {
     let sum = checksum(&[&source[..], &everyone, &[0, 0, 0, 8, 0, 0, 0, 58], &message].concat());
     message[2..4].copy_from_slice(&sum);
     [&[0x60, 0, 0, 0, 0, 8, 58, 255][..], &source, &everyone, &message].concat()
+}
+
+/// A packet of IPv6 with the checksum that ICMP and UDP have at this place in their header.
+fn ipv6(next: u8, source: Ipv6Addr, destination: Ipv6Addr, payload: &[u8], checksum_at: usize) -> Vec<u8> {
+    let mut payload = payload.to_vec();
+    let length = u16::try_from(payload.len()).unwrap().to_be_bytes();
+    let pseudo = [&source.octets()[..], &destination.octets(), &[0, 0], &length, &[0, 0, 0, next]].concat();
+    let sum = checksum(&[pseudo, payload.clone()].concat());
+    payload[checksum_at..checksum_at + 2].copy_from_slice(&sum);
+    let heading = [&[0x60, 0, 0, 0][..], &length, &[next, 255]].concat();
+    [&heading, &source.octets()[..], &destination.octets(), &payload].concat()
+}
+
+fn udp_6(source: (Ipv6Addr, u16), destination: (Ipv6Addr, u16), text: &str) -> Vec<u8> {
+    let length = u16::try_from(8 + text.len()).unwrap().to_be_bytes();
+    let ports = [source.1.to_be_bytes(), destination.1.to_be_bytes()].concat();
+    let payload = [&ports[..], &length, &[0, 0], text.as_bytes()].concat();
+    ipv6(17, source.0, destination.0, &payload, 6)
+}
+
+/// A claim to be a router, and to be the only one.
+fn router_advertisement(source: Ipv6Addr) -> Vec<u8> {
+    let everyone = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    let lifetime = [134, 0, 0, 0, 64, 0, 0x70, 0x80, 0, 0, 0, 0, 0, 0, 0, 0];
+    let prefix =
+        [&[3, 4, 64, 0xc0][..], &[0, 0, 0x70, 0x80, 0, 0, 0x70, 0x80, 0, 0, 0, 0], &FAR_6.octets()].concat();
+    ipv6(58, source, everyone, &[&lifetime[..], &prefix].concat(), 2)
+}
+
+/// A claim that an address is at this hardware address, to one that did not ask.
+fn neighbour_advertisement(source: Ipv6Addr, to: Ipv6Addr, claimed: Ipv6Addr, mac: MacAddress) -> Vec<u8> {
+    let message = [&[136, 0, 0, 0, 0x60, 0, 0, 0][..], &claimed.octets(), &[2, 1], &mac.0].concat();
+    ipv6(58, source, to, &message, 2)
+}
+
+fn neighbour_solicitation(source: Ipv6Addr, wanted: Ipv6Addr, mac: MacAddress) -> Vec<u8> {
+    let message = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &wanted.octets(), &[1, 1], &mac.0].concat();
+    ipv6(58, source, wanted, &message, 2)
 }
 
 fn is_type(frame: &[u8], kind: [u8; 2]) -> bool {
@@ -123,6 +163,10 @@ fn guest(number: u16) -> Ipv4Addr {
     lith_net::GuestNetwork::default().guest_address(slot(number))
 }
 
+fn guest_6(number: u16) -> Ipv6Addr {
+    lith_net::GuestNetwork::default().guest_address_6(slot(number))
+}
+
 fn guest_mac(number: u16) -> MacAddress {
     address::guest_mac(slot(number))
 }
@@ -157,6 +201,81 @@ fn only_true_sources_pass() {
     talk.one.inject(&spoofed_address);
     talk.answer("true again");
     assert_eq!(receive(&talk.client).as_deref(), Some("true again"));
+}
+
+#[test]
+fn only_true_sources_of_ipv6_pass() {
+    let world = World::new();
+    world.apply(&state(&[(1, &["5301:53/udp"]), (2, &["5302:53/udp"])]));
+    let [one, two] = [1, 2].map(|number| Machine::plug(&world, number));
+    let ears = [&one, &two].map(|machine| machine.inside.udp("[::]:53"));
+    let client = world.lan.udp("[::]:5000");
+    let ask = |text: &str| {
+        client.send_to(text.as_bytes(), "[2a01::1]:5301").unwrap();
+        client.send_to(text.as_bytes(), "[2a01::1]:5302").unwrap();
+        for ear in &ears {
+            assert_eq!(receive(ear).as_deref(), Some(text));
+        }
+    };
+    ask("first");
+    let to = (NEIGHBOUR_6, 5000);
+    let frame = |mac: u16, tag: &[u8], packet: &[u8]| {
+        let kind = [tag, &TYPE_IPV6].concat();
+        ethernet(guest_mac(mac), host_mac(1), &kind, packet)
+    };
+    let reply = |from: u16, text: &str| udp_6((guest_6(from), 53), to, text);
+    let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x6c, 0x69ff, 0xfe74, 1);
+    let gateway = address::GATEWAY_LINK_6;
+    let spoofed_mac = frame(2, &[], &reply(1, "spoofed mac"));
+    let probes = [
+        frame(1, &[0x81, 0, 0, 0], &reply(1, "tagged")),
+        frame(1, &[], &reply(2, "spoofed address")),
+        frame(1, &[], &udp_6((link_local, 53), to, "link-local")),
+        frame(1, &[], &udp_6((gateway, 53), to, "the gateway's")),
+        frame(1, &[], &udp_6((HOST_6, 53), to, "the host's")),
+        frame(1, &[], &router_advertisement(link_local)),
+        frame(1, &[], &router_advertisement(guest_6(1))),
+        frame(1, &[], &neighbour_advertisement(link_local, gateway, guest_6(2), guest_mac(1))),
+        frame(1, &[], &neighbour_advertisement(guest_6(1), HOST_6, NEIGHBOUR_6, guest_mac(1))),
+        frame(1, &[], &neighbour_solicitation(guest_6(1), gateway, guest_mac(1))),
+        frame(1, &[], &neighbour_solicitation(link_local, HOST_6, guest_mac(1))),
+    ];
+    let before = world.host.shell("ip -6 route; ip -6 neigh show dev lith1; ip -6 neigh show dev lith2");
+    one.inject(&spoofed_mac);
+    probes.iter().for_each(|probe| one.inject(probe));
+    one.inject(&frame(1, &[], &reply(1, "true")));
+    assert_eq!(receive(&client).as_deref(), Some("true"));
+    let after = world.host.shell("ip -6 route; ip -6 neigh show dev lith1; ip -6 neigh show dev lith2");
+    assert_eq!(before, after);
+    let is_advertisement = |frame: &[u8]| is_type(frame, TYPE_IPV6) && frame.get(54) == Some(&136);
+    assert!(!one.has_seen(is_advertisement));
+
+    // The twin, and the second line of defence, which takes no false address either.
+    world.host.shell("nft delete table netdev lith");
+    one.inject(&spoofed_mac);
+    assert_eq!(receive(&client).as_deref(), Some("spoofed mac"));
+    probes.iter().skip(1).for_each(|probe| one.inject(probe));
+    one.inject(&frame(1, &[], &reply(1, "true again")));
+    assert_eq!(receive(&client).as_deref(), Some("true again"));
+    ask("second");
+}
+
+#[test]
+fn pings_pass_where_everything_does() {
+    let world = World::new();
+    let mut wanted = state(&[(1, &[])]);
+    wanted.guests[0].egress = vec![lith_core::job::access::Egress::Internet];
+    world.apply(&wanted);
+    let one = Machine::plug(&world, 1);
+    let ask = |to| one.inject(&ethernet(guest_mac(1), host_mac(1), &TYPE_IPV4, &echo_request(guest(1), to)));
+    ask(HOST);
+    ask(NEIGHBOUR);
+    ask(FAR);
+    one.await_frame("echo reply", |frame| is_echo_reply(frame) && frame.get(26..30) == Some(&FAR.octets()));
+    assert!(!one.has_seen(|frame| is_echo_reply(frame) && frame.get(26..30) != Some(&FAR.octets())));
+    let ping = ipv6(58, guest_6(1), FAR_6, &[128, 0, 0, 0, 0, 1, 0, 1], 2);
+    one.inject(&ethernet(guest_mac(1), host_mac(1), &TYPE_IPV6, &ping));
+    one.await_frame("echo reply", |frame| is_type(frame, TYPE_IPV6) && frame.get(54) == Some(&129));
 }
 
 #[test]

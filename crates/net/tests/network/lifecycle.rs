@@ -86,6 +86,11 @@ fn what_others_broke_is_repaired() {
     check("ip addr flush dev lith1");
     check("ip route del 10.83.0.1/32 dev lith1");
     check("ip neigh del 10.83.0.1 dev lith1");
+    check("ip addr del fd6c:6974:6800::53:1/128 dev lith1");
+    check("ip addr del fe80::53:1/64 dev lith1");
+    check("ip route del fd6c:690a:5301::1 dev lith1");
+    check("ip neigh del fd6c:690a:5301::1 dev lith1");
+    check("sysctl -qw net.ipv6.conf.lan0.force_forwarding=0");
     check("ip link set lith1 down");
     check("ip link set lith1 arp on");
     check("sysctl -qw net.ipv4.conf.lan0.forwarding=0");

@@ -7,7 +7,16 @@ fn published_ports_work_and_show_the_client() {
     let world = World::new();
     world.apply(&state(&[
         (1, &["8080:80", "8080:80/udp", "127.0.0.1:8081:80", "127.0.0.1:8081:80/udp"]),
-        (2, &["192.0.2.1:8082:80", "8083:80", "192.0.2.1:8082:80/udp"]),
+        (
+            2,
+            &[
+                "192.0.2.1:8082:80",
+                "8083:80",
+                "192.0.2.1:8082:80/udp",
+                "[2a01::1]:8084:80",
+                "[2a01::1]:8084:80/udp",
+            ],
+        ),
     ]));
     let (one, two) = (Machine::plug(&world, 1), Machine::plug(&world, 2));
     one.inside.serve("one", 80);
@@ -29,6 +38,16 @@ fn published_ports_work_and_show_the_client() {
     // The host's own processes reach their guests directly.
     check(&world.host, "10.83.0.1:80", Some("one 169.254.83.1 hello"));
 
+    check(&world.lan, "[2a01::1]:8080", Some("one 2a01::9 hello"));
+    check(&world.lan, "[2a01::1]:8083", Some("two 2a01::9 hello"));
+    check(&world.lan, "[2a01::1]:8084", Some("two 2a01::9 hello"));
+    check(&world.host, "[2a01::1]:8084", Some("two 2a01::1 hello"));
+    check(&world.host, "[fd6c:690a:5301::1]:80", Some("one fd6c:6974:6800::53:1 hello"));
+
+    check(&world.lan, "[2a01::1]:8081", None);
+    check(&world.lan, "[2a01::1]:8082", None);
+    check(&world.lan, "192.0.2.1:8084", None);
+    check(&world.lan, "[fd6c:690a:5301::1]:80", None);
     check(&world.lan, "192.0.2.1:8081", None);
     check(&world.host, "192.0.2.1:8081", None);
     check(&world.host, "127.0.0.1:8082", None);
@@ -126,6 +145,23 @@ fn a_guest_reaches_nothing() {
     // And it still serves.
     assert!(world.lan.ask_tcp("192.0.2.1:8080", SOON).is_some());
     assert!(world.lan.ask_tcp("192.0.2.1:8082", SOON).is_some());
+}
+
+#[test]
+fn without_ipv6_everything_else_works() {
+    let world = World::new();
+    world.host.shell("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1");
+    world.apply(&state(&[(1, &["8080:80"])]));
+    let guest = Machine::plug(&world, 1);
+    guest.inside.serve("one", 80);
+    assert!(world.lan.ask_tcp("192.0.2.1:8080", SOON).is_some());
+    assert_eq!(world.host.shell("ip -6 address; ip -6 route"), "");
+    // It comes, and is given to guests that run.
+    world.host.shell("sysctl -qw net.ipv6.conf.all.disable_ipv6=0; ip addr add 2a01::1/64 dev lan0 nodad");
+    world.repair(&state(&[(1, &["8080:80"])]), &[]);
+    assert!(world.lan.ask_tcp("[2a01::1]:8080", SOON).is_some());
+    world.remove_all();
+    assert_eq!(world.host.shell("sysctl -n net.ipv6.conf.lan0.force_forwarding"), "0\n");
 }
 
 /// What the file of another boot says.

@@ -210,7 +210,9 @@ impl World {
 
     /// The same when the protection of the TAPs alone is gone already.
     pub(crate) fn unprotect_rest(&self) {
-        self.host.shell("nft delete table inet lith; sysctl -qw net.ipv4.ip_forward=1");
+        self.host.shell(
+            "nft delete table inet lith; sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1",
+        );
     }
 }
 
