@@ -21,6 +21,7 @@ mod network;
 mod order;
 mod ports;
 mod ready;
+pub mod resolver;
 mod round;
 pub(crate) mod serving;
 mod settings;
