@@ -204,6 +204,7 @@ fn boot_config(
             mac: Mac(address::guest_mac(slot).0),
         }),
         resolvers: vec![],
+        search_domains: vec![],
         extra_hosts: vec![],
         time: UnixTime { seconds: 0, nanoseconds: 0 },
         seed: Seed(vec![]),
