@@ -52,6 +52,18 @@ impl Openings {
         }
     }
 
+    /// For how much longer something is open.
+    pub(crate) fn left(
+        &self,
+        slot: Slot,
+        address: IpAddr,
+        port: Option<Port>,
+        now: Instant,
+    ) -> Option<Duration> {
+        let open = self.guests.get(&slot)?.get(&(address, port))?;
+        Some(open.until.saturating_duration_since(now))
+    }
+
     /// All that is open, with the name that led there and what is left of its time.
     pub(crate) fn list(&mut self, now: Instant) -> Vec<(String, Opening)> {
         self.retain(|_, _, _, until| until > now);

@@ -7,7 +7,7 @@
 //!            told to end, or to yield to a successor ─▶ child is killed ─▶ end
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use lith_core::egress::Range;
+use lith_core::job::Port;
 use lith_core::resolve::{NamePolicy, Opening};
 use lith_core::slot::Slot;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -85,8 +86,9 @@ pub trait Child {
 
 /// Starts the half without rights, [`child::main`], with the descriptors that it inherits.
 pub type Start<'a, C> = Box<dyn FnMut(Vec<OwnedFd>) -> Result<C, String> + 'a>;
-/// Opens addresses, or prolongs what is open.
-pub type Open<'a> = Box<dyn FnMut(&[Opening]) -> Result<(), String> + 'a>;
+/// Opens addresses, each for as long as it is to be open from now on, and gives the guests for which that failed, with
+/// the reason.
+pub type Open<'a> = Box<dyn FnMut(&[Opening]) -> BTreeMap<Slot, String> + 'a>;
 
 /// What others do.
 pub struct Outside<'a, C> {
@@ -435,35 +437,44 @@ impl<'a, C: Child> Parent<'a, C> {
     /// Opens what is wanted and allowed, in one change, and says so.
     fn open(&mut self, wanted: Vec<Wanted>) {
         let now = Instant::now();
-        let (mut numbers, mut all) = (Vec::new(), Vec::new());
+        let (mut outcomes, mut places) = (Vec::new(), BTreeSet::new());
         for Wanted { number, name, openings } in wanted {
-            let outcome = if openings.is_empty() {
+            let slot = openings.first().map(|opening| opening.slot);
+            let outcome = if slot.is_none() {
                 Outcome::Refused
             } else if self.openings.has_room(&openings, now) {
                 // Before it is done, so that those of one change are counted together.
                 self.openings.add(&name, &openings, now);
-                all.extend(openings);
+                places.extend(openings.iter().map(|opening| (opening.slot, opening.address, opening.port)));
                 Outcome::Opened
             } else {
                 Outcome::TooMany
             };
-            numbers.push((number, outcome));
+            outcomes.push((number, slot, outcome));
         }
-        let is_done = all.is_empty() || self.carry_out(&merged(all));
-        for (number, outcome) in numbers {
-            let outcome = if is_done || outcome != Outcome::Opened { outcome } else { Outcome::Refused };
+        let failed = self.carry_out(&places, now);
+        for (number, slot, outcome) in outcomes {
+            let has_failed = outcome == Outcome::Opened && slot.is_some_and(|slot| failed.contains(&slot));
+            let outcome = if has_failed { Outcome::Refused } else { outcome };
             self.tell(&ToChild::Opened { number, outcome });
         }
     }
 
-    fn carry_out(&mut self, openings: &[Opening]) -> bool {
-        match (self.outside.open)(openings) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::error!(error, "addresses that names led to cannot be opened");
-                false
-            }
+    /// Has what is remembered of these places put in force, and gives the guests for which that failed.
+    fn carry_out(&mut self, places: &BTreeSet<(Slot, IpAddr, Option<Port>)>, now: Instant) -> BTreeSet<Slot> {
+        if places.is_empty() {
+            return BTreeSet::new();
         }
+        let opening = |(slot, address, port): &(Slot, IpAddr, Option<Port>)| {
+            let lifetime = self.openings.left(*slot, *address, *port, now)?;
+            Some(Opening { slot: *slot, address: *address, port: *port, lifetime })
+        };
+        let openings: Vec<Opening> = places.iter().filter_map(opening).collect();
+        let failed = (self.outside.open)(&openings);
+        for (slot, error) in &failed {
+            tracing::error!(%slot, error, "addresses that names led to cannot be opened");
+        }
+        failed.into_keys().collect()
     }
 
     fn set_policy(&mut self, policy: Policy) -> Result<(), PolicyError> {
@@ -620,16 +631,6 @@ impl<C> Running<C> {
         }
         Ok(messages)
     }
-}
-
-/// The same with each place once, for as long as the longest.
-fn merged(openings: Vec<Opening>) -> Vec<Opening> {
-    let mut longest: BTreeMap<_, Opening> = BTreeMap::new();
-    for opening in openings {
-        let place = longest.entry((opening.slot, opening.address, opening.port)).or_insert(opening);
-        place.lifetime = place.lifetime.max(opening.lifetime);
-    }
-    longest.into_values().collect()
 }
 
 fn wait(look: &mut [PollFd<'_>], time: Duration) -> Result<(), ParentError> {

@@ -178,6 +178,9 @@ pub struct BootConfig {
     /// Name servers for `/etc/resolv.conf`.
     #[serde(default)]
     pub resolvers: Vec<Ipv4Addr>,
+    /// Domains in which names are looked for that are not found as they are, for `/etc/resolv.conf`.
+    #[serde(default)]
+    pub search_domains: Vec<String>,
     /// Further lines of `/etc/hosts`.
     #[serde(default)]
     pub extra_hosts: Vec<HostEntry>,

@@ -22,6 +22,7 @@ mod network;
 mod order;
 mod ports;
 mod ready;
+pub mod resolver;
 mod round;
 pub(crate) mod serving;
 mod settings;

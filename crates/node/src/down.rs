@@ -56,6 +56,8 @@ pub async fn down(
     let lock = Lock::take(&layout.lock()).map_err(elsewhere)?;
     let _alone = Alone::take()?;
     drain(agent(layout.clone())?, &spinner).await?;
+    crate::agent::resolver::end(&layout)
+        .map_err(|why| Failure::new(Code::Machine, format!("the resolver does not end: {why}")))?;
     purge::run_folder(&layout)?;
     if args.purge {
         spinner.say(&format!("deleting {}", layout.data.display()));

@@ -25,6 +25,7 @@
 //! run/lith.sock               the API
 //! run/tasks/SLOT/             a running task: its supervisor's socket
 //! run/disks/NUMBER/           a process that serves the volumes of an alloc: its sockets
+//! run/resolver/               the resolver: its socket, its lock, what it says
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -245,6 +246,12 @@ impl Layout {
     #[must_use]
     pub fn running(&self, slot: Slot) -> PathBuf {
         self.running_all().join(slot.to_string())
+    }
+
+    /// The folder of the resolver.
+    #[must_use]
+    pub fn resolver(&self) -> PathBuf {
+        self.run.join("resolver")
     }
 
     /// What tells this daemon's control groups from those of another on the same machine: nothing for the usual data

@@ -18,6 +18,7 @@ pub mod lock;
 pub mod look;
 pub mod pools;
 pub mod purge;
+pub mod resolver;
 pub mod server;
 pub mod shim;
 pub mod up;

@@ -8,7 +8,7 @@ use lith_api::error::{Code, Failure};
 use lith_cli::{DoctorArgs, DownArgs, Format, Invocation, Manner, Spinner};
 use lith_node::doctor::Doctor;
 use lith_node::layout::Layout;
-use lith_node::{detach, disks, down, look, shim, up};
+use lith_node::{detach, disks, down, look, resolver, shim, up};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
@@ -31,6 +31,15 @@ fn main() -> ExitCode {
     if arguments.nth(1).is_some_and(|first| first == look::SUBCOMMAND) {
         let words = arguments.map(|word| word.to_string_lossy().into_owned());
         return look::main(&words.collect::<Vec<_>>());
+    }
+    let mut arguments = std::env::args_os();
+    if let Some(half) = arguments.nth(1).and_then(|first| resolver::Half::of(&first)) {
+        set_umask();
+        if disks::start_log().is_err() {
+            return ExitCode::FAILURE;
+        }
+        let words = arguments.map(|word| word.to_string_lossy().into_owned());
+        return resolver::main(half, &words.collect::<Vec<_>>());
     }
     let invocation = lith_cli::parse();
     if !matches!(&invocation, Invocation::Up(args) if !args.detach) {

@@ -87,6 +87,21 @@ fn a_name_of_the_egress_opens_what_it_leads_to_before_it_is_answered() {
 }
 
 #[test]
+fn what_one_name_has_opened_for_long_another_does_not_close() {
+    let world = World::new(&["long.example.org:443", "short.example.org:443"]);
+    world.name("long.example.org", vec![a("198.41.0.4")]);
+    world.zone.ttl_s.store(3_000, Ordering::SeqCst);
+    assert_eq!(world.words(WEB, "long.example.org", RecordType::A), ["198.41.0.4"]);
+    world.zone.ttl_s.store(5, Ordering::SeqCst);
+    // With one that is new, so that something has to be done.
+    world.name("short.example.org", vec![a("198.41.0.4"), a("198.41.0.5")]);
+    assert_eq!(world.words(WEB, "short.example.org", RecordType::A), ["198.41.0.4", "198.41.0.5"]);
+    let opened = world.opened.lock().unwrap().clone();
+    let left: Vec<bool> = opened.iter().map(|one| one.lifetime > Duration::from_secs(3_000)).collect();
+    assert_eq!(left, [true, true, false], "{opened:?}");
+}
+
+#[test]
 fn private_addresses_need_to_be_written_out() {
     let world = World::new(&["internet", "nas.home.arpa"]);
     world.name("rebind.example", vec![a("192.168.1.1"), a("198.41.0.4"), a("10.83.0.8")]);

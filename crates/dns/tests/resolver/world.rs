@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -33,11 +33,12 @@ const STRANGER: &str = "10.83.0.9";
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// What the node's resolver knows, and what it was asked.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Zone {
     pub(crate) names: Mutex<BTreeMap<String, Vec<RData>>>,
     pub(crate) asked: Mutex<Vec<String>>,
     pub(crate) is_silent: AtomicBool,
+    pub(crate) ttl_s: AtomicU32,
 }
 
 pub(crate) struct World {
@@ -109,7 +110,14 @@ impl World {
         let all = [GATEWAY, WEB, ALONE, STRANGER].map(|address| format!("ip addr add {address}/32 dev lo"));
         let six = [GATEWAY_6, WEB_6].map(|address| format!("ip -6 addr add {address}/128 dev lo nodad"));
         namespace.shell(&[&all[..], &six].concat().join("\n"));
-        let zone = Arc::new(Zone::default());
+        let ttl_s = AtomicU32::new(60);
+        let zone = Zone {
+            names: Mutex::default(),
+            asked: Mutex::default(),
+            is_silent: AtomicBool::new(false),
+            ttl_s,
+        };
+        let zone = Arc::new(zone);
         namespace.run(|| serve_zone(&zone));
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("resolv.conf"), "nameserver 127.0.0.1\n").unwrap();
@@ -142,10 +150,10 @@ impl World {
         let run = move || {
             let open = move |openings: &[Opening]| {
                 if cannot_open.load(Ordering::SeqCst) {
-                    return Err("the test says so".to_owned());
+                    return openings.iter().map(|one| (one.slot, "the test says so".to_owned())).collect();
                 }
                 opened.lock().unwrap().extend(openings);
-                Ok(())
+                BTreeMap::new()
             };
             let outside = Outside { start: Box::new(start), open: Box::new(open) };
             parent::run(config, outside, |hello| sender.send(hello.clone()).unwrap())
@@ -352,7 +360,8 @@ impl Zone {
             let owner = Name::from_ascii(format!("{name}.")).unwrap();
             let mut next = String::new();
             for data in records {
-                let record = Record::from_rdata(owner.clone(), 60, data.clone());
+                let record =
+                    Record::from_rdata(owner.clone(), self.ttl_s.load(Ordering::SeqCst), data.clone());
                 if let RData::CNAME(target) = data {
                     next = target.to_ascii().trim_end_matches('.').to_owned();
                     answer.add_answer(record);

@@ -26,7 +26,7 @@ pub(crate) fn write(config: &BootConfig) -> Result<(), Failure> {
     let files = [
         ("/etc/hostname", format!("{}\n", config.hostname)),
         ("/etc/hosts", hosts(&config.hostname, address, &config.extra_hosts)),
-        ("/etc/resolv.conf", resolvers(&config.resolvers)),
+        ("/etc/resolv.conf", resolvers(&config.resolvers, &config.search_domains)),
     ];
     for (path, text) in files {
         replace(path, &text).during(BootStep::Files, format_args!("write {path}"))?;
@@ -53,8 +53,16 @@ fn hosts(hostname: &str, address: Option<Ipv4Addr>, extra: &[HostEntry]) -> Stri
     text
 }
 
-fn resolvers(addresses: &[Ipv4Addr]) -> String {
-    addresses.iter().map(|address| format!("nameserver {address}\n")).collect()
+/// As Docker writes it for networks of a project: names are asked for as they are before a domain is added.
+fn resolvers(addresses: &[Ipv4Addr], search_domains: &[String]) -> String {
+    let mut text: String = addresses.iter().map(|address| format!("nameserver {address}\n")).collect();
+    if !search_domains.is_empty() {
+        writeln!(text, "search {}", search_domains.join(" ")).expect("writing to a string cannot fail");
+    }
+    if !text.is_empty() {
+        text.push_str("options ndots:0\n");
+    }
+    text
 }
 
 #[cfg(test)]
@@ -74,8 +82,13 @@ mod tests {
         let entries = [entry("db", "10.0.0.2"), entry("six", "2001:db8::1")];
         let text = hosts("odin", Some(Ipv4Addr::new(10, 0, 0, 1)), &entries);
         assert_eq!(text, format!("{HOSTS}10.0.0.1\todin\n10.0.0.2\tdb\n2001:db8::1\tsix\n"));
-        assert_eq!(resolvers(&[]), "");
-        assert_eq!(resolvers(&[Ipv4Addr::new(169, 254, 83, 1)]), "nameserver 169.254.83.1\n");
+        assert_eq!(resolvers(&[], &[]), "");
+        let gateway = [Ipv4Addr::new(169, 254, 83, 1)];
+        assert_eq!(resolvers(&gateway, &[]), "nameserver 169.254.83.1\noptions ndots:0\n");
+        assert_eq!(
+            resolvers(&gateway, &["shop.lith.internal".to_owned()]),
+            "nameserver 169.254.83.1\nsearch shop.lith.internal\noptions ndots:0\n"
+        );
     }
 
     #[test]

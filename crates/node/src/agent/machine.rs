@@ -205,6 +205,7 @@ fn boot_config(
             ipv6: Some(Network6 { address: network.guest_address_6(slot), gateway: address::GATEWAY_LINK_6 }),
         }),
         resolvers: vec![],
+        search_domains: vec![],
         extra_hosts: vec![],
         time: UnixTime { seconds: 0, nanoseconds: 0 },
         seed: Seed(vec![]),

@@ -214,6 +214,7 @@ fn config(folder: &Folder, image: ImageConfig) -> ShimConfig {
             hostname: "test".to_owned(),
             network: None,
             resolvers: Vec::new(),
+            search_domains: Vec::new(),
             extra_hosts: Vec::new(),
             time: UnixTime { seconds: 0, nanoseconds: 0 },
             seed: Seed(Vec::new()),
