@@ -396,7 +396,8 @@ mod tests {
             prefix,
             port: Some(Port::one(port, Transport::Tcp)),
         };
-        let publish = Redirect { address: None, host_port: 8080, guest_port: 80, count: 1, transport: Transport::Tcp };
+        let publish =
+            Redirect { address: None, host_port: 8080, guest_port: 80, count: 1, transport: Transport::Tcp };
         let grant = Grant { target: slot(2), reach: Reach::Ports(Port::one(80, Transport::Tcp)) };
         let name = Egress::Name { name: "example.org".to_owned(), port: None };
         let one = Guest {

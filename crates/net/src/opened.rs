@@ -27,18 +27,8 @@ pub const LIFETIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// What the names of the sets begin with, and no others do.
 pub(crate) const SET_PREFIX: &str = "opened_";
 
-/// An address that is open to a guest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Opened {
-    /// To whom.
-    pub slot: Slot,
-    /// The address.
-    pub address: IpAddr,
-    /// Its ports, [`PORTS_MAX`] at most; all of them when `None`.
-    pub port: Option<Port>,
-    /// How long from now on, at most [`LIFETIME_MAX`].
-    pub lifetime: Duration,
-}
+/// An address that is open to a guest: [`PORTS_MAX`] ports at most, for [`LIFETIME_MAX`] at most.
+pub use lith_core::resolve::Opening as Opened;
 
 /// Addresses that could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +62,7 @@ pub fn open(opened: &[Opened]) -> Result<(), OpenError> {
     // One guest's mistake must not be another one's: each for itself.
     let mut by_slot: BTreeMap<Slot, Vec<Opened>> = BTreeMap::new();
     for entry in opened {
-        by_slot.entry(entry.slot).or_default().push(entry.clone());
+        by_slot.entry(entry.slot).or_default().push(*entry);
     }
     let failed: BTreeMap<Slot, CommandError> =
         by_slot.into_iter().filter_map(|(slot, own)| put(&own).err().map(|error| (slot, error))).collect();

@@ -31,6 +31,7 @@ mod supervise;
 mod wake;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -53,6 +54,7 @@ use drain::Patience;
 use machine::Machines;
 use network::NetworkWatch;
 use ports::Ports;
+use resolver::Resolver;
 use serving::Serving;
 use state::{Records, StateError};
 use supervise::Supervisors;
@@ -219,6 +221,9 @@ pub struct Agent {
     /// When the machine's network was last compared with what it should be.
     network_looked_at: Option<Instant>,
     network_watch: NetworkWatch,
+    resolver: Resolver,
+    /// The node's own addresses and the cluster's, which no name opens.
+    node_ranges: Vec<(IpAddr, u8)>,
     blocked: BlockedLog,
     /// Where events of what was refused go, until the gathering begins.
     blocked_events: Option<mpsc::Sender<Event>>,
@@ -294,7 +299,6 @@ impl Agent {
             serving,
             machines: Machines::new(config.layout.clone(), config.kernels.clone()),
             network: Network::new(config.layout.network(), &config.layout.data.to_string_lossy()),
-            config,
             desired,
             kept,
             observed,
@@ -304,6 +308,8 @@ impl Agent {
             in_force: None,
             network_looked_at: None,
             network_watch: NetworkWatch::default(),
+            resolver: Resolver::new(config.layout.clone(), waker.clone()),
+            node_ranges: vec![],
             blocked,
             blocked_events: Some(blocked_events),
             is_unsaved: false,
@@ -314,6 +320,7 @@ impl Agent {
             is_draining: false,
             runtime,
             wake,
+            config,
         };
         let (desired, observed) = (desired_sender, observed_receiver);
         let ends = Ends { desired, observed, handle, waker, blocked: blocked_receiver };
@@ -353,6 +360,7 @@ impl Agent {
                     (RETRY_INTERVAL, Some(DrainError::State { source: error }))
                 }
             };
+            self.take_refused_names();
             let slots = self.records.tasks.iter().map(|(id, record)| (record.slot, id.clone())).collect();
             self.blocked.see(slots, &self.kept, self.config.network);
             let network_error = self.network_error.take().map(|source| DrainError::Network { source });

@@ -18,6 +18,7 @@ use lith_dns::form::Hello;
 use lith_dns::parent::{self, Config, Outside};
 use lith_dns::{child, resolv_conf};
 use lith_net::address::{GATEWAY, GATEWAY_6};
+use lith_net::opened::OpenError;
 use lith_vmm::jail::cgroup::{Cgroup, Cpu, Limits};
 use lith_vmm::jail::{self, Jail, Network, Process, Program, Tie};
 use lith_vmm::machine::UID_BASE;
@@ -134,7 +135,15 @@ fn say(begun: &Begun) {
 /// Lets guests reach addresses that names have led to; gives those for which that failed.
 fn open(openings: &[Opening]) -> BTreeMap<Slot, String> {
     // An answer that is not followed by a way there would only puzzle: the name does not resolve.
-    openings.iter().map(|one| (one.slot, "the packet filter opens no addresses by name".to_owned())).collect()
+    match lith_net::opened::open(openings) {
+        Ok(()) => BTreeMap::new(),
+        Err(OpenError::Refused(failed)) => {
+            failed.into_iter().map(|(slot, error)| (slot, chain(&error))).collect()
+        }
+        Err(error @ OpenError::TooManyPorts { .. }) => {
+            openings.iter().map(|one| (one.slot, chain(&error))).collect()
+        }
+    }
 }
 
 /// The half without rights, in its jail. It ends with this thread.

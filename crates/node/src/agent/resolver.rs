@@ -6,10 +6,8 @@
 //!        └─── nobody, or another one ─▶ start: takes over from the other one ─▶ its port
 //! ```
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
-use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -17,15 +15,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lith_core::chain::chain;
-use lith_core::job::access::Egress;
 use lith_core::name::TaskId;
-use lith_core::resolve::Opening;
-use lith_core::service::ServiceNumber;
-use lith_core::slot::Slot;
+use lith_core::resolve::{NamePolicy, Opening};
 use lith_dns::control;
 use lith_dns::form::{Guest, Hello, Policy, Refused, WrittenOpening};
 use lith_dns::parent::own_program;
-use lith_net::GuestNetwork;
 use lith_vmm::jail::cgroup;
 use rustix::fs::{FlockOperation, flock};
 
@@ -148,8 +142,16 @@ impl Resolver {
     /// # Errors
     /// Nobody answers.
     pub fn openings(&self) -> io::Result<Vec<Opening>> {
-        let written = control::openings(&self.socket())?;
+        let written = self.named()?;
         Ok(written.iter().filter_map(WrittenOpening::opening).collect())
+    }
+
+    /// The same with the names that led there.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub fn named(&self) -> io::Result<Vec<WrittenOpening>> {
+        control::openings(&self.socket())
     }
 
     /// The names that were refused since this was asked last. The agent is woken when there are new ones.
@@ -189,29 +191,17 @@ fn wake_for(mut stream: UnixStream, waker: &Waker) {
     waker.wake();
 }
 
-/// What a guest may learn: its part of the policy. `own` are its own names beside its task's; `names` are those of what it
-/// connects to, with the services behind each.
+/// A guest's part of the policy. `task` says who it is.
 #[must_use]
-pub fn guest(
-    network: GuestNetwork,
-    (id, slot): (&TaskId, Slot),
-    own: &[String],
-    names: &BTreeMap<String, Vec<ServiceNumber>>,
-    egress: &[Egress],
-) -> Guest {
-    let addresses = |services: &Vec<ServiceNumber>| -> Vec<IpAddr> {
-        let four = services.iter().map(|service| network.service_address(*service).into());
-        let six = services.iter().map(|service| network.service_address_6(*service).into());
-        four.chain(six).collect()
-    };
+pub fn guest(task: &TaskId, policy: NamePolicy) -> Guest {
     Guest {
-        slot: slot.number(),
-        task: id.to_string(),
-        job: id.alloc.job.to_string(),
-        own: [id.task.to_string()].into_iter().chain(own.iter().cloned()).collect(),
-        addresses: vec![network.guest_address(slot).into(), network.guest_address_6(slot).into()],
-        names: names.iter().map(|(name, services)| (name.clone(), addresses(services))).collect(),
-        egress: egress.iter().map(ToString::to_string).collect(),
+        slot: policy.slot.number(),
+        task: task.to_string(),
+        job: policy.job.to_string(),
+        own: policy.own,
+        addresses: policy.addresses,
+        names: policy.names,
+        egress: policy.egress.iter().map(ToString::to_string).collect(),
     }
 }
 

@@ -1,33 +1,37 @@
 //! The network's part of a round: what runs or starts gets its TAP, its rules, and its names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use lith_core::chain::chain;
 use lith_core::connect::{Directory, Fitness, Grants};
 use lith_core::job::Publish;
 use lith_core::name::TaskId;
-use lith_core::resolve::NamePolicy;
 use lith_core::service::ServiceNumber;
+use lith_core::slot::Slot;
 use lith_core::task::{HealthState, Process};
+use lith_dns::form::Policy;
+use lith_net::address::Family;
 use lith_net::watch::Disturbance;
 use lith_net::{Guest, NetworkState, Redirect, Service};
 
 use super::super::connects::{self, Services};
 use super::super::machine::with_hint;
-use super::super::{Agent, RESYNC_INTERVAL};
+use super::super::{Agent, RESYNC_INTERVAL, resolver};
 use super::{Turn, is_alive, is_starting};
 
 impl Agent {
     /// Makes TAPs and rules those of what runs or starts. When that fails, nothing starts.
     pub(super) fn apply_network(&mut self, turns: &mut [Turn]) {
         let services = Services::read(&self.kept.services);
-        let (state, cut) = self.network_state(turns, &services);
+        let resolver = self.ensure_resolver(turns);
+        let (state, cut) = self.network_state(turns, &services, resolver);
         let disturbance = self.network_watch.take_disturbance();
         let is_due = self.network_looked_at.is_none_or(|at| at.elapsed() >= RESYNC_INTERVAL);
         let is_same = self.in_force.as_ref() == Some(&state);
         if is_same && (state.guests.is_empty() || (!is_due && disturbance.is_none())) {
-            return;
+            return self.tell_names(turns, &services);
         }
         if disturbance == Some(Disturbance::Ours) || (is_due && self.network_watch.is_deaf()) {
             self.network.distrust();
@@ -41,12 +45,14 @@ impl Agent {
         let changed = if state.guests.is_empty() {
             self.network.remove_all(state.network)
         } else {
-            self.network.apply(&state, &Vec::new)
+            self.network.apply(&state, &|| self.resolver.openings().unwrap_or_default())
         };
         match changed {
             Ok(()) => {
                 self.in_force = Some(state);
                 self.network_looked_at = Some(Instant::now());
+                self.look_at_addresses();
+                self.tell_names(turns, &services);
             }
             Err(error) => {
                 let why = with_hint(format!("the network cannot be set up: {}", chain(&error)), error.hint());
@@ -61,7 +67,12 @@ impl Agent {
     }
 
     /// What should be, and the tasks of which not all can be.
-    fn network_state(&self, turns: &[Turn], services: &Services) -> (NetworkState, Vec<TaskId>) {
+    fn network_state(
+        &self,
+        turns: &[Turn],
+        services: &Services,
+        resolver: Option<u16>,
+    ) -> (NetworkState, Vec<TaskId>) {
         let directory = directory(turns);
         let Grants { mut of, cut } = directory.grants();
         let guests: Vec<Guest> = present(turns)
@@ -82,22 +93,71 @@ impl Agent {
             number,
             instances: directory.instances(key, |id| fitness.get(id).copied()),
         });
-        let state = NetworkState {
-            network: self.config.network,
-            services: services.collect(),
-            resolver: None,
-            guests,
-        };
+        let state =
+            NetworkState { network: self.config.network, services: services.collect(), resolver, guests };
         (state, cut)
     }
 
-    /// What each guest may learn of names.
-    fn name_policies(&self, turns: &[Turn], services: &Services) -> Vec<NamePolicy> {
+    /// The port at which names are resolved; none while there is nobody to ask. Nothing starts without it: most programs
+    /// give up where their names do not resolve.
+    fn ensure_resolver(&mut self, turns: &mut [Turn]) -> Option<u16> {
+        present(turns).next()?;
+        match self.resolver.ensure() {
+            Ok(port) => Some(port),
+            Err(why) => {
+                tracing::error!(error = %why, "there is no resolver");
+                for turn in turns.iter_mut().filter(|turn| is_starting(&turn.step)) {
+                    self.call_off(turn, why.clone());
+                }
+                None
+            }
+        }
+    }
+
+    /// Tells the resolver what each guest may learn.
+    fn tell_names(&mut self, turns: &[Turn], services: &Services) {
+        if present(turns).next().is_none() {
+            return;
+        }
         let (directory, network) = (directory(turns), self.config.network);
-        let policy = |turn: &Turn| {
-            connects::name_policy(&directory, services, network, (&turn.id, turn.slot), &turn.rights)
+        let guest = |turn: &Turn| {
+            let policy =
+                connects::name_policy(&directory, services, network, (&turn.id, turn.slot), &turn.rights);
+            resolver::guest(&turn.id, policy)
         };
-        present(turns).map(policy).collect()
+        let guests = present(turns).map(guest).collect();
+        if let Err(error) = self.resolver.tell(Policy { node: self.node_ranges.clone(), guests }) {
+            tracing::error!(%error, "tasks resolve names as before");
+        }
+    }
+
+    /// Learns which addresses are the node's own, so that no name opens them.
+    fn look_at_addresses(&mut self) {
+        match lith_net::blocked::own_addresses() {
+            Ok(own) => {
+                let whole = |address: IpAddr| (address, if address.is_ipv4() { 32 } else { 128 });
+                let cluster = Family::BOTH.map(|family| self.config.network.range(family));
+                self.node_ranges = own.into_iter().map(whole).chain(cluster).collect();
+            }
+            Err(error) => tracing::warn!(error = %chain(&error), "the node's addresses are not known"),
+        }
+    }
+
+    /// Takes note of the names that the resolver refused, and of what the others have led to.
+    pub(in crate::agent) fn take_refused_names(&self) {
+        let is_there = self.in_force.as_ref().is_some_and(|state| state.resolver.is_some());
+        if !is_there {
+            return;
+        }
+        // Nobody answers while one takes the place of another; what it knows is asked for the next time.
+        for refused in self.resolver.refused().unwrap_or_default() {
+            if let Some(slot) = Slot::new(refused.slot) {
+                self.blocked.name_refused(slot, &refused.name, refused.reason.into(), refused.count);
+            }
+        }
+        for opening in self.resolver.named().unwrap_or_default() {
+            self.blocked.looked_up(&opening.name, [opening.address]);
+        }
     }
 }
 
