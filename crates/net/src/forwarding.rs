@@ -20,7 +20,8 @@ use std::path::Path;
 
 use crate::address::{self, Family};
 use crate::error::NetworkError;
-use crate::interface::{self, Own};
+use crate::interface;
+use crate::own::{Own, ways};
 
 /// Whether the host is a router.
 const ROUTER: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -120,7 +121,7 @@ fn claim_4(before: &BTreeSet<Switch>, own: &[Own]) -> Result<BTreeSet<Switch>, N
     }
     let is_of_family = |switch: &&Switch| matches!(switch, Switch::Interface(_));
     let mut switches: BTreeSet<Switch> = before.iter().filter(is_of_family).cloned().collect();
-    for name in interface::ways(own, Family::V4) {
+    for name in ways(own, Family::V4) {
         let switch = Switch::Interface(name);
         if read(&switch)?.as_deref() == Some("0") {
             switches.insert(switch);
@@ -143,11 +144,11 @@ fn claim_6(
     if is_router && !before.contains(&Switch::Machine6) {
         return Ok(nothing);
     }
-    let ways = interface::ways(own, Family::V6);
+    let names = ways(own, Family::V6);
     let mut switches: BTreeSet<Switch> =
         before.iter().filter(|switch| !matches!(switch, Switch::Interface(_))).cloned().collect();
     if can_force && !is_router {
-        for name in ways {
+        for name in names {
             let switch = Switch::Interface6(name);
             if read(&switch)?.as_deref() == Some("0") {
                 switches.insert(switch);
@@ -167,7 +168,7 @@ fn claim_6(
         }
     }
     switches.insert(Switch::Machine6);
-    Ok((switches, ways))
+    Ok((switches, names))
 }
 
 /// All interfaces with IPv6 but ours. The setting of new ones too, so that they listen as well.

@@ -15,6 +15,7 @@ mod interface;
 mod message;
 mod network;
 pub mod opened;
+mod own;
 pub mod ruleset;
 mod stamp;
 mod state;
