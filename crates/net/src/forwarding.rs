@@ -85,6 +85,22 @@ impl Switch {
     }
 }
 
+/// How IPv6 is made to be forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Means {
+    /// Interface by interface.
+    Interfaces,
+    /// On the whole machine.
+    Machine,
+}
+
+impl Means {
+    /// What this kernel can do.
+    pub(crate) fn of_kernel() -> Self {
+        if fs::exists(FORCE_6).unwrap_or(false) { Self::Interfaces } else { Self::Machine }
+    }
+}
+
 /// What forwards for lith alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Claim {
@@ -95,11 +111,10 @@ pub(crate) struct Claim {
 }
 
 /// Finds out what forwards, or has to, for lith alone, and remembers it before [`enable`] switches it.
-pub(crate) fn claim(file: &Path, own: &[Own]) -> Result<Claim, NetworkError> {
+pub(crate) fn claim(file: &Path, own: &[Own], means: Means) -> Result<Claim, NetworkError> {
     let before = remembered(file)?;
     let mut switches = claim_4(&before, own)?;
-    let can_force = fs::exists(FORCE_6).unwrap_or(false);
-    let (switches_6, switched_6) = claim_6(&before, own, can_force)?;
+    let (switches_6, switched_6) = claim_6(&before, own, means)?;
     switches.extend(switches_6);
     let switched = switches.iter().filter_map(|switch| match switch {
         Switch::Interface(name) => Some(name.clone()),
@@ -134,7 +149,7 @@ fn claim_4(before: &BTreeSet<Switch>, own: &[Own]) -> Result<BTreeSet<Switch>, N
 fn claim_6(
     before: &BTreeSet<Switch>,
     own: &[Own],
-    can_force: bool,
+    means: Means,
 ) -> Result<(BTreeSet<Switch>, BTreeSet<String>), NetworkError> {
     let nothing = (BTreeSet::new(), BTreeSet::new());
     if !interface::has_ipv6() {
@@ -147,7 +162,7 @@ fn claim_6(
     let names = ways(own, Family::V6);
     let mut switches: BTreeSet<Switch> =
         before.iter().filter(|switch| !matches!(switch, Switch::Interface(_))).cloned().collect();
-    if can_force && !is_router {
+    if means == Means::Interfaces && !is_router {
         for name in names {
             let switch = Switch::Interface6(name);
             if read(&switch)?.as_deref() == Some("0") {

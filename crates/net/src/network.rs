@@ -15,7 +15,7 @@ use crate::address::GuestNetwork;
 use crate::command::run;
 use crate::conntrack::{self, Circumstances};
 use crate::error::NetworkError;
-use crate::forwarding::{self, Claim};
+use crate::forwarding::{self, Claim, Means};
 use crate::interface::{self, Tap};
 use crate::opened::{self, Opened};
 use crate::own::{self, Own};
@@ -32,6 +32,8 @@ pub struct Network {
     state_file: PathBuf,
     /// Whose network it is; written into the rules.
     owner: String,
+    /// How IPv6 is made to be forwarded; what the kernel can do when `None`.
+    means: Option<Means>,
     /// Held during each change, so that changes do not mix.
     inner: Mutex<Inner>,
 }
@@ -60,7 +62,14 @@ impl Network {
     /// machine: the path of its data folder.
     #[must_use]
     pub fn new(state_file: PathBuf, owner: &str) -> Self {
-        Self { state_file, owner: ruleset::comment(owner), inner: Mutex::default() }
+        Self { state_file, owner: ruleset::comment(owner), means: None, inner: Mutex::default() }
+    }
+
+    /// The same handle, which makes IPv6 be forwarded as on kernels before 6.17 whatever this one can do. For tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn on_older_kernel(self) -> Self {
+        Self { means: Some(Means::Machine), ..self }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -131,7 +140,7 @@ impl Network {
         let claim = if state.guests.is_empty() {
             Claim::default()
         } else {
-            forwarding::claim(&self.state_file, &own)?
+            forwarding::claim(&self.state_file, &own, self.means.unwrap_or_else(Means::of_kernel))?
         };
         let surroundings = Surroundings {
             switched: claim.switched.clone(),

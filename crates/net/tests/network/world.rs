@@ -193,6 +193,12 @@ impl World {
         self.network = Network::new(self.folder.path().join("network"), OWNER);
     }
 
+    /// The kernel is one before 6.17.
+    pub(crate) fn on_older_kernel(mut self) -> Self {
+        self.network = Network::new(self.folder.path().join("network"), OWNER).on_older_kernel();
+        self
+    }
+
     /// Takes the protection away, to show that a probe does reach what it aims at.
     pub(crate) fn unprotect(&self) {
         self.host.shell("nft delete table netdev lith");
