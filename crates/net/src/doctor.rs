@@ -214,9 +214,10 @@ fn firewalls(ruleset: &str) -> Vec<Finding> {
     let mut found = Vec::new();
     for table in ruleset.split("table ").filter(|table| !table.is_empty()) {
         let name = table.split(" {").next().unwrap_or_default();
-        // Guests have no IPv6, and bridges are not routed.
+        // Bridges are not routed.
         let is_ours = name == "inet lith" || name == "netdev lith";
-        if is_ours || !(name.starts_with("ip ") || name.starts_with("inet ")) || table.contains("\"lith") {
+        let is_routed = ["ip ", "ip6 ", "inet "].iter().any(|family| name.starts_with(family));
+        if is_ours || !is_routed || table.contains("\"lith") {
             continue;
         }
         if name == "inet firewalld" {
@@ -251,6 +252,13 @@ fn forward_hint(name: &str, chain: &str, table: &str) -> String {
         }
         "ip filter" if table.contains("chain DOCKER-USER {") => iptables_hint("iptables", "DOCKER-USER"),
         "ip filter" => iptables_hint("iptables", chain),
+        "ip6 filter" if table.contains("chain ufw6-before-forward {") => {
+            "add `-A ufw6-before-forward -i lith+ -j ACCEPT` and `-A ufw6-before-forward -o lith+ -j ACCEPT` to \
+             /etc/ufw/before6.rules, before COMMIT, then: ufw reload"
+                .to_owned()
+        }
+        "ip6 filter" if table.contains("chain DOCKER-USER {") => iptables_hint("ip6tables", "DOCKER-USER"),
+        "ip6 filter" => iptables_hint("ip6tables", chain),
         _ => format!("let packets from and to interfaces \"lith*\" pass in chain {chain} of table {name}"),
     }
 }
@@ -329,7 +337,15 @@ mod tests {
         );
         // What a person has repaired, and what no guest has to do with.
         check(&with("\tchain DOCKER-USER {\n\t\tiifname \"lith*\" counter accept\n\t}\n"), &[]);
-        check(&forward("ip6 filter", "FORWARD", "drop"), &[]);
+        check(&forward("bridge filter", "FORWARD", "drop"), &[]);
+        check(
+            &forward("ip6 filter", "FORWARD", "drop"),
+            &[(
+                "chain FORWARD of table ip6 filter drops what is forwarded",
+                "ip6tables -I FORWARD -i lith+ -j ACCEPT && ip6tables -I FORWARD -o lith+ -j ACCEPT (iptables-persistent \
+                 keeps it over a reboot)",
+            )],
+        );
         check(
             &forward("inet mine", "pass", "drop"),
             &[(
