@@ -268,6 +268,8 @@ struct Capture {
 /// A guest's machine, plugged into its TAP.
 pub(crate) struct Machine {
     pub(crate) inside: Namespace,
+    /// Its slot's.
+    pub(crate) number: u16,
     host_end: Arc<OwnedFd>,
     seen: Arc<Capture>,
     /// Closed to stop the pumps.
@@ -300,7 +302,7 @@ impl Machine {
         // The kernel drops what is sent in the moments between a cable's plugging and its noticing.
         world.host.await_link(&address::tap_name(slot));
         inside.await_link("eth0");
-        Self { inside, host_end, seen, _stop: stop }
+        Self { inside, number, host_end, seen, _stop: stop }
     }
 
     /// Sends a frame as a guest that obeys nobody.
