@@ -383,8 +383,8 @@ mod tests {
         check(1, 1, 2, 0, false);
     }
 
-    #[test]
-    fn what_leads_through_virtual_addresses_and_out() {
+    /// A guest with everything, its target, two with names, and one with nothing.
+    fn everything() -> NetworkState {
         let slot = |number| Slot::new(number).unwrap();
         let number = |number| ServiceNumber::new(number).unwrap();
         let service = |service, instances: &[u16]| Service {
@@ -408,12 +408,17 @@ mod tests {
         };
         let named = |number| Guest { egress: vec![name.clone()], ..Guest::closed(slot(number)) };
         let two = Guest { publishes: vec![publish], ..Guest::closed(slot(2)) };
-        let state = NetworkState {
+        NetworkState {
             guests: vec![one, two, named(3), named(4), Guest::closed(slot(5))],
             services: vec![service(1, &[2]), service(2, &[2]), service(3, &[5])],
             resolver: Some(5353),
             ..NetworkState::default()
-        };
+        }
+    }
+
+    #[test]
+    fn what_leads_through_virtual_addresses_and_out() {
+        let (state, slot) = (everything(), |number| Slot::new(number).unwrap());
         let circumstances = Circumstances {
             regulated: [slot(4)].into(),
             attached: [("2a01::".parse().unwrap(), 64)].into(),

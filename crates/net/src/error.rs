@@ -58,6 +58,9 @@ pub enum NetworkError {
         #[source]
         source: io::Error,
     },
+    /// The addresses of the host could not be read.
+    #[error("read the addresses of this machine")]
+    Addresses(#[source] io::Error),
     /// Flows that are over could not be forgotten.
     #[error("forget former connections")]
     Conntrack(#[source] io::Error),
@@ -80,6 +83,7 @@ impl NetworkError {
             Self::StateFile { path, .. } => {
                 Some(format!("see that {} can be written, and that its disk is not full", path.display()))
             }
+            Self::Addresses(_) => None,
             Self::Conntrack(_) => {
                 Some("the kernel needs nf_conntrack_netlink: modprobe nf_conntrack_netlink".into())
             }

@@ -20,7 +20,8 @@ use std::path::Path;
 
 use crate::address::{self, Family};
 use crate::error::NetworkError;
-use crate::interface::{self, Own};
+use crate::interface;
+use crate::own::{Own, ways};
 
 /// Whether the host is a router.
 const ROUTER: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -84,6 +85,22 @@ impl Switch {
     }
 }
 
+/// How IPv6 is made to be forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Means {
+    /// Interface by interface.
+    Interfaces,
+    /// On the whole machine.
+    Machine,
+}
+
+impl Means {
+    /// What this kernel can do.
+    pub(crate) fn of_kernel() -> Self {
+        if fs::exists(FORCE_6).unwrap_or(false) { Self::Interfaces } else { Self::Machine }
+    }
+}
+
 /// What forwards for lith alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Claim {
@@ -94,11 +111,10 @@ pub(crate) struct Claim {
 }
 
 /// Finds out what forwards, or has to, for lith alone, and remembers it before [`enable`] switches it.
-pub(crate) fn claim(file: &Path, own: &[Own]) -> Result<Claim, NetworkError> {
+pub(crate) fn claim(file: &Path, own: &[Own], means: Means) -> Result<Claim, NetworkError> {
     let before = remembered(file)?;
     let mut switches = claim_4(&before, own)?;
-    let can_force = fs::exists(FORCE_6).unwrap_or(false);
-    let (switches_6, switched_6) = claim_6(&before, own, can_force)?;
+    let (switches_6, switched_6) = claim_6(&before, own, means)?;
     switches.extend(switches_6);
     let switched = switches.iter().filter_map(|switch| match switch {
         Switch::Interface(name) => Some(name.clone()),
@@ -120,7 +136,7 @@ fn claim_4(before: &BTreeSet<Switch>, own: &[Own]) -> Result<BTreeSet<Switch>, N
     }
     let is_of_family = |switch: &&Switch| matches!(switch, Switch::Interface(_));
     let mut switches: BTreeSet<Switch> = before.iter().filter(is_of_family).cloned().collect();
-    for name in interface::ways(own, Family::V4) {
+    for name in ways(own, Family::V4) {
         let switch = Switch::Interface(name);
         if read(&switch)?.as_deref() == Some("0") {
             switches.insert(switch);
@@ -133,7 +149,7 @@ fn claim_4(before: &BTreeSet<Switch>, own: &[Own]) -> Result<BTreeSet<Switch>, N
 fn claim_6(
     before: &BTreeSet<Switch>,
     own: &[Own],
-    can_force: bool,
+    means: Means,
 ) -> Result<(BTreeSet<Switch>, BTreeSet<String>), NetworkError> {
     let nothing = (BTreeSet::new(), BTreeSet::new());
     if !interface::has_ipv6() {
@@ -143,11 +159,11 @@ fn claim_6(
     if is_router && !before.contains(&Switch::Machine6) {
         return Ok(nothing);
     }
-    let ways = interface::ways(own, Family::V6);
+    let names = ways(own, Family::V6);
     let mut switches: BTreeSet<Switch> =
         before.iter().filter(|switch| !matches!(switch, Switch::Interface(_))).cloned().collect();
-    if can_force && !is_router {
-        for name in ways {
+    if means == Means::Interfaces && !is_router {
+        for name in names {
             let switch = Switch::Interface6(name);
             if read(&switch)?.as_deref() == Some("0") {
                 switches.insert(switch);
@@ -167,7 +183,7 @@ fn claim_6(
         }
     }
     switches.insert(Switch::Machine6);
-    Ok((switches, ways))
+    Ok((switches, names))
 }
 
 /// All interfaces with IPv6 but ours. The setting of new ones too, so that they listen as well.

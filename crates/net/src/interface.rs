@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use lith_core::slot::Slot;
 use serde_json::Value;
 
-use crate::address::{self, Family, GATEWAY, GATEWAY_6, GATEWAY_LINK_6, GuestNetwork};
+use crate::address::{self, GATEWAY, GATEWAY_6, GATEWAY_LINK_6, GuestNetwork};
 use crate::command::run;
 use crate::error::NetworkError;
 
@@ -95,64 +95,6 @@ fn tap(link: &Value) -> Option<(Slot, Tap)> {
     Some((slot, Tap { is_held: has("LOWER_UP"), is_identified, is_up: has("UP") }))
 }
 
-/// An address of this host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Own {
-    /// The interface that has it.
-    pub(crate) device: String,
-    pub(crate) is_loopback: bool,
-    pub(crate) address: IpAddr,
-    /// Length of the prefix of the network that it is in.
-    pub(crate) prefix: u8,
-}
-
-impl Own {
-    /// Whether it is on an interface of others that may be a way to published ports. One whose name cannot stand in a script for
-    /// `nft` is left out; the kernel allows nearly everything. So are addresses that mean nothing beyond one link of IPv6,
-    /// which nothing is forwarded from.
-    fn is_way(&self) -> bool {
-        let is_plain = |character: char| character.is_ascii_alphanumeric() || "._@-".contains(character);
-        self.is_foreign() && !self.is_loopback && self.device.chars().all(is_plain)
-    }
-
-    fn is_foreign(&self) -> bool {
-        let is_link_local = matches!(self.address, IpAddr::V6(address) if address.is_unicast_link_local());
-        address::slot_of_tap(&self.device).is_none() && !is_link_local
-    }
-}
-
-/// The addresses of this host.
-pub(crate) fn own_addresses() -> Result<Vec<Own>, NetworkError> {
-    let links = query("list addresses", &["-json", "address", "show"])?;
-    Ok(links.iter().flat_map(own).collect())
-}
-
-fn own(link: &Value) -> Vec<Own> {
-    let Some(device) = link.get("ifname").and_then(Value::as_str) else { return Vec::new() };
-    let entries = link.get("addr_info").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let entry = |entry: &Value| {
-        Some(Own {
-            device: device.to_owned(),
-            is_loopback: has_flag(link, "LOOPBACK"),
-            address: entry.get("local")?.as_str()?.parse().ok()?,
-            prefix: u8::try_from(entry.get("prefixlen")?.as_u64()?).ok()?,
-        })
-    };
-    entries.iter().filter_map(entry).collect()
-}
-
-/// The interfaces of others through which clients of a family come.
-pub(crate) fn ways(own: &[Own], family: Family) -> BTreeSet<String> {
-    let ways = own.iter().filter(|own| own.is_way() && Family::of(own.address) == family);
-    ways.map(|own| own.device.clone()).collect()
-}
-
-/// The networks that the host is attached to. One of all addresses is none.
-pub(crate) fn attached(own: &[Own]) -> BTreeSet<(IpAddr, u8)> {
-    let attached = own.iter().filter(|own| own.is_foreign() && !own.is_loopback && own.prefix > 0);
-    attached.map(|own| (own.address, own.prefix)).collect()
-}
-
 fn has_flag(link: &Value, flag: &str) -> bool {
     link.get("flags").and_then(Value::as_array).is_some_and(|flags| flags.iter().any(|value| value == flag))
 }
@@ -182,19 +124,18 @@ pub(crate) fn delete(slots: &BTreeSet<Slot>) -> Result<(), NetworkError> {
     batch("remove taps", &script)
 }
 
-/// Gives TAPs that are down their hardware address, and takes from them ARP and multicast. Such a change to a TAP that
-/// is up would drop its neighbour entry, so those that are as they should be are not passed here.
-pub(crate) fn identify(slots: &BTreeSet<Slot>) -> Result<(), NetworkError> {
-    let line = |slot: &Slot| {
-        let (tap, mac) = (address::tap_name(*slot), address::host_mac(*slot));
-        format!(
-            "link set dev {tap} down\nlink set dev {tap} address {mac} arp off multicast off group default\n"
-        )
-    };
-    batch("name taps", &slots.iter().map(line).collect::<String>())
+/// Makes a TAP that is down have its hardware address, and neither ARP nor multicast. Such a change to one that is up would
+/// drop its neighbour entries.
+fn identify(script: &mut String, slot: Slot) {
+    let (tap, mac) = (address::tap_name(slot), address::host_mac(slot));
+    _ = writeln!(
+        script,
+        "link set dev {tap} down\nlink set dev {tap} address {mac} arp off multicast off group default"
+    );
 }
 
-/// Brings TAPs up with the gateway's addresses and the ways to their guest. Does nothing to one that has all that.
+/// Brings TAPs up as what they should be, with the gateway's addresses and the ways to their guest. Does nothing to one that
+/// has all that.
 pub(crate) fn bring_up(slots: &BTreeMap<Slot, Tap>, network: GuestNetwork) -> Result<(), NetworkError> {
     let mut script = String::new();
     let has_ipv6 = has_ipv6();
@@ -205,7 +146,10 @@ pub(crate) fn bring_up(slots: &BTreeMap<Slot, Tap>, network: GuestNetwork) -> Re
             set(&format!("/proc/sys/net/ipv4/conf/{name}/{setting}"), value)?;
         }
         settle_ipv6(&name, has_ipv6)?;
-        if !tap.is_up {
+        if !tap.is_identified {
+            identify(&mut script, *slot);
+        }
+        if !(tap.is_identified && tap.is_up) {
             _ = writeln!(script, "link set dev {name} up");
         }
         _ = writeln!(script, "address replace {GATEWAY}/32 dev {name} scope link");

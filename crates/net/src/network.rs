@@ -16,9 +16,10 @@ use crate::command::run;
 use crate::conntrack::{self, Circumstances};
 use crate::error::NetworkError;
 use crate::firewalls;
-use crate::forwarding::{self, Claim};
-use crate::interface::{self, Own, Tap};
+use crate::forwarding::{self, Claim, Means};
+use crate::interface::{self, Tap};
 use crate::opened::{self, Opened};
+use crate::own::{self, Own};
 use crate::ruleset::{self, Model, Surroundings};
 use crate::stamp;
 use crate::state::NetworkState;
@@ -32,6 +33,8 @@ pub struct Network {
     state_file: PathBuf,
     /// Whose network it is; written into the rules.
     owner: String,
+    /// How IPv6 is made to be forwarded; what the kernel can do when `None`.
+    means: Option<Means>,
     /// Held during each change, so that changes do not mix.
     inner: Mutex<Inner>,
 }
@@ -50,8 +53,8 @@ struct Inner {
 struct Devices {
     surplus: BTreeSet<Slot>,
     fresh: BTreeSet<Slot>,
-    /// Those to be looked at again when the rules are in force.
-    unsettled: BTreeSet<Slot>,
+    /// Those to be brought up when the rules are in force.
+    unsettled: BTreeMap<Slot, Tap>,
 }
 
 impl Network {
@@ -60,7 +63,14 @@ impl Network {
     /// machine: the path of its data folder.
     #[must_use]
     pub fn new(state_file: PathBuf, owner: &str) -> Self {
-        Self { state_file, owner: ruleset::comment(owner), inner: Mutex::default() }
+        Self { state_file, owner: ruleset::comment(owner), means: None, inner: Mutex::default() }
+    }
+
+    /// The same handle, which makes IPv6 be forwarded as on kernels before 6.17 whatever this one can do. For tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn on_older_kernel(self) -> Self {
+        Self { means: Some(Means::Machine), ..self }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -127,16 +137,16 @@ impl Network {
         };
         prepare(&devices)?;
 
-        let own = interface::own_addresses()?;
+        let own = own::addresses().map_err(NetworkError::Addresses)?;
         let claim = if state.guests.is_empty() {
             Claim::default()
         } else {
-            forwarding::claim(&self.state_file, &own)?
+            forwarding::claim(&self.state_file, &own, self.means.unwrap_or_else(Means::of_kernel))?
         };
         let surroundings = Surroundings {
             switched: claim.switched.clone(),
             switched_6: claim.switched_6.clone(),
-            attached: interface::attached(&own),
+            attached: own::attached(&own),
         };
         let model = Model::new(state, &self.owner, &surroundings).map_err(NetworkError::State)?;
         put_in_force(before.as_ref(), &model, still_open)?;
@@ -149,7 +159,7 @@ impl Network {
             pass_others();
         }
         // Now, and not earlier: no frame of a guest passes before the rules are in force.
-        settle(&devices, before.is_some(), state.network)?;
+        interface::bring_up(&devices.unsettled, state.network)?;
 
         if inner.applied.as_ref() != Some(state) || !devices.fresh.is_empty() || !devices.surplus.is_empty() {
             let circumstances = circumstances(inner.applied.as_ref(), state, devices.fresh.clone(), own);
@@ -215,27 +225,25 @@ fn pass_others() {
 /// What to do where the TAPs are those that were made.
 fn known_devices(present: &BTreeSet<Slot>, wanted: &BTreeSet<Slot>) -> Devices {
     let fresh: BTreeSet<Slot> = wanted.difference(present).copied().collect();
-    Devices { surplus: present.difference(wanted).copied().collect(), unsettled: fresh.clone(), fresh }
+    let unsettled = fresh.iter().map(|slot| (*slot, Tap::default())).collect();
+    Devices { surplus: present.difference(wanted).copied().collect(), fresh, unsettled }
 }
 
 /// What to do where anything may be there.
 fn look_at_devices(wanted: &BTreeSet<Slot>) -> Result<Devices, NetworkError> {
     let present = interface::taps()?;
-    let unnamed = wanted.iter().filter(|slot| present.get(slot).is_none_or(|tap| !tap.is_identified));
+    let of = |slot: &Slot| (*slot, present.get(slot).cloned().unwrap_or_default());
     Ok(Devices {
         surplus: present.keys().copied().filter(|slot| !wanted.contains(slot)).collect(),
         fresh: wanted.iter().copied().filter(|slot| !present.contains_key(slot)).collect(),
-        unsettled: unnamed.copied().collect(),
+        unsettled: wanted.iter().map(of).collect(),
     })
 }
 
-/// Everything about TAPs that comes before the rules.
+/// Everything about TAPs that comes before the rules. A new one is down.
 fn prepare(devices: &Devices) -> Result<(), NetworkError> {
     interface::delete(&devices.surplus)?;
-    for slot in &devices.fresh {
-        tap::create(*slot).map_err(NetworkError::Tap)?;
-    }
-    interface::identify(&devices.unsettled)
+    devices.fresh.iter().try_for_each(|slot| tap::create(*slot)).map_err(NetworkError::Tap)
 }
 
 /// The difference to what is in force, if that is known; else everything.
@@ -264,18 +272,6 @@ fn put_in_force(
     Ok(())
 }
 
-/// Everything about TAPs that comes after the rules.
-fn settle(devices: &Devices, is_known: bool, network: GuestNetwork) -> Result<(), NetworkError> {
-    let taps: BTreeMap<Slot, Tap> = if is_known {
-        devices.unsettled.iter().map(|slot| (*slot, Tap::default())).collect()
-    } else {
-        let mut taps = interface::taps()?;
-        taps.retain(|slot, _| !devices.surplus.contains(slot));
-        taps
-    };
-    interface::bring_up(&taps, network)
-}
-
 fn circumstances(
     before: Option<&NetworkState>,
     state: &NetworkState,
@@ -289,7 +285,7 @@ fn circumstances(
     Circumstances {
         fresh,
         regulated: regulated.map(|guest| guest.slot).collect(),
-        attached: interface::attached(&own),
+        attached: own::attached(&own),
         local: own.into_iter().map(|own| own.address).collect(),
     }
 }

@@ -48,6 +48,8 @@ mod chains;
 mod change;
 mod egress;
 mod elements;
+#[cfg(test)]
+mod evaluate;
 mod model;
 
 pub(crate) use elements::element;

@@ -13,6 +13,8 @@ use super::*;
 use crate::address;
 use crate::state::{Guest, Redirect, Service};
 
+mod passing;
+
 fn transport() -> impl Strategy<Value = Transport> {
     prop_oneof![Just(Transport::Tcp), Just(Transport::Udp)]
 }
@@ -92,7 +94,7 @@ fn guest() -> impl Strategy<Value = Guest> {
 }
 
 /// Any number of guests up to that many.
-pub(crate) fn states(guests_max: usize) -> impl Strategy<Value = NetworkState> {
+fn states(guests_max: usize) -> impl Strategy<Value = NetworkState> {
     let slots = prop_oneof![3 => 1u16..5, 1 => 1u16..=4000];
     let guests = proptest::collection::btree_map(slots, guest(), 0..guests_max);
     let services = proptest::collection::btree_map(

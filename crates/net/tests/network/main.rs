@@ -23,6 +23,8 @@ mod outside;
 #[cfg(test)]
 mod reach;
 #[cfg(test)]
+mod sample;
+#[cfg(test)]
 mod services;
 #[cfg(test)]
 mod world;

@@ -269,3 +269,36 @@ fn other_users_of_the_host_reach_what_is_published_and_nothing_else() {
         assert!(!ask(65534, closed).contains("hello"), "{closed}");
     }
 }
+
+#[test]
+fn an_older_kernel_forwards_ipv6_and_listens_to_its_routers() {
+    let world = World::new().on_older_kernel();
+    let other = Namespace::new();
+    world.join(&other, "far0", "203.0.113.1", "203.0.113.9");
+    let listens = "net.ipv6.conf.far0.accept_ra=1 net.ipv6.conf.lan0.accept_ra=0";
+    world.host.shell(&format!("ip addr add 2a03::1/64 dev far0 nodad; sysctl -qw {listens}"));
+    other.shell("ip addr add 2a03::9/64 dev lan0 nodad; ip route add default via 2a03::1");
+    world.lan.shell(&format!("ip route add 2a03::/64 via {HOST_6}"));
+    world.lan.serve("lan", 7000);
+    other.serve("other", 7000);
+    let look =
+        || world.host.shell("cd /proc/sys/net/ipv6/conf; grep -s . */forwarding */accept_ra | grep -v lith");
+    let before = look();
+    let wanted = state(&[(1, &["8080:80"])]);
+    world.apply(&wanted);
+    let now = look();
+    for setting in ["all/forwarding:1", "far0/accept_ra:2", "lan0/accept_ra:0"] {
+        assert!(now.contains(setting), "{now}");
+    }
+    let guest = Machine::plug(&world, 1);
+    guest.inside.serve("one", 80);
+    for _ in 0..2 {
+        assert!(world.lan.ask_tcp("[2a01::1]:8080", SOON).is_some());
+        assert!(other.ask_tcp("[2a03::1]:8080", SOON).is_some());
+        assert!(other.ask_tcp("[2a01::9]:7000", NEVER).is_none());
+        assert!(world.lan.ask_tcp("[2a03::9]:7000", NEVER).is_none());
+        world.repair(&wanted, &[]);
+    }
+    world.remove_all();
+    assert_eq!(look(), before);
+}

@@ -202,6 +202,12 @@ impl World {
         self.network = Network::new(self.folder.path().join("network"), OWNER);
     }
 
+    /// The kernel is one before 6.17.
+    pub(crate) fn on_older_kernel(mut self) -> Self {
+        self.network = Network::new(self.folder.path().join("network"), OWNER).on_older_kernel();
+        self
+    }
+
     /// Takes the protection away, to show that a probe does reach what it aims at.
     pub(crate) fn unprotect(&self) {
         self.host.shell("nft delete table netdev lith");
@@ -271,6 +277,8 @@ struct Capture {
 /// A guest's machine, plugged into its TAP.
 pub(crate) struct Machine {
     pub(crate) inside: Namespace,
+    /// Its slot's.
+    pub(crate) number: u16,
     host_end: Arc<OwnedFd>,
     seen: Arc<Capture>,
     /// Closed to stop the pumps.
@@ -303,7 +311,7 @@ impl Machine {
         // The kernel drops what is sent in the moments between a cable's plugging and its noticing.
         world.host.await_link(&address::tap_name(slot));
         inside.await_link("eth0");
-        Self { inside, host_end, seen, _stop: stop }
+        Self { inside, number, host_end, seen, _stop: stop }
     }
 
     /// Sends a frame as a guest that obeys nobody.
