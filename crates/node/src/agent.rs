@@ -20,7 +20,7 @@ mod health;
 mod machine;
 mod network;
 mod order;
-mod ports;
+pub(crate) mod ports;
 mod ready;
 mod round;
 pub(crate) mod serving;
