@@ -4,12 +4,13 @@
 //! stays the same keeps its incarnation, and so keeps running. Incarnations are numbered over the whole cluster: a job
 //! that is removed and deployed again, under the name of the old one, must not look like it.
 
+pub mod ports;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use crate::job::file::{FileMount, FileSource};
-use crate::job::{GroupSpec, JobSpec, Publish, TaskSpec};
-use crate::name::{FileName, GroupName, JobName, TaskName};
+use crate::job::{GroupSpec, JobSpec, TaskSpec};
+use crate::name::{FileName, GroupName, TaskName};
 use crate::task::Incarnation;
 
 /// A task of a job, without the instance: `group` and `task`.
@@ -94,29 +95,6 @@ impl Plan {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.changes.iter().all(|change| change.kind == ChangeKind::Keep)
-    }
-}
-
-/// Why a job cannot be deployed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortTaken {
-    /// The published port.
-    pub publish: Publish,
-    /// The task that wants it.
-    pub task: TaskName,
-    /// The job that has it.
-    pub held_by_job: JobName,
-    /// The task that has it.
-    pub held_by_task: TaskName,
-}
-
-impl fmt::Display for PortTaken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "task \"{}\" publishes port {}/{}, which task \"{}\" of job \"{}\" already has",
-            self.task, self.publish.host_port, self.publish.transport, self.held_by_task, self.held_by_job
-        )
     }
 }
 
@@ -261,31 +239,6 @@ fn changed_keys(before: &TaskSpec, after: &TaskSpec) -> Vec<&'static str> {
         sysctls = "sysctls",
     };
     keys.collect()
-}
-
-/// Published ports of `spec` that another job already has.
-#[must_use]
-pub fn ports_taken<'a>(spec: &JobSpec, jobs: impl IntoIterator<Item = &'a Job>) -> Vec<PortTaken> {
-    let others: Vec<&Job> = jobs.into_iter().filter(|job| job.spec.name != spec.name).collect();
-    let mut taken = Vec::new();
-    for (_, task, declared) in spec.tasks() {
-        for (other, held_by_task, held) in others
-            .iter()
-            .flat_map(|other| other.spec.tasks().map(move |(_, task, held)| (*other, task, held)))
-        {
-            for publish in &declared.publish {
-                if held.publish.iter().any(|theirs| theirs.collides_with(publish)) {
-                    taken.push(PortTaken {
-                        publish: *publish,
-                        task: task.clone(),
-                        held_by_job: other.spec.name.clone(),
-                        held_by_task: held_by_task.clone(),
-                    });
-                }
-            }
-        }
-    }
-    taken
 }
 
 /// What a person asks of a deployed job, or of one of its tasks.

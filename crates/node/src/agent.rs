@@ -20,7 +20,7 @@ mod health;
 mod machine;
 mod network;
 mod order;
-mod ports;
+pub(crate) mod ports;
 mod ready;
 pub mod resolver;
 mod round;

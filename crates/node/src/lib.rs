@@ -10,6 +10,7 @@ pub mod detach;
 pub mod disks;
 pub mod doctor;
 pub mod down;
+mod host_ports;
 pub mod http;
 mod identity;
 pub mod images;

@@ -20,6 +20,7 @@ use lith_api::error::{Code, Failure};
 use lith_api::event::Event;
 use lith_api::task::{Ask, AskRequest, Change, JobDetail, JobSummary, Plan, TaskStatus};
 use lith_core::capability;
+use lith_core::deploy::ports::{Holder, PortTaken, Socket};
 use lith_core::deploy::{self, Job, TaskKey};
 use lith_core::job::JobSpec;
 use lith_core::name::{JobName, NodeName};
@@ -30,9 +31,9 @@ use lith_store::{Store, StoreError, StoredJob, World, Write};
 use tokio::sync::{mpsc, watch};
 
 use self::volumes::Volumes;
-use crate::agent::AgentHandle;
-use crate::clock;
+use crate::agent::{AgentHandle, ports};
 use crate::layout::Layout;
+use crate::{clock, host_ports};
 use lith_core::chain::chain;
 
 /// Events that are stored in one transaction.
@@ -138,13 +139,13 @@ impl Server {
             return Err(failure);
         }
         let jobs = || world.jobs.values().map(|stored| &stored.job);
-        if let Some(taken) = deploy::ports_taken(&spec, jobs()).first() {
-            let failure = Failure::new(Code::Conflict, taken.to_string());
-            return Err(
-                failure.hint(format!("publish another port, or remove it from \"{}\"", taken.held_by_job))
-            );
-        }
         let current = world.jobs.get(&spec.name).map(|stored| &stored.job);
+        let held = || held_by_programs(&spec, current.map(|job| &job.spec));
+        if let Some(failure) =
+            ports_taken(&deploy::ports::taken(&spec, jobs())).or_else(|| ports_taken(&held()))
+        {
+            return Err(failure);
+        }
         let from_version = current.map_or(0, |job| job.version);
         if let Carry::OutAt(version) = carry
             && version != from_version
@@ -405,6 +406,34 @@ fn refused(spec: &JobSpec) -> Option<Failure> {
         Some(hint) => failure.hint(hint),
         None => failure,
     })
+}
+
+/// Ports that cannot be had, the first ones by name.
+fn ports_taken(taken: &[PortTaken]) -> Option<Failure> {
+    let hint = taken.first()?.hint();
+    let sentences: Vec<String> =
+        taken.iter().take(deploy::ports::TOLD_MAX).map(ToString::to_string).collect();
+    Some(Failure::new(Code::Conflict, sentences.join("; ")).hint(hint))
+}
+
+/// Ports that the job is to publish anew and that other programs of this machine hold. When the machine does not tell,
+/// whoever starts the tasks finds out.
+fn held_by_programs(spec: &JobSpec, before: Option<&JobSpec>) -> Vec<PortTaken> {
+    let held = host_ports::held().unwrap_or_else(|error| {
+        tracing::warn!(error = %chain(&error), "which programs hold ports is not known");
+        vec![]
+    });
+    let sockets: Vec<Socket> = held.iter().map(|held| held.socket).collect();
+    let mut taken = deploy::ports::held(spec, before, &sockets);
+    // The tables do not tell a socket for every address from one for those of IPv6 alone.
+    taken.retain(|taken| !ports::is_free(&taken.publish));
+    for taken in &mut taken {
+        if let Holder::Program { socket, process } = &mut taken.holder {
+            let inode = held.iter().find(|held| held.socket == *socket).map(|held| held.inode);
+            *process = inode.and_then(host_ports::process_of);
+        }
+    }
+    taken
 }
 
 fn moved_on(job: &JobName, planned: u64, now: u64) -> Failure {

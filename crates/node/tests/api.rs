@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct World {
     _folder: tempfile::TempDir,
     layout: Layout,
+    /// Where events of what tasks were refused come from.
+    blocked: tokio::sync::mpsc::Sender<Event>,
     _runtime: tokio::runtime::Runtime,
     _agent: Agent,
 }
@@ -56,7 +58,10 @@ impl World {
         let doctor = Arc::new(Doctor::new(&config));
         let (agent, ends) = Agent::new(config, images.clone(), runtime.handle().clone()).unwrap();
         let Ends { desired, observed, handle, .. } = ends;
-        let server = Ok(Arc::new(Server::new(store, node.clone(), desired, observed.clone()).unwrap()));
+        let server = Arc::new(Server::new(store, node.clone(), desired, observed.clone()).unwrap());
+        let (blocked, told) = tokio::sync::mpsc::channel(8);
+        runtime.spawn(Arc::clone(&server).narrate_blocked(told));
+        let server = Ok(server);
         // Nobody is stopped here.
         let (ask, _) = tokio::sync::mpsc::channel(1);
         let (_, outcome) = tokio::sync::watch::channel(None);
@@ -68,7 +73,7 @@ impl World {
             let listener = http::listen(&socket).unwrap();
             tokio::spawn(async move { axum::serve(listener, http::router(context)).await });
         });
-        Self { _folder: folder, layout, _runtime: runtime, _agent: agent }
+        Self { _folder: folder, layout, blocked, _runtime: runtime, _agent: agent }
     }
 
     /// Sends a request and returns the connection to read the answer from.
@@ -290,4 +295,55 @@ fn what_tasks_were_refused_is_asked_of_a_job_that_is_there() {
     let (status, blocked) = world.ask("GET /v1/jobs/shop/blocked?since_ms=5", &Value::Null);
     assert_eq!((status, &blocked["attempts"]), (200, &json!([])));
     assert!(blocked["now_ms"].as_u64().unwrap() > 5, "{blocked}");
+    let event = Event {
+        id: 0,
+        time_ms: 0,
+        job: Some("shop".to_owned()),
+        task: Some("shop.main.0.web".to_owned()),
+        kind: "blocked".to_owned(),
+        message: "the name db was refused; to allow it: connects: [ pg/db ]".to_owned(),
+    };
+    let mut events = world.events("", "");
+    world.blocked.blocking_send(event.clone()).unwrap();
+    let told = events.next().unwrap();
+    assert_eq!((told.task, told.message), (event.task, event.message));
+    assert!(told.id > 0 && told.time_ms > 0);
+}
+
+#[test]
+fn a_port_that_a_program_holds_is_refused_before_anything_changes() {
+    let world = World::new(|_| ());
+    // An address of its own, so that no other program takes the port.
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let address = std::net::Ipv4Addr::new(127, 85, high, low);
+    let socket = std::net::UdpSocket::bind((address, 0)).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    // In another process, for this one's are lith's own.
+    let mut holder = std::process::Command::new("cat")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::os::fd::OwnedFd::from(socket))
+        .spawn()
+        .unwrap();
+    let publishing = |entries: &[String]| {
+        let mut job = shop(1);
+        job["groups"]["main"]["tasks"]["web"]["publish"] = json!(entries);
+        job
+    };
+    let entry = format!("{port}:53/udp");
+    for query in ["?dry_run=true", "?if_version=0", ""] {
+        let (status, failure) =
+            world.ask(&format!("PUT /v1/jobs/shop{query}"), &publishing(std::slice::from_ref(&entry)));
+        assert_eq!((status, &failure["code"]), (409, &json!("E0003")), "{failure}");
+        let message = format!(
+            "port {port}/udp of this machine, which task \"web\" publishes with \"{entry}\", is held by cat (pid {}) on {address}",
+            holder.id()
+        );
+        assert_eq!(failure["message"], json!(message));
+    }
+    assert_eq!(world.ask("GET /v1/jobs", &Value::Null).1, json!([]));
+    let elsewhere = publishing(&[format!("127.0.0.1:{port}:53/udp"), format!("{port}:53")]);
+    assert_eq!(world.ask("PUT /v1/jobs/shop?dry_run=true", &elsewhere).0, 200);
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    assert_eq!(world.ask("PUT /v1/jobs/shop", &publishing(&[entry])).0, 200);
 }

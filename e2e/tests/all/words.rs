@@ -176,10 +176,27 @@ fn ports(world: &World) {
          hint: publish another port, or remove it from \"first\"\n",
     );
     let _ = world.lith(&["rm", "first"]).ok();
-    let taken = world.host.run(|| TcpListener::bind("0.0.0.0:9090")).unwrap();
+    let taken = || world.host.run(|| TcpListener::bind("0.0.0.0:9090")).unwrap();
+    let before = taken();
+    let program = std::fs::read_to_string("/proc/self/comm").unwrap();
     check(
         world,
         &world.deploy(&publishing("third", "9090:80")),
+        1,
+        &format!(
+            "error: port 9090/tcp of this machine, which task \"it\" publishes with \"9090:80\", is held by {} (pid {}) [E0003]\n\
+             hint: publish another port, such as \"8090:80\", or stop that program\n",
+            program.trim(),
+            std::process::id()
+        ),
+    );
+    drop(before);
+    let _ = world.deploy(&publishing("third", "9090:80")).ok();
+    let _ = world.lith(&["stop", "third"]).ok();
+    let taken = taken();
+    check(
+        world,
+        &world.lith(&["start", "third"]),
         1,
         "error: task \"third/it\" is not ready: it could not start: port 9090/tcp of this machine is taken by another \
          program: `ss -ltnup 'sport = :9090'` shows which [E0008]\n\

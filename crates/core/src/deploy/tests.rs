@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::job::Transport;
+use crate::job::{Publish, Transport};
 
 pub(crate) fn task(image: &str) -> TaskSpec {
     TaskSpec::new(image)
@@ -15,7 +15,7 @@ fn publish(host_port: u16) -> Publish {
     Publish { address: None, host_port, guest_port: 80, count: 1, transport: Transport::Tcp }
 }
 
-fn job(name: &str, tasks: &[(&str, TaskSpec)]) -> JobSpec {
+pub(crate) fn job(name: &str, tasks: &[(&str, TaskSpec)]) -> JobSpec {
     let tasks = tasks.iter().map(|(name, task)| (name.parse().unwrap(), task.clone())).collect();
     let groups = BTreeMap::from([("main".parse().unwrap(), GroupSpec::new(tasks))]);
     JobSpec::new(name.parse().unwrap(), groups)
@@ -115,20 +115,6 @@ fn restart_makes_a_new_incarnation_and_start_does_not() {
     assert!(restarted.version > job.version);
     assert!(restarted.desires.values().all(|desire| desire.incarnation == Incarnation(7)));
     assert_eq!(ask(&job, Ask::Restart, &BTreeSet::new(), Incarnation(7)), job);
-}
-
-#[test]
-fn a_published_port_has_one_holder() {
-    let mut web = task("nginx");
-    web.publish = vec![publish(8080)];
-    let first = plan(None, job("first", &[("web", web.clone())]), Incarnation(1)).job;
-    let second = job("second", &[("proxy", web)]);
-    let taken = ports_taken(&second, [&first]);
-    assert_eq!(
-        taken[0].to_string(),
-        "task \"proxy\" publishes port 8080/tcp, which task \"web\" of job \"first\" already has"
-    );
-    assert_eq!(ports_taken(&first.spec, [&first]), vec![], "a job does not collide with what it replaces");
 }
 
 proptest! {

@@ -6,16 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use lith_core::job::{Publish, Transport};
 use lith_core::name::TaskId;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-
-/// Where a port is published that names no address.
-const UNSPECIFIED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 
 /// The ports held for tasks.
 #[derive(Debug, Default)]
@@ -26,19 +23,8 @@ pub(crate) struct Ports {
 #[derive(Debug)]
 struct Held {
     publish: Publish,
-    /// Closed when dropped, which is all that it is for.
-    _sockets: Vec<Socket>,
-}
-
-#[derive(Debug)]
-enum Socket {
-    Bound {
-        _socket: OwnedFd,
-    },
-    /// Connections of a former owner linger in the kernel for a minute, which only a listener is let past.
-    Listening {
-        _listener: TcpListener,
-    },
+    /// Closed when dropped, which is all that they are for.
+    _sockets: Vec<OwnedFd>,
 }
 
 impl Ports {
@@ -58,7 +44,10 @@ impl Ports {
             let sockets =
                 publish.singly().map(|single| bind(&single).map_err(|error| sentence(&single, &error)));
             match sockets.collect() {
-                Ok(sockets) => held.push(Held { publish: *publish, _sockets: sockets }),
+                Ok(sockets) => {
+                    let sockets: Vec<Vec<OwnedFd>> = sockets;
+                    held.push(Held { publish: *publish, _sockets: sockets.into_iter().flatten().collect() });
+                }
                 Err(why) => result = Err(why),
             }
         }
@@ -80,20 +69,52 @@ impl Ports {
     }
 }
 
-fn bind(publish: &Publish) -> io::Result<Socket> {
-    let address = SocketAddr::new(publish.address.unwrap_or(UNSPECIFIED), publish.host_port);
+/// Whether lith could hold a published port now. Held already by lith itself, it could not.
+pub(crate) fn is_free(publish: &Publish) -> bool {
+    publish.singly().all(|single| bind(&single).is_ok())
+}
+
+/// Takes one port: on its address, or on all of both kinds.
+fn bind(publish: &Publish) -> io::Result<Vec<OwnedFd>> {
+    if let Some(address) = publish.address {
+        return Ok(vec![bind_at(address, publish)?]);
+    }
+    let first = bind_at(Ipv4Addr::UNSPECIFIED.into(), publish)?;
+    match bind_at(Ipv6Addr::UNSPECIFIED.into(), publish) {
+        Ok(second) => Ok(vec![first, second]),
+        // A machine without IPv6.
+        Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => Ok(vec![first]),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn bind_at(address: IpAddr, publish: &Publish) -> Result<OwnedFd, Errno> {
+    let address = SocketAddr::new(address, publish.host_port);
     let kind = match publish.transport {
         Transport::Tcp => SocketType::STREAM,
         Transport::Udp => SocketType::DGRAM,
     };
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
-    match rustix::net::bind(&socket, &address) {
-        Ok(()) => Ok(Socket::Bound { _socket: socket }),
-        Err(Errno::ADDRINUSE) if publish.transport == Transport::Tcp => {
-            Ok(Socket::Listening { _listener: TcpListener::bind(address)? })
+    let socket = || {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+        if address.is_ipv6() {
+            // The addresses of IPv4 have a socket of their own.
+            sockopt::set_ipv6_v6only(&socket, true)?;
         }
-        Err(error) => Err(error.into()),
+        Ok(socket)
+    };
+    let bound = socket()?;
+    match rustix::net::bind(&bound, &address) {
+        Ok(()) => Ok(bound),
+        // Connections of a former owner linger in the kernel for a minute, which only a listener is let past.
+        Err(Errno::ADDRINUSE) if publish.transport == Transport::Tcp => {
+            let listening = socket()?;
+            sockopt::set_socket_reuseaddr(&listening, true)?;
+            rustix::net::bind(&listening, &address)?;
+            rustix::net::listen(&listening, 0)?;
+            Ok(listening)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -107,7 +128,7 @@ fn sentence(publish: &Publish, error: &io::Error) -> String {
             )
         }
         io::ErrorKind::AddrNotAvailable => {
-            let address = publish.address.unwrap_or(UNSPECIFIED);
+            let address = publish.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
             format!("{port} cannot be published on {address}, which is no address of this machine")
         }
         _ => format!("{port} of this machine cannot be had: {error}"),
@@ -117,7 +138,7 @@ fn sentence(publish: &Publish, error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpStream;
+    use std::net::{TcpListener, TcpStream};
 
     #[test]
     fn a_taken_port_is_named_and_a_held_one_is_refused_to_others() {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lith_api::agent::{Alloc, AllocTask, Desired, ServiceEntry};
 use lith_core::job::access::Connect;
 use lith_core::job::volume::Mount;
-use lith_core::job::{GroupSpec, JobSpec, TaskSpec};
+use lith_core::job::{GroupSpec, JobSpec, Port, TaskSpec};
 use lith_core::name::{NodeName, TaskName};
 use lith_core::service::ServiceKey;
 use lith_store::World;
@@ -53,10 +53,11 @@ fn services(world: &World, node: &NodeName) -> Vec<ServiceEntry> {
     }
     let entry = |(job, task): ServiceKey| {
         let number = world.services.get(&(job.clone(), task.clone()))?.number();
-        let spec = world.jobs.get(&job).and_then(|stored| {
-            stored.job.spec.tasks().find(|(_, name, _)| **name == task).map(|(.., spec)| spec)
-        });
-        let ports = spec.map_or_else(Vec::new, |spec| spec.ports.iter().map(ToString::to_string).collect());
+        // Several groups may have a task of this name.
+        let specs = world.jobs.get(&job).into_iter().flat_map(|stored| stored.job.spec.tasks());
+        let its = specs.filter(|(_, name, _)| **name == task);
+        let ports: BTreeSet<Port> = its.flat_map(|(.., spec)| &spec.ports).copied().collect();
+        let ports = ports.iter().map(ToString::to_string).collect();
         Some(ServiceEntry { job: job.to_string(), task: task.to_string(), number, ports })
     };
     wanted.into_iter().filter_map(entry).collect()
