@@ -150,13 +150,7 @@ impl<'a> Directory<'a> {
     /// name alone is one only where nothing else could be meant.
     #[must_use]
     pub fn names(&self, client: &TaskId, connects: &[Connect]) -> Vec<(String, Slot)> {
-        let mut named = certain_names(client, connects);
-        for (name, connect) in self.short_names(client, connects) {
-            let is_same = |other: &&Connect| other.job == connect.job && other.task == connect.task;
-            if named.get(&name).is_none_or(|others| others.iter().all(is_same)) {
-                named.entry(name).or_default().insert(connect);
-            }
-        }
+        let named = self.named(client, connects);
         let each = (ADDRESSES_MAX / named.len().max(1)).clamp(1, NAME_ADDRESSES_MAX);
         let mut names = Vec::new();
         for (name, connects) in named {
@@ -167,6 +161,33 @@ impl<'a> Directory<'a> {
             names.extend(targets.into_iter().take(each).map(|(_, slot)| (name.clone(), slot)));
         }
         names
+    }
+
+    /// The same names with the tasks that they stand for, whether or not the node has an instance of them.
+    #[must_use]
+    pub fn services(
+        &self,
+        client: &TaskId,
+        connects: &[Connect],
+    ) -> BTreeMap<String, BTreeSet<(JobName, TaskName)>> {
+        let service = |connect: &Connect| {
+            let job = connect.job.as_ref().unwrap_or(&client.alloc.job);
+            (job.clone(), connect.task.clone())
+        };
+        let named = self.named(client, connects).into_iter();
+        named.map(|(name, connects)| (name, connects.into_iter().map(service).collect())).collect()
+    }
+
+    /// What each name stands for.
+    fn named<'b>(&self, client: &TaskId, connects: &'b [Connect]) -> BTreeMap<String, BTreeSet<&'b Connect>> {
+        let mut named = certain_names(client, connects);
+        for (name, connect) in self.short_names(client, connects) {
+            let is_same = |other: &&Connect| other.job == connect.job && other.task == connect.task;
+            if named.get(&name).is_none_or(|others| others.iter().all(is_same)) {
+                named.entry(name).or_default().insert(connect);
+            }
+        }
+        named
     }
 
     /// Names of tasks of other jobs without the job: those that no own task has, and only one of the targets.

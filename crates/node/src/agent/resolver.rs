@@ -6,7 +6,7 @@
 //!        └─── nobody, or another one ─▶ start: takes over from the other one ─▶ its port
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::IpAddr;
@@ -17,8 +17,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lith_core::chain::chain;
-use lith_core::job::access::Egress;
-use lith_core::name::TaskId;
+use lith_core::connect::Directory;
+use lith_core::job::access::{Connect, Egress};
+use lith_core::name::{JobName, TaskId, TaskName};
 use lith_core::resolve::Opening;
 use lith_core::service::ServiceNumber;
 use lith_core::slot::Slot;
@@ -143,13 +144,14 @@ impl Resolver {
         Ok(())
     }
 
-    /// What is open because names have led there, for rules that are made anew.
+    /// What is open because names have led there, with the name, for rules that are made anew.
     ///
     /// # Errors
     /// Nobody answers.
-    pub fn openings(&self) -> io::Result<Vec<Opening>> {
+    pub fn openings(&self) -> io::Result<Vec<(String, Opening)>> {
         let written = control::openings(&self.socket())?;
-        Ok(written.iter().filter_map(WrittenOpening::opening).collect())
+        let opening = |one: WrittenOpening| one.opening().map(|opening| (one.name, opening));
+        Ok(written.into_iter().filter_map(opening).collect())
     }
 
     /// The names that were refused since this was asked last. The agent is woken when there are new ones.
@@ -215,6 +217,20 @@ pub fn guest(
     }
 }
 
+/// The names of what a task connects to, with the services behind each; of one without a number there is nothing.
+#[must_use]
+pub fn names(
+    directory: &Directory<'_>,
+    (client, connects): (&TaskId, &[Connect]),
+    number: impl Fn(&JobName, &TaskName) -> Option<ServiceNumber>,
+) -> BTreeMap<String, Vec<ServiceNumber>> {
+    let services = directory.services(client, connects).into_iter();
+    let numbers = |tasks: BTreeSet<(JobName, TaskName)>| {
+        tasks.iter().filter_map(|(job, task)| number(job, task)).collect()
+    };
+    services.map(|(name, tasks)| (name, numbers(tasks))).collect()
+}
+
 /// Ends the resolver, and removes what it had.
 ///
 /// # Errors
@@ -259,4 +275,46 @@ fn wait_for_end(folder: &Path) -> io::Result<bool> {
 
 fn cgroup_name(layout: &Layout) -> String {
     format!("resolver{}", layout.instance())
+}
+
+#[cfg(test)]
+mod tests {
+    use lith_core::connect::Member;
+    use lith_core::value;
+
+    use super::*;
+
+    #[test]
+    fn a_guests_part_of_the_policy() {
+        let id: TaskId = "shop.front.0.web".parse().unwrap();
+        let slot = Slot::new(7).unwrap();
+        let connects: Vec<Connect> =
+            ["db", "postgres/db:5432 as store"].map(|text| value::access::connect(text).unwrap()).to_vec();
+        let member = Member { id: &id, slot, ports: &[], connects: &connects };
+        let directory = Directory::new([member]);
+        let number = |job: &JobName, task: &TaskName| {
+            let number = match (job.as_str(), task.as_str()) {
+                ("shop", "db") => 1,
+                ("postgres", "db") => 2,
+                _ => return None,
+            };
+            ServiceNumber::new(number)
+        };
+        let names = names(&directory, (&id, &connects), number);
+        let egress = [value::access::egress("api.example.org:443").unwrap(), Egress::Internet];
+        let guest = guest(GuestNetwork::default(), (&id, slot), &["front".to_owned()], &names, &egress);
+        let addresses = |name: &str| guest.names[name].iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(guest.names.keys().collect::<Vec<_>>(), ["db", "db.postgres", "store"]);
+        assert_eq!(addresses("db"), ["10.83.128.1", "fd6c:690a:5301:1::1"]);
+        assert_eq!(addresses("store"), ["10.83.128.2", "fd6c:690a:5301:1::2"]);
+        assert_eq!(addresses("db.postgres"), addresses("store"));
+        assert_eq!(
+            (guest.job.as_str(), &guest.own[..]),
+            ("shop", &["web".to_owned(), "front".to_owned()][..])
+        );
+        assert_eq!(guest.egress, ["api.example.org:443", "internet"]);
+        // What was written is what is read.
+        let policy = guest.policy().unwrap();
+        assert_eq!((policy.slot, &policy.egress[..]), (slot, &egress[..]));
+    }
 }
