@@ -4,6 +4,7 @@
 //! ```text
 //!   begin: state of a predecessor ─▶ sockets ─▶ child ready ─▶ predecessor ends ─▶ lock ─▶ agent's socket ─▶ serving
 //!   serving: child ended ─▶ started again, later each time ─▶ serving
+//!            SIGTERM, as at a shutdown: guests are given their time to stop ─▶ end
 //!            told to end, or to yield to a successor ─▶ child is killed ─▶ end
 //! ```
 
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use lith_core::egress::Range;
-use lith_core::job::Port;
+use lith_core::job::{Port, STOP_GRACE_DEFAULT};
 use lith_core::resolve::{NamePolicy, Opening};
 use lith_core::slot::Slot;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -54,6 +55,8 @@ const RESTART_MAX: Duration = Duration::from_secs(5);
 const RAN_WELL: Duration = Duration::from_secs(30);
 /// How often it is told that something was refused: each time the agent looks at everything.
 const NEWS_INTERVAL: Duration = Duration::from_secs(5);
+/// At a shutdown, how much longer than the usual grace of a task it goes on.
+const STOP_SLACK: Duration = Duration::from_secs(2);
 /// Of those who want to be told so many are.
 const WATCHERS_MAX: usize = 8;
 /// Read at once from the child.
@@ -166,6 +169,15 @@ struct Wanted {
     openings: Vec<Opening>,
 }
 
+/// What has been waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Happened {
+    AgentAsks,
+    ChildSpeaks,
+    ChildEnded,
+    Termination,
+}
+
 /// Whether to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
@@ -182,7 +194,7 @@ pub fn run<C: Child>(
     outside: Outside<'_, C>,
     ready: impl FnOnce(&Hello),
 ) -> Result<(), ParentError> {
-    sys::ignore_termination().map_err(ParentError::Wait)?;
+    let terminations = sys::terminations().map_err(ParentError::Wait)?;
     let before = control::hello(&config.socket).ok();
     let port = before.as_ref().map_or(0, |hello| hello.port);
     let (port, pairs) = sockets::bind(&config.addresses, port).map_err(ParentError::Sockets)?;
@@ -197,7 +209,7 @@ pub fn run<C: Child>(
     let _lock = parent.take_over()?;
     let listener = listen(&parent.config.socket)?;
     ready(&parent.hello());
-    parent.serve(&listener)
+    parent.serve(&listener, &terminations)
 }
 
 fn listen(path: &Path) -> Result<UnixListener, ParentError> {
@@ -319,42 +331,64 @@ impl<'a, C: Child> Parent<'a, C> {
         Err(ParentError::NotReady)
     }
 
-    fn serve(&mut self, listener: &UnixListener) -> Result<(), ParentError> {
+    fn serve(&mut self, listener: &UnixListener, terminations: &OwnedFd) -> Result<(), ParentError> {
         let mut looked = Instant::now();
+        let mut end: Option<Instant> = None;
         loop {
             let now = Instant::now();
+            if end.is_some_and(|end| now >= end) {
+                return Ok(());
+            }
             if now.saturating_duration_since(looked) >= LOOK_INTERVAL {
                 self.look_at_servers();
                 looked = now;
             }
             self.start_again(now);
             self.tell_news(now);
-            let (agent, child, end) = self.wait_for_something(listener)?;
-            if child {
+            // Once it has come, it stays readable.
+            let terminations = terminations.as_fd();
+            let happened = self.wait_for_something(listener, end.is_none().then_some(terminations))?;
+            if happened.contains(&Happened::Termination) {
+                end = Some(now + STOP_GRACE_DEFAULT + STOP_SLACK);
+            }
+            if happened.contains(&Happened::ChildSpeaks) {
                 self.hear_child();
             }
-            if end {
+            if happened.contains(&Happened::ChildEnded) {
                 self.child_ended("it has ended");
             }
-            if agent && self.hear_agent(listener) == Next::End {
+            if happened.contains(&Happened::AgentAsks) && self.hear_agent(listener) == Next::End {
                 return Ok(());
             }
         }
     }
 
-    /// Whether somebody connects, the child says something, or it has ended.
-    fn wait_for_something(&self, listener: &UnixListener) -> Result<(bool, bool, bool), ParentError> {
-        let mut look = vec![PollFd::new(listener, PollFlags::IN)];
+    fn wait_for_something(
+        &self,
+        listener: &UnixListener,
+        terminations: Option<BorrowedFd<'_>>,
+    ) -> Result<Vec<Happened>, ParentError> {
+        let mut waited = vec![(Happened::AgentAsks, listener.as_fd())];
+        waited.extend(terminations.map(|descriptor| (Happened::Termination, descriptor)));
         let mut time = LOOK_INTERVAL;
         if let Some(running) = &self.running {
-            look.push(PollFd::new(&running.stream, PollFlags::IN));
-            look.push(PollFd::from_borrowed_fd(running.process.pidfd(), PollFlags::IN));
+            waited.push((Happened::ChildSpeaks, running.stream.as_fd()));
+            waited.push((Happened::ChildEnded, running.process.pidfd()));
         } else {
             time = time.min(self.restart.0.saturating_duration_since(Instant::now()));
         }
+        let mut look = Vec::new();
+        for (_, descriptor) in &waited {
+            look.push(PollFd::from_borrowed_fd(*descriptor, PollFlags::IN));
+        }
         wait(&mut look, time)?;
-        let is_ready = |position: usize| look.get(position).is_some_and(|one| !one.revents().is_empty());
-        Ok((is_ready(0), is_ready(1), is_ready(2)))
+        let is_ready = look.iter().map(|one| !one.revents().is_empty());
+        Ok(waited
+            .iter()
+            .zip(is_ready)
+            .filter(|(_, is_ready)| *is_ready)
+            .map(|((what, _), _)| *what)
+            .collect())
     }
 
     fn start_again(&mut self, now: Instant) {

@@ -19,19 +19,24 @@ pub(crate) fn adopt(descriptor: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// Lets SIGTERM do nothing to this thread and to what it starts: at a shutdown all processes get it, and guests that are
-/// being stopped have something to say until their end.
+/// Lets SIGTERM end neither this thread nor what it starts, and gives a descriptor that is readable when it has come.
 ///
 /// # Errors
 /// What the system says.
-pub(crate) fn ignore_termination() -> io::Result<()> {
+pub(crate) fn terminations() -> io::Result<OwnedFd> {
     // SAFETY: a zeroed set is a valid place for `sigemptyset`, which makes it a set; the calls read it and keep no pointer
     // to it. rustix has no signal sets.
-    let error = unsafe {
+    unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, libc::SIGTERM);
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut())
-    };
-    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+        let error = libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        if error != 0 {
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        match libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
+            descriptor if descriptor >= 0 => Ok(OwnedFd::from_raw_fd(descriptor)),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
 }

@@ -88,8 +88,8 @@ fn policy() -> Policy {
     Policy { node: vec![], guests: vec![guest] }
 }
 
-fn kill(pid: u32) {
-    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
+fn signal(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
 }
 
 /// A line of a process's status.
@@ -142,7 +142,7 @@ fn either_half_may_be_killed_and_a_successor_takes_over() {
     node.start(Path::new(env!("CARGO_BIN_EXE_lith")));
     control::set_policy(&node.socket(), &policy()).unwrap();
     let (first, port) = (node.child().unwrap(), control::hello(&node.socket()).unwrap().port);
-    kill(first);
+    signal(first, Signal::KILL);
     eventually("another child", || match node.child() {
         Some(child) if child != first => Ok(()),
         other => Err(format!("{other:?}")),
@@ -165,7 +165,7 @@ fn either_half_may_be_killed_and_a_successor_takes_over() {
     });
     // With the parent goes the child.
     let child = node.child().unwrap();
-    kill(after.pid);
+    signal(after.pid, Signal::KILL);
     for parent in &mut node.parents {
         parent.wait().unwrap();
     }
@@ -173,4 +173,18 @@ fn either_half_may_be_killed_and_a_successor_takes_over() {
         let is_there = Path::new(&format!("/proc/{child}")).exists();
         (!is_there).then_some(()).ok_or("it is there")
     });
+}
+
+#[test]
+fn at_a_shutdown_guests_are_answered_while_they_stop() {
+    let mut node = Node::new("shutdown");
+    node.start(Path::new(env!("CARGO_BIN_EXE_lith")));
+    control::set_policy(&node.socket(), &policy()).unwrap();
+    // Everybody gets it.
+    let (parent, child) = (control::hello(&node.socket()).unwrap().pid, node.child().unwrap());
+    signal(parent, Signal::TERM);
+    signal(child, Signal::TERM);
+    assert_eq!(node.answered("db"), 10);
+    assert_eq!(node.child(), Some(child));
+    assert!(node.parents[0].wait().unwrap().success());
 }

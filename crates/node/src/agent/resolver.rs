@@ -137,21 +137,14 @@ impl Resolver {
         Ok(())
     }
 
-    /// What is open because names have led there, for rules that are made anew.
+    /// What is open because names have led there, for rules that are made anew, with the name that led there last.
     ///
     /// # Errors
     /// Nobody answers.
-    pub fn openings(&self) -> io::Result<Vec<Opening>> {
-        let written = self.named()?;
-        Ok(written.iter().filter_map(WrittenOpening::opening).collect())
-    }
-
-    /// The same with the names that led there.
-    ///
-    /// # Errors
-    /// Nobody answers.
-    pub fn named(&self) -> io::Result<Vec<WrittenOpening>> {
-        control::openings(&self.socket())
+    pub fn openings(&self) -> io::Result<Vec<(String, Opening)>> {
+        let written = control::openings(&self.socket())?;
+        let opening = |one: WrittenOpening| one.opening().map(|opening| (one.name, opening));
+        Ok(written.into_iter().filter_map(opening).collect())
     }
 
     /// The names that were refused since this was asked last. The agent is woken when there are new ones.

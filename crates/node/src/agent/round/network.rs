@@ -8,6 +8,7 @@ use lith_core::chain::chain;
 use lith_core::connect::{Directory, Fitness, Grants};
 use lith_core::job::Publish;
 use lith_core::name::TaskId;
+use lith_core::resolve::Opening;
 use lith_core::service::ServiceNumber;
 use lith_core::slot::Slot;
 use lith_core::task::{HealthState, Process};
@@ -18,7 +19,8 @@ use lith_net::{Guest, NetworkState, Redirect, Service};
 
 use super::super::connects::{self, Services};
 use super::super::machine::with_hint;
-use super::super::{Agent, RESYNC_INTERVAL, resolver};
+use super::super::resolver::{self, Resolver};
+use super::super::{Agent, RESYNC_INTERVAL};
 use super::{Turn, is_alive, is_starting};
 
 impl Agent {
@@ -45,7 +47,7 @@ impl Agent {
         let changed = if state.guests.is_empty() {
             self.network.remove_all(state.network)
         } else {
-            self.network.apply(&state, &|| self.resolver.openings().unwrap_or_default())
+            self.network.apply(&state, &|| still_open(&self.resolver))
         };
         match changed {
             Ok(()) => {
@@ -155,10 +157,16 @@ impl Agent {
                 self.blocked.name_refused(slot, &refused.name, refused.reason.into(), refused.count);
             }
         }
-        for opening in self.resolver.named().unwrap_or_default() {
-            self.blocked.looked_up(&opening.name, [opening.address]);
+        for (name, opening) in self.resolver.openings().unwrap_or_default() {
+            self.blocked.looked_up(&name, [opening.address]);
         }
     }
+}
+
+/// What names have opened. When nobody answers, names that are looked up again open it again.
+fn still_open(resolver: &Resolver) -> Vec<Opening> {
+    let openings = resolver.openings().unwrap_or_default();
+    openings.into_iter().map(|(_, opening)| opening).collect()
 }
 
 /// Those that have a machine, or are about to.
