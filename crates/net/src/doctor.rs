@@ -118,7 +118,7 @@ fn trial(network: GuestNetwork) -> Finding {
         Some(Err(error)) => {
             let hint = match &error {
                 CommandError::Failed { .. } => Some(
-                    "the kernel needs tun, nf_tables with nat, masq, numgen, fib, reject, limit, connlimit, log and netdev ingress, and nft 1.0.2 or newer".into(),
+                    "the kernel needs tun, nf_tables with nat, masq, numgen, fib, reject, limit, connlimit, log and netdev ingress, and nft 1.0.6 or newer".into(),
                 ),
                 _ => error.hint(),
             };

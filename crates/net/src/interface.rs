@@ -47,7 +47,8 @@ const SETTINGS_6: [(&str, &str); 11] = [
     // A guest does not tell the host where to send packets.
     ("accept_ra", "0"),
     ("accept_redirects", "0"),
-    ("accept_source_route", "0"),
+    // Zero would still let one kind of routing header through.
+    ("accept_source_route", "-1"),
     ("router_solicitations", "0"),
     ("proxy_ndp", "0"),
 ];
