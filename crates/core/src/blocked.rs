@@ -1,6 +1,6 @@
 //! What tasks tried and were refused: counted, bounded, told at a pace that people can read.
 //!
-//! Pure: time is an argument. Must not know how a refusal is noticed. What would allow it is worked out in [`allow`].
+//! Pure: time is an argument. Must not know how a refusal is noticed. What would allow it is worked out in [`allow`](mod@allow).
 //!
 //! ```text
 //!   attempt ──▶ note ──▶ the first of its kind ──▶ Notice::First, a few in each window

@@ -419,6 +419,9 @@ fn ports_taken(taken: &[PortTaken]) -> Option<Failure> {
 /// Ports that the job is to publish anew and that other programs of this machine hold. When the machine does not tell,
 /// whoever starts the tasks finds out.
 fn held_by_programs(spec: &JobSpec, before: Option<&JobSpec>) -> Vec<PortTaken> {
+    if spec.tasks().all(|(.., task)| task.publish.is_empty()) {
+        return vec![];
+    }
     let held = host_ports::held().unwrap_or_else(|error| {
         tracing::warn!(error = %chain(&error), "which programs hold ports is not known");
         vec![]

@@ -191,7 +191,8 @@ fn ports(world: &World) {
         ),
     );
     drop(before);
-    let _ = world.deploy(&publishing("third", "9090:80")).ok();
+    // A task that has the port already, and is stopped while another program takes it.
+    world.deploy_unwaited(&publishing("third", "9090:80"));
     let _ = world.lith(&["stop", "third"]).ok();
     let taken = taken();
     check(
