@@ -73,7 +73,9 @@ fn put(opened: &[Opened]) -> Result<(), CommandError> {
     run("nft", &["-f", "-"], &script(opened, |_| true)).map(drop)
 }
 
-fn has_few_ports(entry: &Opened) -> bool {
+/// Whether an entry has no more ports than can stand beside a name.
+#[must_use]
+pub fn has_few_ports(entry: &Opened) -> bool {
     entry.port.is_none_or(|port| port.last.saturating_sub(port.number) < PORTS_MAX)
 }
 

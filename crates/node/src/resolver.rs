@@ -18,7 +18,7 @@ use lith_dns::form::Hello;
 use lith_dns::parent::{self, Config, Outside};
 use lith_dns::{child, resolv_conf};
 use lith_net::address::{GATEWAY, GATEWAY_6};
-use lith_net::opened::OpenError;
+use lith_net::opened::{self, OpenError};
 use lith_vmm::jail::cgroup::{Cgroup, Cpu, Limits};
 use lith_vmm::jail::{self, Jail, Network, Process, Program, Tie};
 use lith_vmm::machine::UID_BASE;
@@ -135,13 +135,17 @@ fn say(begun: &Begun) {
 /// Lets guests reach addresses that names have led to; gives those for which that failed.
 fn open(openings: &[Opening]) -> BTreeMap<Slot, String> {
     // An answer that is not followed by a way there would only puzzle: the name does not resolve.
-    match lith_net::opened::open(openings) {
+    match opened::open(openings) {
         Ok(()) => BTreeMap::new(),
         Err(OpenError::Refused(failed)) => {
             failed.into_iter().map(|(slot, error)| (slot, chain(&error))).collect()
         }
-        Err(error @ OpenError::TooManyPorts { .. }) => {
-            openings.iter().map(|one| (one.slot, chain(&error))).collect()
+        // No job that is checked has such an entry; where there is one, it must not keep others' addresses closed.
+        Err(OpenError::TooManyPorts { .. }) => {
+            let (few, many): (Vec<Opening>, Vec<Opening>) =
+                openings.iter().copied().partition(opened::has_few_ports);
+            let why = || format!("an entry has more than {} ports", opened::PORTS_MAX);
+            open(&few).into_iter().chain(many.into_iter().map(|one| (one.slot, why()))).collect()
         }
     }
 }

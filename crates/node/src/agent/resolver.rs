@@ -99,6 +99,8 @@ impl Resolver {
         let mut command = Command::new(OWN_PROGRAM);
         command.arg(resolver::SUBCOMMAND).arg(&folder).arg(cgroup_name(&self.layout));
         command.current_dir("/").env_clear();
+        // It runs `nft`.
+        command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.map_err(failed)?);
         let mut child = command.spawn().map_err(failed)?;
         let stdout = child.stdout.take();
