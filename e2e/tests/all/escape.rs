@@ -71,6 +71,7 @@ fn deploy(world: &World) {
         "egress": [
             format!("{NEIGHBOUR}:{PORT}"), format!("{NEIGHBOUR}:{PORT}/udp"), format!("[{NEIGHBOUR_6}]:{PORT}"),
             format!("{HOST}:8080"), format!("open.example.com:{PORT}"), format!("rebind.example.com:{PORT}"),
+            format!("home.example.com:{PORT}"),
         ],
     });
     let surfer = task(idle(), json!({ "egress": ["internet"] }));
@@ -181,7 +182,8 @@ impl Peers {
     fn start(world: &World) -> Self {
         let zone = json!({
             "open.example.com": [NAMED],
-            "rebind.example.com": [NEIGHBOUR, NEIGHBOUR_6],
+            "home.example.com": [NEIGHBOUR, NEIGHBOUR_6],
+            "rebind.example.com": ["192.168.77.7", "fd00:77::7"],
             "loopback.example.com": ["127.0.0.1", "::1"],
             "metadata.example.com": [METADATA],
             "task.example.com": ["10.83.0.1", "fd6c:690a:5301::1"],

@@ -488,7 +488,8 @@ case("tunnel-in-names", "friend", "friend", lambda: resolves("open.example.com")
 case("whole-zone", "friend", "friend", lambda: resolves("open.example.com", over_tcp=True))(
     lambda: any(resolves(name, kind, over_tcp=True) for name in ("lith.internal", "example.com", "victim")
                 for kind in ("AXFR", "ANY")))
-case("rebinding-to-the-lan", "friend", "friend", lambda: resolves("open.example.com"))(lambda: resolves("rebind.example.com"))
+case("rebinding-to-the-lan", "friend", "friend", lambda: resolves("home.example.com") and resolves("home.example.com", "AAAA"))(
+    lambda: resolves("rebind.example.com") or resolves("rebind.example.com", "AAAA"))
 case("rebinding-with-internet", "surfer", "surfer", lambda: resolves("open.example.com"))(
     lambda: any(resolves(name) for name in ("rebind.example.com", "loopback.example.com", "metadata.example.com", "task.example.com"))
     or resolves("rebind.example.com", "AAAA"))
