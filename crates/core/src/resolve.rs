@@ -102,7 +102,7 @@ impl Kind {
 pub enum Decision {
     /// The answer is known here.
     Local(Local),
-    /// The node's own resolvers are to be asked, and [`admit`] says what of their answer may pass.
+    /// The node's own resolvers are to be asked, and [`NamePolicy::admit`] says what of their answer may pass.
     Ask,
     /// It gets none.
     Refuse(Refusal),

@@ -52,8 +52,10 @@ pub(crate) struct Flow {
 pub(crate) struct Circumstances {
     /// Guests that are other ones than before.
     pub(crate) fresh: BTreeSet<Slot>,
-    /// Guests whose egress is another one than before.
+    /// Guests whose egress is another one than before, or whose connections out may not all have been judged by it.
     pub(crate) regulated: BTreeSet<Slot>,
+    /// What names have opened to guests and is still open.
+    pub(crate) opened: BTreeSet<(Slot, IpAddr)>,
     /// The addresses of the host.
     pub(crate) local: BTreeSet<IpAddr>,
     /// Networks that the host is attached to.
@@ -226,7 +228,10 @@ impl<'a> Explained<'a> {
                 is_public(destination)
                     && !self.circumstances.attached.iter().any(|range| holds(*range, destination))
             }
-            Egress::Name { .. } => !self.circumstances.regulated.contains(&client.slot),
+            Egress::Name { .. } => {
+                let is_regulated = self.circumstances.regulated.contains(&client.slot);
+                !is_regulated || self.circumstances.opened.contains(&(client.slot, destination))
+            }
             Egress::Network { port: None, address, prefix } => holds((*address, *prefix), destination),
             Egress::Network { port: Some(port), address, prefix } => {
                 holds((*address, *prefix), destination)

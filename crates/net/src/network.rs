@@ -161,8 +161,15 @@ impl Network {
         // Now, and not earlier: no frame of a guest passes before the rules are in force.
         interface::bring_up(&devices.unsettled, state.network)?;
 
-        if inner.applied.as_ref() != Some(state) || !devices.fresh.is_empty() || !devices.surplus.is_empty() {
-            let circumstances = circumstances(inner.applied.as_ref(), state, devices.fresh.clone(), own);
+        // Where somebody took rules away, connections may have come about that they would not have let.
+        let is_doubtful = before.is_none() && inner.applied.is_some();
+        let is_same = inner.applied.as_ref() == Some(state);
+        if is_doubtful || !is_same || !devices.fresh.is_empty() || !devices.surplus.is_empty() {
+            let mut circumstances = circumstances(inner.applied.as_ref(), state, devices.fresh.clone(), own);
+            if is_doubtful {
+                circumstances.regulated = state.slots();
+                circumstances.opened = still_open().iter().map(|open| (open.slot, open.address)).collect();
+            }
             let forgotten = conntrack::forget_unexplained(state, &circumstances)?;
             debug!(
                 guests = state.guests.len(),
@@ -286,6 +293,7 @@ fn circumstances(
         fresh,
         regulated: regulated.map(|guest| guest.slot).collect(),
         attached: own::attached(&own),
+        opened: BTreeSet::new(),
         local: own.into_iter().map(|own| own.address).collect(),
     }
 }

@@ -1,6 +1,6 @@
 //! Noticing that somebody else changed the packet filter: a reload of the host's firewall takes lith's rules away, and
 //! every guest is open until they are back. A person who deletes or adds a rule of lith's is noticed too; what this process
-//! does itself is known by its [stamp](crate::stamp).
+//! does itself is known by its stamp (`stamp.rs`).
 //!
 //! Listens to the kernel's own notices (`linux/netfilter/nf_tables.h`). Must not repair: it only says when to look.
 

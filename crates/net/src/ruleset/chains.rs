@@ -163,13 +163,7 @@ fn redirection(state: &NetworkState) -> String {
         None => "return".to_owned(),
     };
     format!(
-        r#"chain impossible_sources {{
-  type filter hook prerouting priority raw; policy accept;
-  iifname {{taps}} ip daddr 127.0.0.0/8 drop
-  iifname {{taps}} ip6 daddr ::1 drop
-  iifname != {{taps}} {{ip}} saddr @guest_addresses_{{family}} drop
-}}
-chain redirect_arriving {{
+        r#"chain redirect_arriving {{
   type nat hook prerouting priority dstnat; policy accept;
   iifname {{taps}} goto redirect_guest
   ip daddr 127.0.0.0/8 return
@@ -227,11 +221,13 @@ chain bandwidth_of_guests {
     .replace("169.254.83.1", &GATEWAY.to_string())
 }
 
-/// What may leave a TAP, and what may enter one. What a guest sends to another one passes `from_guest` undecided, and is
+/// What may leave a TAP, and what may enter one. A connection that stands between two TAPs, or comes in, was judged at its
+/// first packet; what is granted no longer is taken out of connection tracking, so that its next packet is a first one again. What a guest sends to another one passes `from_guest` undecided, and is
 /// judged in `to_guest`, where everything ends that nothing accepts.
 fn passing() -> String {
     r#"chain forward {
   type filter hook forward priority filter; policy accept;
+  oifname {taps} ct state established accept
   iifname {taps} jump from_guest
   oifname {taps} goto to_guest
   meta nfproto ipv{family} iifname @switched_{family} drop
@@ -321,6 +317,8 @@ chain from_host {
 
 /// What guests may open to each other, and what of it is refused.
 ///
+/// In `arriving`, what others send as if a guest had sent it ends, also where it would belong to a connection.
+///
 /// Redirected from an address outside the cluster: a published port, and `redirect_guest` saw that it is written out. In
 /// `absent`, before routing: the way to a guest that is gone is the host's default route.
 fn guests() -> String {
@@ -342,9 +340,13 @@ chain opened {
   ct status & confirmed != confirmed add @openers { iifname ct count over %opened } drop
   accept
 }
-chain absent {
+chain arriving {
   type filter hook prerouting priority filter; policy accept;
-  iifname != {taps} accept
+  iifname {taps} goto absent
+  {ip} saddr @guest_addresses_{family} drop
+}
+chain absent {
+  ct state established accept
   ct direction original {ip} daddr {cluster} {ip} daddr != @guest_addresses_{family} goto refuse_absent
 }
 chain refuse_absent {

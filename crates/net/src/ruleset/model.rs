@@ -80,7 +80,11 @@ fn ingress_rules(state: &NetworkState, guest: &Guest) -> Vec<String> {
     let sources = Family::BOTH.map(|family| {
         let (ip, ..) = words(family);
         let source = state.network.guest_address_of(guest.slot, family);
-        format!("ether type {ip} ether saddr {mac} {ip} saddr {source} accept")
+        let loopback = match family {
+            Family::V4 => "127.0.0.0/8",
+            Family::V6 => "::1",
+        };
+        format!("ether type {ip} ether saddr {mac} {ip} saddr {source} {ip} daddr != {loopback} accept")
     });
     limit.into_iter().chain(sources).collect()
 }

@@ -154,10 +154,11 @@ proptest! {
     fn every_publish_once_and_every_guest_bound(state in states(60)) {
         let model = model(&state);
         for guest in &state.guests {
-            for (family, ip, version) in [(Family::V4, "ip", 4), (Family::V6, "ip6", 6)] {
+            let families = [(Family::V4, "ip", 4, "127.0.0.0/8"), (Family::V6, "ip6", 6, "::1")];
+            for (family, ip, version, loopback) in families {
                 let address = state.network.guest_address_of(guest.slot, family);
                 let mac = address::guest_mac(guest.slot);
-                let source = format!("ether type {ip} ether saddr {mac} {ip} saddr {address} accept");
+                let source = format!("ether type {ip} ether saddr {mac} {ip} saddr {address} {ip} daddr != {loopback} accept");
                 prop_assert!(model.ingress[&guest.slot].contains(&source));
                 for publish in guest.publishes.iter().filter(|publish| publish.is_on(family)) {
                     let at = publish.bound().map(|a| format!("{a} . ")).unwrap_or_default();
