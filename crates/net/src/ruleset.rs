@@ -34,7 +34,8 @@
 //!     that its own questions for names opened. A connection that was allowed goes on when the name's time is over. What
 //!     leaves has the node's address.
 //! 12. A guest's questions for names go to the node's resolver, whomever it asked; but not those to an address of the
-//!     cluster, which only rule 3 is about. Nothing else of the node is reached, but for a published port by an address that is
+//!     cluster, which only rule 3 is about, nor to one that its egress writes out with the port of name servers: a task that is
+//!     a name server itself has others to ask. Nothing else of the node is reached, but for a published port by an address that is
 //!     written out.
 //! 13. A guest sends and receives no faster than its bandwidth; what is more is dropped.
 

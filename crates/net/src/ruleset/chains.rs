@@ -183,7 +183,7 @@ chain to_published {{
 chain redirect_guest {{
   meta l4proto != {{ tcp, udp }} return
   {{ip}} daddr {{cluster}} goto to_service
-  th dport 53 goto to_resolver
+  th dport 53 iifname . {{ip}} daddr . meta l4proto . th dport != @egress_{{family}} goto to_resolver
   {{ip}} daddr @never_{{family}} return
   fib daddr type local jump to_written_out
 }}
@@ -373,9 +373,9 @@ fn outside() -> String {
   {ip} daddr @never_{family} goto refuse_out
   fib daddr type != unicast goto refuse_out
   ct state established,related accept
+  iifname . {ip} daddr . meta l4proto . th dport @egress_{family} goto opened
   meta l4proto { tcp, udp } th dport 53 goto refuse_out
   iifname . {ip} daddr @egress_whole_{family} jump any_port
-  iifname . {ip} daddr . meta l4proto . th dport @egress_{family} goto opened
   ip6 daddr != %global goto refuse_out
   {ip} daddr @not_public_{family} goto refuse_out
   {ip} daddr @attached_{family} goto refuse_out

@@ -303,7 +303,8 @@ fn the_node_leads_back_to_what_is_published() {
 #[test]
 fn questions_for_names_go_to_the_resolver() {
     let world = world();
-    let guests = || letting_out(state(&[(1, &[]), (2, &[])]), &[(1, "internet"), (1, "0.0.0.0/0")]);
+    let egress = [(1, "internet"), (1, "0.0.0.0/0"), (2, "20.0.0.53:53")];
+    let guests = || letting_out(state(&[(1, &[]), (2, &[])]), &egress);
     world.apply(&NetworkState { resolver: Some(5353), ..guests() });
     let [one, two] = [1, 2].map(|number| Machine::plug(&world, number));
     world.lan.serve("lan", 53);
@@ -335,6 +336,11 @@ fn questions_for_names_go_to_the_resolver() {
             refusal(machine, to);
         }
     }
+    // A name server that is written out with its port is asked itself, by the transport that is written out.
+    world.lan.shell("ip addr add 20.0.0.53/32 dev lo");
+    assert_eq!(two.inside.ask_tcp("20.0.0.53:53", SOON).as_deref(), Some("lan 192.0.2.1 hello"));
+    assert_eq!(two.inside.ask_udp("20.0.0.53:53", SOON).as_deref(), Some("resolver 10.83.0.2 hello"));
+    assert_eq!(one.inside.ask_tcp("20.0.0.53:53", SOON).as_deref(), Some("resolver 10.83.0.1 hello"));
     // Nobody else's.
     assert_eq!(world.lan.ask_udp("169.254.83.1:53", NEVER), None);
     // The address is each guest's, and stays when another guest goes.

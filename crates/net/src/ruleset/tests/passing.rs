@@ -199,7 +199,7 @@ impl Question<'_> {
         if self.state.network.holds(to) {
             return self.to_cluster(client);
         }
-        if self.packet.port == 53 && self.transport().is_some() {
+        if self.packet.port == 53 && self.transport().is_some() && !self.is_written_out_with_port(client) {
             return if self.state.resolver.is_some() { Verdict::Resolver } else { Verdict::Refused };
         }
         let is_never = never(Family::of(to)).into_iter().any(|range| in_range(range, to));
@@ -224,6 +224,14 @@ impl Question<'_> {
                     if in_range((*address, *prefix), self.to()))
             }),
         }
+    }
+
+    fn is_written_out_with_port(&self, client: &Guest) -> bool {
+        let Some(transport) = self.transport() else { return false };
+        client.egress.iter().any(|entry| {
+            matches!(entry, Egress::Network { address, prefix, port: Some(port) }
+                if in_range((*address, *prefix), self.to()) && port.holds(self.packet.port, transport))
+        })
     }
 
     fn is_granted(&self, client: &Guest, slot: Slot) -> bool {
