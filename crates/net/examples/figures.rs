@@ -19,7 +19,8 @@ use lith_core::connect::{Grant, Reach};
 use lith_core::job::{Port, Transport};
 use lith_core::service::ServiceNumber;
 use lith_core::slot::Slot;
-use lith_net::{Guest, GuestNetwork, Network, NetworkState, Service, address, ruleset};
+use lith_net::ruleset::{self, Model, Surroundings};
+use lith_net::{Guest, GuestNetwork, Network, NetworkState, Service, address};
 use lith_testkit::Namespace;
 use serde_json::{Value, json};
 
@@ -71,10 +72,6 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-fn milliseconds(since: Instant) -> f64 {
-    since.elapsed().as_secs_f64() * 1000.0
-}
-
 /// What it takes to put many rights in force, and one task more.
 fn rules() -> Value {
     let host = Namespace::new();
@@ -87,31 +84,37 @@ fn rules() -> Value {
         more.guests[usize::from(TASKS)].connects.push(grant);
         more
     });
-    // The devices are there; what is measured is the policy: without any right, then with all.
-    apply(&state(TASKS, 0));
-    let (mut whole, mut from_nothing, mut one, mut none) = (vec![], vec![], vec![], vec![]);
+    // All devices are there, also that of one task more: what is measured first are the rules.
+    apply(&state(TASKS + 1, 0));
+    let model = |state: &NetworkState| Model::new(state, "/figures", &Surroundings::default()).unwrap();
+    let (mut whole, mut one, mut apply_whole, mut apply_one, mut nothing) =
+        (vec![], vec![], vec![], vec![], vec![]);
     for _ in 0..ROUNDS {
-        let begin = Instant::now();
-        let script = ruleset::script(&full, "/figures", &ruleset::Surroundings::default()).unwrap();
-        nft(&host, &script);
-        whole.push(milliseconds(begin));
+        whole.push(timed(|| nft(&host, &model(&full).whole())));
+        let before = model(&full);
+        one.push(timed(|| nft(&host, &before.difference(&model(&more)).unwrap())));
+    }
+    apply(&full);
+    for _ in 0..ROUNDS {
         // Somebody else changed the rules, so all of it is looked at and made anew.
         network.distrust();
-        let begin = Instant::now();
-        apply(&full);
-        from_nothing.push(milliseconds(begin));
-        let begin = Instant::now();
-        apply(&more);
-        one.push(milliseconds(begin));
-        let begin = Instant::now();
-        apply(&more);
-        none.push(milliseconds(begin));
+        apply_whole.push(timed(|| apply(&full)));
+        apply_one.push(timed(|| apply(&more)));
+        nothing.push(timed(|| apply(&more)));
         apply(&full);
     }
     host.run(|| network.remove_all(self::network())).unwrap();
     json!({
-        "rules_ms": median(whole), "apply_ms": median(from_nothing), "one_more_ms": median(one), "nothing_ms": median(none),
+        "rules_ms": median(whole), "rules_one_more_ms": median(one), "apply_ms": median(apply_whole),
+        "one_more_ms": median(apply_one), "nothing_ms": median(nothing),
     })
+}
+
+/// How long something takes, milliseconds.
+fn timed(action: impl FnOnce()) -> f64 {
+    let begin = Instant::now();
+    action();
+    begin.elapsed().as_secs_f64() * 1000.0
 }
 
 fn nft(host: &Namespace, script: &str) {
@@ -155,8 +158,7 @@ impl World {
     }
 
     fn protect(&self) {
-        let script =
-            ruleset::script(&state(TASKS, CONNECTS), "/figures", &ruleset::Surroundings::default()).unwrap();
+        let script = ruleset::script(&state(TASKS, CONNECTS), "/figures", &Surroundings::default()).unwrap();
         nft(&self.host, &script);
     }
 

@@ -37,6 +37,7 @@ pub(super) fn measure(root: &Path) -> Result<Outcome> {
         },
         Figure { name: "net.rules_apply_ms", value: value("/rules/rules_ms")? },
         Figure { name: "net.apply_ms", value: value("/rules/apply_ms")? },
+        Figure { name: "net.rules_one_more_ms", value: value("/rules/rules_one_more_ms")? },
         Figure { name: "net.one_more_ms", value: value("/rules/one_more_ms")? },
         Figure { name: "net.dns_us_p99", value: value("/p99_us")? },
     ]))
