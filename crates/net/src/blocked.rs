@@ -3,7 +3,6 @@
 //! The rules hand the beginning of each refused packet to a group that this reads. What they hold back, for there is too
 //! much of it, is not seen here. Must not judge: it says who sent what where.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,11 +17,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
 };
 
-use serde_json::Value;
-
 use crate::address::slot_of_tap;
-use crate::command::run;
-use crate::error::NetworkError;
 use crate::message::{self, HEADER_BYTES, Message, attributes, native_u32};
 
 /// The group that the rules log to. Any number that nobody else uses: it is the one of the guests' network.
@@ -144,23 +139,6 @@ impl Reader {
             };
         }
     }
-}
-
-/// The addresses that this host has on its interfaces, of both kinds.
-///
-/// # Errors
-/// `ip` does not tell.
-pub fn own_addresses() -> Result<BTreeSet<IpAddr>, NetworkError> {
-    let purpose = "list addresses";
-    let output = run("ip", &["-json", "address", "show"], "")
-        .map_err(|source| NetworkError::Command { purpose, source })?;
-    let links: Vec<Value> = match output.trim() {
-        "" => vec![],
-        output => serde_json::from_str(output).map_err(|source| NetworkError::Answer { purpose, source })?,
-    };
-    let of = |link: &Value| link.get("addr_info").and_then(Value::as_array).cloned().unwrap_or_default();
-    let parse = |entry: Value| entry.get("local")?.as_str()?.parse().ok();
-    Ok(links.iter().flat_map(of).filter_map(parse).collect())
 }
 
 /// An attribute of a request.

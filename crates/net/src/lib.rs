@@ -30,5 +30,6 @@ pub use command::CommandError;
 pub use error::NetworkError;
 pub use network::Network;
 pub use opened::{OpenError, Opened};
+pub use own::own_addresses;
 pub use state::{Guest, NetworkState, Redirect, Service, StateError};
 pub use tap::TapError;

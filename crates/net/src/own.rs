@@ -12,6 +12,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 
 use crate::address::{self, Family};
+use crate::error::NetworkError;
 use crate::message::{self, HEADER_BYTES, Message, native_u32};
 
 /// How long the kernel may take to answer. It answers at once; this is against waiting for ever.
@@ -78,7 +79,16 @@ pub(crate) fn attached(own: &[Own]) -> BTreeSet<(IpAddr, u8)> {
     attached.map(|own| (own.address, own.prefix)).collect()
 }
 
-/// All addresses of this host.
+/// The addresses that this host has on its interfaces, of both families.
+///
+/// # Errors
+/// The kernel does not answer as it should.
+pub fn own_addresses() -> Result<BTreeSet<IpAddr>, NetworkError> {
+    let own = addresses().map_err(NetworkError::Addresses)?;
+    Ok(own.into_iter().map(|own| own.address).collect())
+}
+
+/// All addresses of this host, with where they are.
 ///
 /// # Errors
 /// The kernel does not answer as it should.

@@ -12,11 +12,10 @@ use crate::egress::{Range, holds, is_public};
 use crate::job::access::{Connect, ConnectPorts, Egress};
 use crate::job::{Port, Publish, Transport};
 use crate::name::{JobName, TaskId, TaskName};
+use crate::resolve::ZONE;
 use crate::service::ServiceKey;
 use crate::time::Time;
 
-/// What names of tasks end with, after the job of whoever asks.
-pub const ZONE: &str = "lith.internal";
 /// The port of an outside name that was never reached, so that nobody knows better: that of HTTPS.
 const PORT_UNKNOWN: u16 = 443;
 

@@ -3,7 +3,8 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use lith_net::blocked::{LOG_GROUP, LOG_PREFIX, Reader, own_addresses};
+use lith_net::blocked::{LOG_GROUP, LOG_PREFIX, Reader};
+use lith_net::own_addresses;
 use lith_testkit::eventually;
 
 use crate::world::{Namespace, SOON};

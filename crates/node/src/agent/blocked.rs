@@ -20,9 +20,9 @@ use lith_core::service::ServiceNumber;
 use lith_core::slot::Slot;
 use lith_core::time::Time;
 use lith_core::value::port;
-use lith_net::GuestNetwork;
 use lith_net::address::{GATEWAY, GATEWAY_6, GATEWAY_LINK_6};
-use lith_net::blocked::{Reader, own_addresses};
+use lith_net::blocked::Reader;
+use lith_net::{GuestNetwork, own_addresses};
 use tokio::sync::mpsc::Sender;
 
 use super::lock;

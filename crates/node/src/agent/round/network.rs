@@ -135,7 +135,7 @@ impl Agent {
 
     /// Learns which addresses are the node's own, so that no name opens them.
     fn look_at_addresses(&mut self) {
-        match lith_net::blocked::own_addresses() {
+        match lith_net::own_addresses() {
             Ok(own) => {
                 let whole = |address: IpAddr| (address, if address.is_ipv4() { 32 } else { 128 });
                 let cluster = Family::BOTH.map(|family| self.config.network.range(family));
