@@ -202,11 +202,16 @@ fn stop_and_start(world: &World) {
 
 fn removal(world: &World) {
     let _ = world.lith(&["rm", "hello"]).ok();
-    // What is of lith itself stays: the daemon, its folders, and a table without a word about any guest.
+    // What is of lith itself stays: the daemon, its folders, its resolver, and a table without a word about any guest.
     let folders =
         [format!("folder {}", world.data_dir.display()), format!("folder {}", world.path("run").display())];
     let is_expected = |line: &String| {
-        folders.contains(line) || line.contains(" up --data-dir ") || line == "nft table inet lith"
+        let is_resolver =
+            [" resolve ", " resolve-child ", "/lith/resolver-"].iter().any(|part| line.contains(part));
+        folders.contains(line)
+            || line.contains(" up --data-dir ")
+            || line == "nft table inet lith"
+            || is_resolver
     };
     // The process that served its volume ends after its machine.
     eventually("nothing else to be left", || {

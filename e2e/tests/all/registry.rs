@@ -175,10 +175,12 @@ fn certificates(world: &World) {
 fn collection_spares_what_is_deployed() {
     let mut world = World::start(&["hello", "busybox"]);
     let _ = world.deploy("\njob: runs\ntasks:\n  web: { image: \"hello:1\", memory: 96M }\n").ok();
-    let taken = world.host.run(|| std::net::TcpListener::bind("0.0.0.0:9090")).unwrap();
     let waits =
         "it: { image: \"busybox:1\", memory: 96M, command: [sleep, \"1000\"], publish: [\"9090:80\"] }";
     world.deploy_unwaited(&format!("\njob: waits\ntasks:\n  {waits}\n"));
+    let _ = world.lith(&["stop", "waits"]).ok();
+    let taken = world.host.run(|| std::net::TcpListener::bind("0.0.0.0:9090")).unwrap();
+    let _ = world.lith(&["start", "--no-wait", "waits"]);
     let _ = world.await_task("waits", "refused its port", |task| task["why"].to_string().contains("9090"));
     let spared = |world: &World| {
         let collected = world.lith(&["image", "gc", "--all", "--json"]).json();
