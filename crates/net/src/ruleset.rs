@@ -14,7 +14,7 @@
 //! 2. A guest may answer: its packets pass if they belong to a connection *to that guest* that somebody else opened.
 //!    ICMP errors pass by the same rule, hence only about the guest's own connections.
 //! 3. A guest may open connections to other guests, where it has a grant for just that pair and port, and nowhere else.
-//!    The grant is looked for in every packet of its direction, not only in the first.
+//!    The grant is looked for until the other end has answered; what stands then passes between TAPs by one rule.
 //! 4. Into a TAP goes what was redirected from a published port, what rule 3 grants, and answers to what that guest
 //!    opened. Root alone reaches every port of its guests from the host, as the agent must; other users of the host are
 //!    outside. What is sent to everybody (multicast, broadcast) does not go there.
@@ -23,7 +23,8 @@
 //!    ([`LOG_GROUP`]). Only what an honest guest never sends is dropped in silence.
 //! 6. A client's address is preserved, except for clients on 127.0.0.1 and for a guest that reaches itself through the
 //!    node: guests see the gateway's address instead, as they could not answer otherwise.
-//! 7. Removing a publish or a grant cuts its flows too: packets of a connection are held to the same list as its first.
+//! 7. Removing a publish or a grant cuts its flows too: they are taken out of connection tracking, so that their next packet
+//!    is held to the list as a first one.
 //! 8. What arrives at an interface that forwards for lith alone goes to a guest or nowhere: the host does not become a
 //!    router between its own networks.
 //! 9. Of connections that a guest opened so many may be open, and it begins so many a second, so that it cannot fill the
