@@ -14,6 +14,7 @@ pub(crate) mod warnings;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use lith_api::agent::{Desired, Observed};
 use lith_api::error::{Code, Failure};
@@ -38,6 +39,8 @@ use lith_core::chain::chain;
 
 /// Events that are stored in one transaction.
 const EVENTS_AT_ONCE: usize = 64;
+/// Time that an answer waits for the agent. A round takes a fraction of a second.
+const TAKEN_UP_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is done with a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,7 +211,7 @@ impl Server {
     /// # Errors
     /// When there is no such job.
     pub async fn remove(self: &Arc<Self>, name: String) -> Result<JobSummary, Failure> {
-        self.blocking(move |server| {
+        let removed = self.blocking(move |server| {
             let mut store = server.store();
             let stored = find(&mut store, &name)?;
             let summary = status::summary(&stored, &server.observed.borrow());
@@ -216,8 +219,10 @@ impl Server {
             let event = job_event(&job, "removed", "the job was removed".to_owned());
             server.commit(&mut store, vec![], vec![job], event).map_err(|error| database(&error))?;
             Ok(summary)
-        })
-        .await
+        });
+        let removed = removed.await?;
+        self.until_taken_up().await;
+        Ok(removed)
     }
 
     /// Stops, starts or restarts a job or one of its tasks.
@@ -225,7 +230,8 @@ impl Server {
     /// # Errors
     /// When there is no such job or task.
     pub async fn ask(self: &Arc<Self>, name: String, request: AskRequest) -> Result<JobDetail, Failure> {
-        self.blocking(move |server| {
+        let job = name.clone();
+        let asked = self.blocking(move |server| {
             let mut store = server.store();
             let stored = find(&mut store, &name)?;
             let world = store.world().map_err(|error| database(&error))?;
@@ -240,10 +246,20 @@ impl Server {
                 let event = job_event(&next.spec.name, "asked", format!("{verb} of {what} was asked"));
                 server.commit(&mut store, vec![next], vec![], event).map_err(|error| database(&error))?;
             }
-            let stored = find(&mut store, &name)?;
-            server.detail_of(&mut store, &stored)
-        })
-        .await
+            Ok(())
+        });
+        asked.await?;
+        self.until_taken_up().await;
+        self.detail(job).await
+    }
+
+    /// Waits until the agent works towards what was decided last. Its word from before may say "stopped" of a task
+    /// that it is about to start. An agent that is held up is not waited for longer than [`TAKEN_UP_WITHIN`].
+    async fn until_taken_up(&self) {
+        let version = self.desired.borrow().version;
+        let mut observed = self.observed.clone();
+        let taken_up = observed.wait_for(|seen| seen.version >= version);
+        let _ = tokio::time::timeout(TAKEN_UP_WITHIN, taken_up).await;
     }
 
     /// A job with its tasks.
