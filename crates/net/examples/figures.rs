@@ -9,7 +9,8 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
+use std::ops::RangeInclusive;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -28,9 +29,11 @@ use serde_json::{Value, json};
 const TASKS: u16 = 200;
 const CONNECTS: u16 = 1_000;
 /// Rounds of each side of a comparison, which take turns; the middle one counts.
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 11;
 /// How long one transfer takes, in seconds.
 const SECONDS: &str = "2";
+/// Processors of the sender and the receiver of a transfer: where they meet by chance, transfers differ by half.
+const PROCESSORS: &str = "0,1";
 /// Connections of one round.
 const CONNECTIONS: usize = 1_500;
 /// Where the server of connections listens.
@@ -78,18 +81,20 @@ fn rules() -> Value {
     let folder = tempfile::tempdir().unwrap();
     let network = Network::new(folder.path().join("network"), "/figures");
     let apply = |state: &NetworkState| host.run(|| network.apply(state, &Vec::new)).unwrap();
-    let (full, more) = (state(TASKS, CONNECTS), {
-        let mut more = state(TASKS + 1, CONNECTS);
-        let grant = Grant { target: slot(1), reach: Reach::Ports(Port::one(80, Transport::Tcp)) };
-        more.guests[usize::from(TASKS)].connects.push(grant);
-        more
-    });
+    let full = state(TASKS, CONNECTS);
+    let grant = Grant { target: slot(1), reach: Reach::Ports(Port::one(80, Transport::Tcp)) };
+    let newcomer = Guest { connects: vec![grant], ..Guest::closed(slot(TASKS + 1)) };
+    let more = NetworkState { guests: [full.guests.clone(), vec![newcomer]].concat(), ..full.clone() };
     // All devices are there, also that of one task more: what is measured first are the rules.
     apply(&state(TASKS + 1, 0));
     let model = |state: &NetworkState| Model::new(state, "/figures", &Surroundings::default()).unwrap();
-    let (mut whole, mut one, mut apply_whole, mut apply_one, mut nothing) =
-        (vec![], vec![], vec![], vec![], vec![]);
+    let (mut first, mut whole, mut one, mut apply_whole, mut apply_one, mut nothing) =
+        (vec![], vec![], vec![], vec![], vec![], vec![]);
     for _ in 0..ROUNDS {
+        // What the kernel tidies up of former rules takes its time.
+        let fresh = Namespace::new();
+        taps(&fresh, 1..=TASKS);
+        first.push(timed(|| nft(&fresh, &model(&full).whole())));
         whole.push(timed(|| nft(&host, &model(&full).whole())));
         let before = model(&full);
         one.push(timed(|| nft(&host, &before.difference(&model(&more)).unwrap())));
@@ -105,7 +110,7 @@ fn rules() -> Value {
     }
     host.run(|| network.remove_all(self::network())).unwrap();
     json!({
-        "rules_ms": median(whole), "rules_one_more_ms": median(one), "apply_ms": median(apply_whole),
+        "rules_ms": median(first), "rules_again_ms": median(whole), "rules_one_more_ms": median(one), "apply_ms": median(apply_whole),
         "one_more_ms": median(apply_one), "nothing_ms": median(nothing),
     })
 }
@@ -117,10 +122,21 @@ fn timed(action: impl FnOnce()) -> f64 {
     begin.elapsed().as_secs_f64() * 1000.0
 }
 
+/// Devices of guests that say nothing.
+fn taps(host: &Namespace, numbers: RangeInclusive<u16>) {
+    let add = |number| format!("tuntap add dev {} mode tap\n", address::tap_name(slot(number)));
+    let mut command = Command::new("ip");
+    command.args(["-batch", "-"]);
+    let _ = host.finish(command, numbers.map(add).collect::<String>().as_bytes()).ok();
+}
+
+/// Waits for the end of `nft` as [`Network`] does, and not by looking now and then.
 fn nft(host: &Namespace, script: &str) {
-    let mut command = Command::new("nft");
-    command.args(["-f", "-"]);
-    let _ = host.finish(command, script.as_bytes()).ok();
+    host.run(|| {
+        let mut child = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
+    });
 }
 
 /// A host with two guests behind cables, whose rules come and go.
@@ -150,10 +166,7 @@ impl World {
                  ip route add {gateway} dev eth0 scope link; ip route add default via {gateway}"
             ));
         }
-        for number in 3..=TASKS {
-            let _ =
-                world.host.shell(&format!("ip tuntap add dev {} mode tap", address::tap_name(slot(number))));
-        }
+        taps(&world.host, 3..=TASKS);
         world
     }
 
@@ -179,6 +192,8 @@ impl World {
             "--time",
             SECONDS,
             "--json",
+            "--affinity",
+            PROCESSORS,
             "--port",
             &IPERF_PORT.to_string(),
         ]);
@@ -223,10 +238,12 @@ fn paths() -> Value {
         (IpAddr::from(network().service_address(service())), IpAddr::from(network().guest_address(slot(2))));
     let stop = Arc::new(AtomicBool::new(false));
     let server = world.serve(&stop);
-    let (mut policy, mut bare, mut policy_us, mut bare_us) = (vec![], vec![], vec![], vec![]);
+    let (mut policy, mut direct, mut bare, mut policy_us, mut bare_us) =
+        (vec![], vec![], vec![], vec![], vec![]);
     for _ in 0..ROUNDS {
         world.protect();
         policy.push(world.throughput(virtual_address));
+        direct.push(world.throughput(own));
         policy_us.push(world.connection_us((virtual_address, PORT).into()));
         world.unprotect();
         bare.push(world.throughput(own));
@@ -235,10 +252,11 @@ fn paths() -> Value {
     stop.store(true, Ordering::Relaxed);
     world.guests[0].run(|| TcpStream::connect_timeout(&(own, PORT).into(), Duration::from_secs(5))).unwrap();
     server.join().unwrap();
-    let (policy, bare, policy_us, bare_us) =
-        (median(policy), median(bare), median(policy_us), median(bare_us));
+    // Of neighbours in time, as the machine is not the same all the time.
+    let ratio = |side: &[f64]| median(side.iter().zip(&bare).map(|(one, other)| one / other).collect());
     json!({
-        "policy_gbit": policy / 1e9, "bare_gbit": bare / 1e9, "connect_us": policy_us, "bare_connect_us": bare_us,
+        "ratio": ratio(&policy), "direct_ratio": ratio(&direct), "bare_gbit": median(bare.clone()) / 1e9,
+        "connect_added_us": median(policy_us) - median(bare_us),
     })
 }
 

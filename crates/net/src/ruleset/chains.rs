@@ -213,10 +213,6 @@ chain leaving_to_guest {
   ip saddr 127.0.0.0/8 snat ip to 169.254.83.1
   oifname . {ip} saddr @guests_{family} snat {ip} to {gateway}
 }
-chain bandwidth_of_guests {
-  type filter hook postrouting priority filter; policy accept;
-  limit name oifname map @bandwidth drop
-}
 "#
     .replace("169.254.83.1", &GATEWAY.to_string())
 }

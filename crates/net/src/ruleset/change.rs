@@ -127,8 +127,15 @@ impl Model {
             _ = writeln!(script, "add limit inet lith {name} {{ {limit}; }}");
         }
         for (name, rules) in added(&self.chains, &wanted.chains) {
-            let verb = if self.chains.contains_key(name) { "flush" } else { "add" };
-            _ = writeln!(script, "{verb} chain inet lith {name}");
+            let (hook, rules) = match rules.split_first() {
+                Some((hook, rules)) if hook.starts_with("type ") => (format!(" {{ {hook} }}"), rules),
+                _ => (String::new(), rules.as_slice()),
+            };
+            if self.chains.contains_key(name) {
+                _ = writeln!(script, "flush chain inet lith {name}");
+            } else {
+                _ = writeln!(script, "add chain inet lith {name}{hook}");
+            }
             add_rules(script, "inet", name, rules);
         }
     }

@@ -25,7 +25,8 @@ pub struct Model {
     pub(super) limits: BTreeMap<String, String>,
     /// Those of single guests, which the resolver fills.
     pub(super) sets: Sets,
-    /// Those of single guests and services.
+    /// Those of single guests and services, and what is not there without need. One that hangs on a hook says so in its first
+    /// line.
     pub(super) chains: Chains,
     pub(super) elements: Elements,
 }
@@ -56,6 +57,10 @@ impl Model {
                 chains.insert(name, names_rules(guest.slot));
                 sets.extend(opened::declarations(guest.slot));
             }
+        }
+        // Each packet of every guest would pay for it.
+        if !limits.is_empty() {
+            chains.insert("bandwidth_of_guests".to_owned(), bandwidth_rules());
         }
         let fixed = format!("  comment \"{OWNER}{}\"\n{}", comment(owner), chains::text(state));
         Ok(Self { fixed, ingress, limits, sets, chains, elements })
@@ -97,6 +102,15 @@ const BURST_BYTES: u64 = 64 << 10;
 fn rate(bandwidth: Bandwidth) -> String {
     let bytes = bandwidth.0.clamp(BANDWIDTH_MIN.0, BANDWIDTH_MAX.0) / 8;
     format!("rate over {bytes} bytes/second burst {BURST_BYTES} bytes")
+}
+
+/// Rule 13, of what guests receive.
+fn bandwidth_rules() -> Vec<String> {
+    let rules = [
+        "type filter hook postrouting priority filter; policy accept;",
+        "limit name oifname map @bandwidth drop",
+    ];
+    rules.map(str::to_owned).to_vec()
 }
 
 /// What names have opened to a guest.
