@@ -27,6 +27,7 @@ const ADDRESS_BYTES: usize = 8;
 const MESSAGE_ERROR: u16 = 2;
 const MESSAGE_DONE: u16 = 3;
 const NEW_ADDRESS: u16 = 20;
+const DELETE_ADDRESS: u16 = 21;
 const GET_ADDRESSES: u16 = 22;
 const FLAGS_DUMP: u16 = 0x301;
 
@@ -65,6 +66,20 @@ impl Own {
         let is_link_local = matches!(self.address, IpAddr::V6(address) if address.is_unicast_link_local());
         address::slot_of_tap(&self.device).is_none() && !is_link_local
     }
+}
+
+/// The groups of notices about addresses (`RTMGRP_IPV4_IFADDR` and `RTMGRP_IPV6_IFADDR`).
+pub(crate) const NOTICES: u32 = 0x10 | 0x100;
+
+/// Whether a notice says that an address came or went that counts. By the address alone, as an interface that is gone has no
+/// name any more.
+pub(crate) fn is_change(notice: &Message<'_>) -> bool {
+    let counts = |address: IpAddr| match address {
+        IpAddr::V4(address) => address != address::GATEWAY,
+        IpAddr::V6(address) => address != address::GATEWAY_6 && !address.is_unicast_link_local(),
+    };
+    [NEW_ADDRESS, DELETE_ADDRESS].contains(&notice.kind)
+        && read(notice.body).is_some_and(|(_, address, _)| counts(address))
 }
 
 /// The interfaces of others through which clients of a family come.
@@ -171,6 +186,26 @@ mod tests {
         let six = [attribute(ADDRESS, &[0x2a; 16])];
         assert_eq!(read(&body(&six)), Some((7, IpAddr::from([0x2a; 16]), 24)));
         assert_eq!(read(&body(&[])), None);
+    }
+
+    #[test]
+    fn addresses_of_taps_are_no_change() {
+        let check = |kind, address: &str, expected| {
+            let bytes = match address.parse().unwrap() {
+                IpAddr::V4(address) => address.octets().to_vec(),
+                IpAddr::V6(address) => address.octets().to_vec(),
+            };
+            let body = [&[2, 24, 0, 0, 7, 0, 0, 0][..], &attribute(ADDRESS, &bytes)].concat();
+            assert_eq!(is_change(&Message { kind, body: &body }), expected, "{address}");
+        };
+        for kind in [NEW_ADDRESS, DELETE_ADDRESS] {
+            check(kind, "192.168.1.10", true);
+            check(kind, "2a01:db8::1", true);
+            check(kind, &address::GATEWAY.to_string(), false);
+            check(kind, &address::GATEWAY_6.to_string(), false);
+            check(kind, "fe80::1", false);
+        }
+        check(GET_ADDRESSES, "192.168.1.10", false);
     }
 
     #[test]

@@ -2,11 +2,14 @@
 //! every guest is open until they are back. A person who deletes or adds a rule of lith's is noticed too; what this process
 //! does itself is known by its stamp (`stamp.rs`).
 //!
-//! Listens to the kernel's own notices (`linux/netfilter/nf_tables.h`). Must not repair: it only says when to look.
+//! So is an address of the host that comes or goes: with it the networks that are no internet, and the ways to published ports.
+//!
+//! Listens to the kernel's own notices (`linux/netfilter/nf_tables.h`, `linux/rtnetlink.h`). Must not repair: it only says when to look.
 
 use std::io;
 use std::os::fd::OwnedFd;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
@@ -14,6 +17,7 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, netli
 
 use crate::message::{self, Message};
 use crate::opened;
+use crate::own;
 use crate::ruleset::STAMP_SET;
 use crate::stamp;
 
@@ -55,6 +59,8 @@ const WAITING_BYTES: usize = 64 << 20;
 /// How much somebody changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Disturbance {
+    /// Addresses of the host.
+    Addresses,
     /// Tables or chains of others: what the host forwards may have changed.
     Others,
     /// Something of lith's is gone, or there is more of it.
@@ -64,7 +70,10 @@ pub enum Disturbance {
 /// Notices of changes in the network namespace that it was opened in.
 #[derive(Debug)]
 pub struct Watch {
-    socket: OwnedFd,
+    rules: OwnedFd,
+    addresses: OwnedFd,
+    /// The one whose notices are coming in.
+    transaction: Transaction,
     /// The latest change of this process that was seen.
     last: u64,
 }
@@ -75,15 +84,16 @@ impl Watch {
     /// # Errors
     /// The kernel has no nftables.
     pub fn open() -> io::Result<Self> {
-        let socket = socket_with(
-            AddressFamily::NETLINK,
-            SocketType::RAW,
-            SocketFlags::CLOEXEC,
-            Some(netlink::NETFILTER),
-        )?;
-        set_socket_recv_buffer_size_force(&socket, WAITING_BYTES)?;
-        bind(&socket, &SocketAddrNetlink::new(0, GROUP))?;
-        Ok(Self { socket, last: 0 })
+        let listen = |protocol, groups| {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
+            set_socket_recv_buffer_size_force(&socket, WAITING_BYTES)?;
+            bind(&socket, &SocketAddrNetlink::new(0, groups))?;
+            Ok::<_, Errno>(socket)
+        };
+        // No protocol is that of routes and addresses.
+        let (rules, addresses) = (listen(Some(netlink::NETFILTER), GROUP)?, listen(None, own::NOTICES)?);
+        Ok(Self { rules, addresses, transaction: Transaction::default(), last: 0 })
     }
 
     /// Waits until somebody has changed something. What [`Network::apply`](crate::Network::apply) does with guests is
@@ -93,21 +103,54 @@ impl Watch {
     /// The socket broke.
     pub fn wait(&mut self) -> io::Result<Disturbance> {
         let mut buffer = vec![0; DATAGRAM_BYTES];
-        let mut transaction = Transaction::default();
         loop {
-            let length = match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
-                Ok((length, _)) => length,
-                Err(Errno::INTR) => continue,
-                // More came than fits: what was lost may have been about us.
-                Err(Errno::NOBUFS) => return Ok(Disturbance::Ours),
-                Err(error) => return Err(error.into()),
-            };
-            for notice in message::messages(buffer.get(..length).unwrap_or_default()) {
-                if let Some(disturbance) = transaction.take(&notice, &mut self.last) {
-                    return Ok(disturbance);
+            await_notice(&[&self.rules, &self.addresses])?;
+            let found = match read(&self.rules, &mut buffer)? {
+                Read::Nothing => None,
+                // What was lost may have been about us.
+                Read::Lost => Some(Disturbance::Ours),
+                Read::Notices(notices) => {
+                    notices.iter().find_map(|notice| self.transaction.take(notice, &mut self.last))
                 }
+            };
+            if let Some(disturbance) = found {
+                return Ok(disturbance);
+            }
+            let is_changed = match read(&self.addresses, &mut buffer)? {
+                Read::Nothing => false,
+                Read::Lost => true,
+                Read::Notices(notices) => notices.iter().any(own::is_change),
+            };
+            if is_changed {
+                return Ok(Disturbance::Addresses);
             }
         }
+    }
+}
+
+fn await_notice(sockets: &[&OwnedFd]) -> io::Result<()> {
+    let mut sockets: Vec<PollFd<'_>> =
+        sockets.iter().map(|socket| PollFd::new(*socket, PollFlags::IN)).collect();
+    match poll(&mut sockets, None) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What came over a socket.
+enum Read<'a> {
+    Nothing,
+    /// More than fits waited.
+    Lost,
+    Notices(Vec<Message<'a>>),
+}
+
+fn read<'a>(socket: &OwnedFd, buffer: &'a mut [u8]) -> io::Result<Read<'a>> {
+    match recv(socket, &mut *buffer, RecvFlags::empty()) {
+        Ok((length, _)) => Ok(Read::Notices(message::messages(buffer.get(..length).unwrap_or_default()))),
+        Err(Errno::INTR | Errno::AGAIN) => Ok(Read::Nothing),
+        Err(Errno::NOBUFS) => Ok(Read::Lost),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -111,6 +111,10 @@ fn changes_of_others_are_noticed_and_own_ones_are_not() {
     assert_eq!(watch.wait().unwrap(), Disturbance::Others);
     world.host.shell("nft add chain ip mine forward '{ type filter hook forward priority 0; policy drop; }'");
     assert_eq!(watch.wait().unwrap(), Disturbance::Others);
+    for change in ["ip addr add 203.0.113.9/24 dev lan0", "ip addr del 203.0.113.9/24 dev lan0"] {
+        world.host.shell(change);
+        assert_eq!(watch.wait().unwrap(), Disturbance::Addresses, "{change}");
+    }
     for change in [
         "nft delete table netdev lith",
         "nft delete element inet lith guest_addresses_4 '{ 10.83.0.1 }'",

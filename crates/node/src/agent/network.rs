@@ -1,5 +1,5 @@
-//! Notices that somebody else changed the machine's packet filter, and makes the agent look: until lith's rules are back,
-//! every guest is open.
+//! Notices that somebody else changed the machine's packet filter or its addresses, and makes the agent look: until lith's
+//! rules are back, every guest is open, and until they know a new network, it counts as a part of the internet.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use lith_net::watch::{Disturbance, Watch};
 
 use super::wake::Waker;
 
-/// After a change of others: engines that start make dozens at once.
+/// After a change of others, or of addresses: engines that start make dozens at once.
 const PAUSE_OTHERS: Duration = Duration::from_secs(1);
 /// After rules of lith were taken away: quick, but not without end when two programs fight.
 const PAUSE_OURS: Duration = Duration::from_millis(100);
@@ -49,7 +49,7 @@ impl NetworkWatch {
                 };
                 let pause = match disturbance {
                     Disturbance::Ours => PAUSE_OURS,
-                    Disturbance::Others => PAUSE_OTHERS,
+                    Disturbance::Others | Disturbance::Addresses => PAUSE_OTHERS,
                 };
                 let mut noticed = super::lock(&noticed);
                 noticed.disturbance = noticed.disturbance.max(Some(disturbance));

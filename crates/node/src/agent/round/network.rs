@@ -37,7 +37,7 @@ impl Agent {
         }
         if disturbance == Some(Disturbance::Ours) || (is_due && self.network_watch.is_deaf()) {
             self.network.distrust();
-        } else if is_due || disturbance.is_some() {
+        } else if is_due || disturbance == Some(Disturbance::Others) {
             self.network.pass_firewalls();
         }
         for task in cut {
