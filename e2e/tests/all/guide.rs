@@ -68,7 +68,7 @@ fn one_outside_service_and_why_another_one_is_blocked() {
     peers::resolve_at_the_neighbour(&mut world);
     let zone = json!({ "api.example.com": [API], "other.example.com": [API] });
     let _names = peers::start(&world.lan, &["names", &zone.to_string()]);
-    let _api = peers::start(&world.lan, &["serve", "7000", "7001"]);
+    let _api = peers::start(&world.lan, &["serve", "7000", "443"]);
     world.up();
     world.load("python");
     let _ = world.deploy(example("watch")).ok();
@@ -91,4 +91,23 @@ fn one_outside_service_and_why_another_one_is_blocked() {
         let is_told = has("other.example.com") && has(&format!("{NEIGHBOUR}:{PORT}")) && has("egress");
         if is_told { Ok(()) } else { Err(output) }
     });
+    // What learning prints is deployed as it stands, and what was refused works.
+    let other = || connect("other.example.com", 443);
+    let neighbour = || connect(&NEIGHBOUR.to_string(), PORT);
+    let learned = std::thread::scope(|scope| {
+        let learning = scope.spawn(|| world.lith(&["job", "learn", "watch", "--for", "10s"]).ok().stdout);
+        while !learning.is_finished() {
+            let (first, second) = (other(), neighbour());
+            assert!(first.code != 0 && second.code != 0, "it opens nothing: {first}{second}");
+        }
+        learning.join().unwrap()
+    });
+    let job = learned.replacen("  bot:\n", "  bot:\n    image: \"python:1\"\n", 1);
+    let _ = world.deploy(&format!("job: watch\n{job}")).ok();
+    for reach in [&other as &dyn Fn() -> _, &neighbour, &|| connect("api.example.com", PORT)] {
+        eventually("what was learned to be open", || {
+            let output = reach();
+            if output.code == 0 { Ok(()) } else { Err(format!("{learned}{output}")) }
+        });
+    }
 }
