@@ -120,8 +120,10 @@ const GROUPS: &[Group] = &[
         name: "net",
         figures: &[
             "net.same_node_ratio",
+            "net.same_node_direct_ratio",
             "net.connect_added_us",
             "net.rules_apply_ms",
+            "net.rules_again_ms",
             "net.apply_ms",
             "net.rules_one_more_ms",
             "net.one_more_ms",
@@ -212,6 +214,11 @@ const FIGURES: &[(&str, Wanted, &str)] = &[
         "one connection from task to task through the policy against the same cables without it",
     ),
     (
+        "net.same_node_direct_ratio",
+        Wanted::Reported,
+        "the same to the address of the task, not to the virtual one",
+    ),
+    (
         "net.connect_added_us",
         Wanted::AtMost(100.0),
         "what a virtual address and the policy add to a connection",
@@ -221,6 +228,7 @@ const FIGURES: &[(&str, Wanted, &str)] = &[
         Wanted::AtMost(50.0),
         "200 tasks, 1,000 connects: the rules, from the state to the kernel",
     ),
+    ("net.rules_again_ms", Wanted::Reported, "the same in the place of rules that are in force"),
     ("net.apply_ms", Wanted::Reported, "the same with a look at all devices, addresses, routes and flows"),
     ("net.rules_one_more_ms", Wanted::AtMost(15.0), "the rules of one task more"),
     ("net.one_more_ms", Wanted::Reported, "one task more, all of it: device, addresses, rules, flows"),

@@ -75,6 +75,8 @@ pub struct Config {
     pub addresses: Vec<IpAddr>,
     /// The node's list of resolvers.
     pub resolv_conf: PathBuf,
+    /// Whose the sockets are at which guests are answered: the user of the half that has them.
+    pub user: u32,
 }
 
 /// The half without rights, as a process. Dropping it ends it.
@@ -197,7 +199,8 @@ pub fn run<C: Child>(
     let terminations = sys::terminations().map_err(ParentError::Wait)?;
     let before = control::hello(&config.socket).ok();
     let port = before.as_ref().map_or(0, |hello| hello.port);
-    let (port, pairs) = sockets::bind(&config.addresses, port).map_err(ParentError::Sockets)?;
+    let bind = || sockets::bind(&config.addresses, port);
+    let (port, pairs) = sys::as_user(config.user, bind).map_err(ParentError::Sockets)?;
     let mut parent = Parent::new(config, outside, port, pairs);
     if let Ok(state) = control::state(&parent.config.socket) {
         // So that it can answer as soon as it begins.

@@ -220,7 +220,7 @@ impl<'a> Explained<'a> {
     fn explains_out(&self, client: &Guest, Flow { original, reply, .. }: &Flow) -> bool {
         if [IpAddr::from(GATEWAY), GATEWAY_6.into()].contains(&reply.source) {
             return original.destination_port == QUESTIONS_PORT
-                && self.state.resolver == Some(reply.source_port);
+                && self.state.resolver.is_some_and(|resolver| resolver.port == reply.source_port);
         }
         let destination = original.destination;
         client.egress.iter().any(|entry| match entry {
@@ -261,7 +261,7 @@ fn transport(number: u8) -> Option<Transport> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::{Guest, Redirect, Service};
+    use crate::state::{Guest, Redirect, Resolver, Service};
 
     const TCP: u8 = 6;
     const UDP: u8 = 17;
@@ -416,7 +416,7 @@ mod tests {
         NetworkState {
             guests: vec![one, two, named(3), named(4), Guest::closed(slot(5))],
             services: vec![service(1, &[2]), service(2, &[2]), service(3, &[5])],
-            resolver: Some(5353),
+            resolver: Some(Resolver { port: 5353, user: 65_000 }),
             ..NetworkState::default()
         }
     }

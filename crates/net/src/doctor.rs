@@ -20,7 +20,7 @@ use crate::firewalls::{self, Closed, State};
 use crate::interface::{self, Route};
 use crate::opened::{self, Opened};
 use crate::ruleset::{self, Surroundings};
-use crate::state::{Guest, NetworkState, Redirect, Service};
+use crate::state::{Guest, NetworkState, Redirect, Resolver, Service};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -180,7 +180,7 @@ fn trial_script(network: GuestNetwork) -> Option<(Vec<String>, String)> {
             .zip(instances)
             .map(|(number, instances)| Service { number, instances })
             .collect(),
-        resolver: Some(5353),
+        resolver: Some(Resolver { port: 5353, user: 65_000 }),
     };
     let eth0 = BTreeSet::from(["eth0".to_owned()]);
     let surroundings = Surroundings {

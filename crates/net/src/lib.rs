@@ -31,5 +31,5 @@ pub use error::NetworkError;
 pub use network::Network;
 pub use opened::{OpenError, Opened};
 pub use own::own_addresses;
-pub use state::{Guest, NetworkState, Redirect, Service, StateError};
+pub use state::{Guest, NetworkState, Redirect, Resolver, Service, StateError};
 pub use tap::TapError;

@@ -39,6 +39,8 @@
 //!     a name server itself has others to ask. Nothing else of the node is reached, but for a published port by an address that is
 //!     written out.
 //! 13. A guest sends and receives no faster than its bandwidth; what is more is dropped.
+//! 14. The process that reads guests' questions answers them, and asks others at the port of name servers. Nothing else that
+//!     it sends leaves, neither to guests, nor to servers of the node, nor anywhere: a guest may have got hold of it.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

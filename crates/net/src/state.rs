@@ -30,9 +30,18 @@ pub struct NetworkState {
     pub guests: Vec<Guest>,
     /// Virtual addresses.
     pub services: Vec<Service>,
-    /// The node's port at which guests' questions for names are answered, on [`GATEWAY`](crate::address::GATEWAY) and
-    /// [`GATEWAY_6`](crate::address::GATEWAY_6); their questions are refused when `None`.
-    pub resolver: Option<u16>,
+    /// Who answers guests' questions for names; they are refused when `None`.
+    pub resolver: Option<Resolver>,
+}
+
+/// Who answers questions for names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Resolver {
+    /// The node's port at which it answers, on [`GATEWAY`](crate::address::GATEWAY) and
+    /// [`GATEWAY_6`](crate::address::GATEWAY_6).
+    pub port: u16,
+    /// Whose process reads what guests send, and whose its sockets are. It reaches other resolvers and nothing else.
+    pub user: u32,
 }
 
 /// A virtual address with the guests that answer at it.

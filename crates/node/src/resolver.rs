@@ -32,7 +32,7 @@ pub const SUBCOMMAND: &str = "resolve";
 const SUBCOMMAND_CHILD: &str = "resolve-child";
 
 /// The user of the half without rights: no slot leads to it, and nothing else runs as it.
-const USER: u32 = UID_BASE + 65_000;
+pub(crate) const USER: u32 = UID_BASE + 65_000;
 /// Its memory: a cache of some megabytes, and the longest answers that it may read at a time.
 const MEMORY_BYTES_MAX: u64 = 256 << 20;
 /// Its threads: one does all, and the library may want some.
@@ -101,6 +101,7 @@ fn run(folder: &Path, cgroup: &str) -> ExitCode {
         lock: lock(folder),
         addresses: vec![GATEWAY.into(), GATEWAY_6.into()],
         resolv_conf: PathBuf::from(resolv_conf::PATH),
+        user: USER,
     };
     let outside =
         Outside { start: Box::new(|descriptors| start(folder, cgroup, descriptors)), open: Box::new(open) };

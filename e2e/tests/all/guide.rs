@@ -73,7 +73,7 @@ fn one_outside_service_and_why_another_one_is_blocked() {
     world.load("python");
     let _ = world.deploy(example("watch")).ok();
     let connect = |name: &str, port: u16| {
-        let ask = format!("import socket; socket.create_connection(({name:?}, {port}), 10)");
+        let ask = format!("import socket; s = socket.create_connection(({name:?}, {port}), 10); print(s)");
         world.lith(&["exec", "watch/bot", "--", "python3", "-c", &ask])
     };
     eventually("the service to be reached", || {
@@ -83,7 +83,8 @@ fn one_outside_service_and_why_another_one_is_blocked() {
     let output = connect("other.example.com", PORT);
     assert!(output.stderr.contains("gaierror"), "{output}");
     let output = connect(&NEIGHBOUR.to_string(), PORT);
-    assert!(output.stderr.contains("No route to host"), "{output}");
+    let rules = || world.host.shell("nft list ruleset; cat /proc/net/nf_conntrack; ip addr; ip route");
+    assert!(output.stderr.contains("No route to host"), "{output}{}", rules());
     assert!(GUIDE.contains("# lith job blocked watch\n"));
     eventually("both to be told, with what would allow them", || {
         let output = world.lith(&["job", "blocked", "watch"]);

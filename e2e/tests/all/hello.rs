@@ -62,6 +62,10 @@ fn jail(world: &World) {
     assert!(points.all(|point| !Path::new(point).starts_with(&world.data_dir)), "{mounts}");
     let groups = vmm.read("cgroup").unwrap();
     assert!(groups.contains("/lith/hello.main.0.web"), "{groups}");
+    // Nor are the sockets at which its questions are read root's, to which the packet filter leaves more.
+    let sockets = world.host.shell("ss -lntuHe src 169.254.83.1");
+    let is_jailed = |line: &str| line.contains("uid:2000065000");
+    assert!(sockets.lines().count() == 2 && sockets.lines().all(is_jailed), "{sockets}");
 }
 
 fn pages(world: &World) {

@@ -144,6 +144,7 @@ impl World {
             lock: self.path("lock"),
             addresses: [GATEWAY, GATEWAY_6].map(|text| text.parse().unwrap()).to_vec(),
             resolv_conf: self.path("resolv.conf"),
+            user: rustix::process::geteuid().as_raw(),
         };
         let (opened, cannot_open) = (Arc::clone(&self.opened), Arc::clone(&self.cannot_open));
         let (sender, receiver) = mpsc::channel();

@@ -11,7 +11,7 @@ use lith_core::slot::SLOT_MAX;
 
 use super::{LOG_GROUP, LOG_NODE, LOG_OUT, LOG_TASK, STAMP_SET, words};
 use crate::address::{Family, GATEWAY, GATEWAY_6, TAP_PREFIX};
-use crate::state::NetworkState;
+use crate::state::{NetworkState, Resolver};
 
 /// Most connections that a guest may have open of those that it opened itself: more than a busy proxy has to its targets,
 /// and few enough for the kernel to walk their list at each new one.
@@ -157,7 +157,7 @@ fn sets() -> String {
 /// absurd; the host's own were redirected on their way out. Link-local addresses of IPv6 are not forwarded from.
 fn redirection(state: &NetworkState) -> String {
     let resolver = match state.resolver {
-        Some(port) => format!(
+        Some(Resolver { port, .. }) => format!(
             "meta nfproto ipv{{family}} meta l4proto {{ tcp, udp }} dnat {{ip}} to {{gateway}}:{port}"
         ),
         None => "return".to_owned(),
@@ -262,20 +262,25 @@ chain to_reachable {
 
 /// What guests and the host say to each other. The refusals are the host's own, and so are errors about packets that it
 /// forwards.
+///
+/// In `from_resolver`, questions of guests and to other resolvers are alike: both began as one to the port of name servers.
 fn host(state: &NetworkState) -> String {
     let addresses = [("ip", GATEWAY.to_string()), ("ip6", GATEWAY_6.to_string())];
-    let resolver = state.resolver.map_or_else(String::new, |port| {
+    let resolver = state.resolver.map_or_else(String::new, |Resolver { port, .. }| {
         let rule = |(ip, address): (&str, String)| {
             format!("\n  {ip} daddr {address} meta l4proto {{ tcp, udp }} th dport {port} ct original proto-dst 53 goto asking")
         };
         addresses.map(rule).concat()
+    });
+    let from_resolver = state.resolver.map_or_else(String::new, |Resolver { user, .. }| {
+        format!("\n  meta skuid {user} goto from_resolver")
     });
     r#"chain input {
   type filter hook input priority filter; policy accept;
   iifname {taps} goto to_host
 }
 chain output {
-  type filter hook output priority filter; policy accept;
+  type filter hook output priority filter; policy accept;%from_resolver
   oifname {taps} goto from_host
 }
 chain to_host {
@@ -305,7 +310,15 @@ chain from_host {
   icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept
   drop
 }
+chain from_resolver {
+  meta l4proto != { tcp, udp } drop
+  meta l4proto tcp ct original proto-dst != 53 drop
+  meta l4proto udp ct original proto-dst != 53 drop
+  ct state invalid,untracked th dport != 53 drop
+  oifname {taps} goto from_host
+}
 "#
+    .replace("%from_resolver", &from_resolver)
     .replace("%resolver", &resolver)
     .replace("%questions", &QUESTIONS_PER_SECOND_MAX.to_string())
     .replace("%burst", &QUESTIONS_AT_ONCE_MAX.to_string())

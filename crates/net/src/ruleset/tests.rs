@@ -11,9 +11,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::address;
-use crate::state::{Guest, Redirect, Service};
+use crate::state::{Guest, Redirect, Resolver, Service};
 
 mod passing;
+
+const RESOLVER: Resolver = Resolver { port: 5353, user: 65_000 };
 
 fn transport() -> impl Strategy<Value = Transport> {
     prop_oneof![Just(Transport::Tcp), Just(Transport::Udp)]
@@ -102,7 +104,7 @@ fn states(guests_max: usize) -> impl Strategy<Value = NetworkState> {
         proptest::collection::vec((1u16..5).prop_map(slot), 0..4),
         0..4,
     );
-    (guests, services, proptest::option::of(Just(5353)))
+    (guests, services, proptest::option::of(Just(RESOLVER)))
         .prop_map(|(guests, services, resolver)| NetworkState {
             guests: guests.into_iter().map(|(number, guest)| Guest { slot: slot(number), ..guest }).collect(),
             services: services

@@ -12,7 +12,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 
-use crate::world::slot;
+use crate::world::{RESOLVER, slot};
 
 pub(crate) fn transport() -> impl Strategy<Value = Transport> {
     prop_oneof![Just(Transport::Tcp), Just(Transport::Udp)]
@@ -75,7 +75,7 @@ pub(crate) fn states(slots: u16) -> impl Strategy<Value = NetworkState> {
     let guests = btree_map(1..=slots, guest(slots), 0..=usize::from(slots));
     let services: BoxedStrategy<BTreeMap<u16, Vec<u16>>> =
         btree_map(1u16..5, vec(1..=slots, 0..5), 0..5).boxed();
-    (guests, services, option::weighted(0.8, Just(5353))).prop_map(|(guests, services, resolver)| {
+    (guests, services, option::weighted(0.8, Just(RESOLVER))).prop_map(|(guests, services, resolver)| {
         let guests = guests.into_iter().map(|(number, guest)| Guest { slot: slot(number), ..guest });
         let service = |(number, instances): (u16, Vec<u16>)| Service {
             number: ServiceNumber::new(number).unwrap(),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use lith_core::job::{Port, Transport};
 use lith_net::{NetworkState, OpenError, Opened, opened};
 
-use crate::world::{Machine, NEVER, SOON, World, ask_socket, ask_stream, refusal, slot, state};
+use crate::world::{Machine, NEVER, RESOLVER, SOON, World, ask_socket, ask_stream, refusal, slot, state};
 
 /// A guest's egress, as a job file writes it.
 fn letting_out(mut state: NetworkState, egress: &[(u16, &str)]) -> NetworkState {
@@ -305,7 +305,7 @@ fn questions_for_names_go_to_the_resolver() {
     let world = world();
     let egress = [(1, "internet"), (1, "0.0.0.0/0"), (2, "20.0.0.53:53")];
     let guests = || letting_out(state(&[(1, &[]), (2, &[])]), &egress);
-    world.apply(&NetworkState { resolver: Some(5353), ..guests() });
+    world.apply(&NetworkState { resolver: Some(RESOLVER), ..guests() });
     let [one, two] = [1, 2].map(|number| Machine::plug(&world, number));
     world.lan.serve("lan", 53);
     world.host.serve_at("resolver", "169.254.83.1", 5353);
@@ -345,7 +345,7 @@ fn questions_for_names_go_to_the_resolver() {
     assert_eq!(world.lan.ask_udp("169.254.83.1:53", NEVER), None);
     // The address is each guest's, and stays when another guest goes.
     drop(two);
-    let alone = NetworkState { guests: guests().guests[..1].to_vec(), resolver: Some(5353), ..guests() };
+    let alone = NetworkState { guests: guests().guests[..1].to_vec(), resolver: Some(RESOLVER), ..guests() };
     world.apply(&alone);
     assert!(
         one.inside.ask_udp("[2a02::7]:53", SOON).is_some()

@@ -1,6 +1,8 @@
 //! Who reaches whom with ordinary sockets.
 
-use crate::world::{FAR, HOST, HOST_6, Machine, NEIGHBOUR, NEVER, Namespace, SOON, World, state};
+use lith_net::NetworkState;
+
+use crate::world::{FAR, HOST, HOST_6, Machine, NEIGHBOUR, NEVER, Namespace, RESOLVER, SOON, World, state};
 
 #[test]
 fn published_ports_work_and_show_the_client() {
@@ -251,22 +253,52 @@ fn other_users_of_the_host_reach_what_is_published_and_nothing_else() {
     for port in [80, 90] {
         guest.inside.serve("one", port);
     }
-    let ask = |user: u32, to: &str| {
-        let host = to.rsplit_once(':').unwrap();
-        let script = format!(
-            "exec 3<>/dev/tcp/{}/{}; echo hello >&3; read -t 20 line <&3; echo \"$line\"",
-            host.0, host.1
-        );
-        let command = format!(
-            "setpriv --reuid={user} --regid={user} --clear-groups timeout 2 bash -c '{script}' 2>&1 || true"
-        );
-        world.host.shell(&command)
-    };
+    let ask = |user: u32, to: &str| ask_as(&world.host, user, "tcp", to);
     assert_eq!(ask(0, "10.83.0.1:90"), "one 169.254.83.1 hello\n");
     assert_eq!(ask(65534, "127.0.0.1:8080"), "one 169.254.83.1 hello\n");
     assert_eq!(ask(65534, "192.0.2.1:8080"), "one 192.0.2.1 hello\n");
     for closed in ["10.83.0.1:90", "10.83.0.1:80"] {
         assert!(!ask(65534, closed).contains("hello"), "{closed}");
+    }
+}
+
+/// What a program of another user hears from a server.
+fn ask_as(host: &Namespace, user: u32, transport: &str, to: &str) -> String {
+    let (address, port) = to.rsplit_once(':').unwrap();
+    let script = format!(
+        "exec 3<>/dev/{transport}/{address}/{port}; echo hello >&3; dd bs=1000 count=1 status=none <&3"
+    );
+    let command = format!(
+        "setpriv --reuid={user} --regid={user} --clear-groups timeout 2 bash -c '{script}' 2>&1 || true"
+    );
+    host.shell(&command)
+}
+
+/// Whoever has got hold of the process that reads guests' questions has not got hold of the host.
+#[test]
+fn the_half_that_reads_questions_reaches_name_servers_and_nothing_else() {
+    let world = World::new();
+    world.apply(&NetworkState { resolver: Some(RESOLVER), ..state(&[(1, &["8080:80"])]) });
+    let guest = Machine::plug(&world, 1);
+    guest.inside.serve("one", 80);
+    for port in [53, 7000] {
+        world.lan.serve("lan", port);
+        world.host.serve("host", port);
+    }
+    for transport in ["tcp", "udp"] {
+        for (to, who) in [("192.0.2.9", "lan"), ("127.0.0.1", "host")] {
+            for user in [RESOLVER.user, 65534] {
+                let heard = ask_as(&world.host, user, transport, &format!("{to}:53"));
+                assert!(heard.starts_with(who), "{user} {transport} {to}: {heard}");
+            }
+            let heard = ask_as(&world.host, 65534, transport, &format!("{to}:7000"));
+            assert!(heard.starts_with(who), "{transport} {to}: {heard}");
+        }
+        for closed in ["192.0.2.9:7000", "127.0.0.1:7000", "10.83.0.1:80", "127.0.0.1:8080", "192.0.2.1:8080"]
+        {
+            let heard = ask_as(&world.host, RESOLVER.user, transport, closed);
+            assert!(!heard.contains("hello"), "{transport} {closed}: {heard}");
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::generate::states;
-use crate::world::{Machine, Namespace, World, receive, slot};
+use crate::world::{Machine, Namespace, RESOLVER, World, receive, slot};
 
 const GUESTS: u16 = 3;
 /// Some of those that states are about, and that ranges cover.
@@ -160,7 +160,7 @@ fn what_arrives_is_what_the_state_says() {
         let missing: Vec<Slot> = missing.collect();
         state.guests.extend(missing.into_iter().map(Guest::closed));
         state.guests.iter_mut().for_each(|guest| guest.bandwidth = None);
-        state.resolver = Some(5353);
+        state.resolver = Some(RESOLVER);
         // Whole now and then, which also forgives those that have begun many connections.
         if round % 5 == 0 {
             world.repair(&state, &[])

@@ -16,11 +16,13 @@ use lith_core::connect::{Grant, Reach};
 use lith_core::job::access::ConnectPorts;
 use lith_core::slot::Slot;
 use lith_net::Redirect;
-use lith_net::{Guest, Network, NetworkState, Opened, address, tap};
+use lith_net::{Guest, Network, NetworkState, Opened, Resolver, address, tap};
 use lith_testkit::eventually;
 use rustix::event::{PollFd, PollFlags, poll};
 use tempfile::TempDir;
 
+/// Who answers questions for names, as far as the rules know.
+pub(crate) const RESOLVER: Resolver = Resolver { port: 5353, user: 65_000 };
 /// How long what should happen may take.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// How long to wait for an answer that must not come. Each such case has a twin that is answered.

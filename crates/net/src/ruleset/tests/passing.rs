@@ -109,7 +109,7 @@ fn near_guest() -> impl Strategy<Value = Guest> {
 fn near_states() -> impl Strategy<Value = NetworkState> {
     let guests = proptest::collection::vec(proptest::option::weighted(0.8, near_guest()), 4);
     let services = proptest::collection::vec(proptest::collection::vec((1u16..6).prop_map(slot), 0..5), 3);
-    (guests, services, proptest::option::weighted(0.8, Just(5353))).prop_map(
+    (guests, services, proptest::option::weighted(0.8, Just(RESOLVER))).prop_map(
         |(guests, services, resolver)| {
             let slots = (1..).map(slot).zip(guests);
             let guests = slots.filter_map(|(slot, guest)| Some(Guest { slot, ..guest? })).collect();
@@ -279,7 +279,7 @@ fn verdict(state: &NetworkState, fate: &Fate) -> Verdict {
         Fate::Unanswered => Verdict::Unanswered,
         Fate::Host(address, port) => {
             let resolver = [IpAddr::from(GATEWAY), GATEWAY_6.into()];
-            if resolver.contains(address) && state.resolver == Some(*port) {
+            if resolver.contains(address) && state.resolver.is_some_and(|resolver| resolver.port == *port) {
                 Verdict::Resolver
             } else {
                 Verdict::Free
@@ -294,7 +294,7 @@ fn verdict(state: &NetworkState, fate: &Fate) -> Verdict {
 /// A packet of a guest or of somebody else, mostly an honest one.
 fn packets() -> impl Strategy<Value = (Option<u16>, bool, usize, IpAddr, &'static str, u16)> {
     let from = prop_oneof![9 => (1u16..5).prop_map(Some), 1 => Just(None)];
-    let port = prop_oneof![8 => 1u16..10, 1 => Just(53), 1 => Just(5353)];
+    let port = prop_oneof![8 => 1u16..10, 1 => Just(53), 1 => Just(RESOLVER.port)];
     let protocol = prop_oneof![4 => Just("tcp"), 3 => Just("udp"), 1 => Just("icmp")];
     let cluster = addresses().split_off(22);
     let to = prop_oneof![proptest::sample::select(addresses()), proptest::sample::select(cluster)];

@@ -73,7 +73,7 @@ impl Agent {
         &self,
         turns: &[Turn],
         services: &Services,
-        resolver: Option<u16>,
+        resolver: Option<lith_net::Resolver>,
     ) -> (NetworkState, Vec<TaskId>) {
         let directory = directory(turns);
         let Grants { mut of, cut } = directory.grants();
@@ -100,12 +100,12 @@ impl Agent {
         (state, cut)
     }
 
-    /// The port at which names are resolved; none while there is nobody to ask. Nothing starts without it: most programs
+    /// Who resolves names; none while there is nobody to ask. Nothing starts without it: most programs
     /// give up where their names do not resolve.
-    fn ensure_resolver(&mut self, turns: &mut [Turn]) -> Option<u16> {
+    fn ensure_resolver(&mut self, turns: &mut [Turn]) -> Option<lith_net::Resolver> {
         present(turns).next()?;
         match self.resolver.ensure() {
-            Ok(port) => Some(port),
+            Ok(port) => Some(lith_net::Resolver { port, user: crate::resolver::USER }),
             Err(why) => {
                 tracing::error!(error = %why, "there is no resolver");
                 for turn in turns.iter_mut().filter(|turn| is_starting(&turn.step)) {
