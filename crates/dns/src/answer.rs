@@ -231,7 +231,11 @@ impl Answering {
                 Begun::Reply(question.pack(&reply, transport))
             }
             Decision::Refuse(refusal) => {
-                self.refuse(guest, name, refusal, None);
+                // Where nobody outside answers, libraries try what is declared within the search domain, too.
+                let plain = guest.policy.decide(guest.policy.plain(name), question.kind);
+                if plain != Decision::Ask {
+                    self.refuse(guest, name, refusal, None);
+                }
                 Begun::Reply(question.pack(&of(code(refusal)), transport))
             }
             Decision::Ask => self.begin_outside(guest, question, transport),

@@ -91,6 +91,18 @@ fn answers_of_ones_own() {
 }
 
 #[test]
+fn what_is_declared_is_not_told_as_refused_in_the_search_domain() {
+    let (answering, guest) = answering(&["api.example.org:443"]);
+    for name in ["api.example.org.web.lith.internal", "example.org.web.lith.internal"] {
+        let asked = question(name, RecordType::A);
+        let answer = reply(answering.begin(&guest, &bytes(&asked), Transport::Udp));
+        assert_eq!(answer.metadata.response_code, ResponseCode::NXDomain, "{name}");
+    }
+    let told: Vec<String> = answering.drain_refused().into_iter().map(|one| one.name).collect();
+    assert_eq!(told, ["example.org"]);
+}
+
+#[test]
 fn what_is_no_question_gets_no_answer_or_a_short_one() {
     let (answering, guest) = answering(&["internet"]);
     let send = |bytes: &[u8]| answering.begin(&guest, bytes, Transport::Udp);
