@@ -4,13 +4,15 @@
 // Clippy takes only what is marked as a test for one.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lith_api::agent::{Desired, Observed};
 use lith_api::event::Event;
+use lith_api::task::{Phase, TaskStatus};
 use lith_core::name::NodeName;
 use lith_core::time::Time;
 use lith_net::GuestNetwork;
@@ -23,9 +25,12 @@ use lith_node::server::Server;
 use lith_node::up;
 use lith_store::{Store, Write as Changes};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 /// Longer than any answer takes on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long to wait for an answer that must not come yet. An early one comes within milliseconds.
+const NEVER: Duration = Duration::from_millis(500);
 
 /// A server on its socket. It ends with its runtime.
 struct World {
@@ -33,6 +38,9 @@ struct World {
     layout: Layout,
     /// Where events of what tasks were refused come from.
     blocked: tokio::sync::mpsc::Sender<Event>,
+    /// What the agent is told, and what it sees: nothing, unless a test says it.
+    wanted: watch::Receiver<Arc<Desired>>,
+    seen: watch::Sender<Arc<Observed>>,
     _runtime: tokio::runtime::Runtime,
     _agent: Agent,
 }
@@ -57,14 +65,16 @@ impl World {
         };
         let doctor = Arc::new(Doctor::new(&config));
         let (agent, ends) = Agent::new(config, images.clone(), runtime.handle().clone()).unwrap();
-        let Ends { desired, observed, handle, .. } = ends;
+        let Ends { desired, handle, .. } = ends;
+        let (seen, observed) = watch::channel(Arc::default());
+        let wanted = desired.subscribe();
         let server = Arc::new(Server::new(store, node.clone(), desired, observed.clone()).unwrap());
         let (blocked, told) = tokio::sync::mpsc::channel(8);
         runtime.spawn(Arc::clone(&server).narrate_blocked(told));
         let server = Ok(server);
         // Nobody is stopped here.
         let (ask, _) = tokio::sync::mpsc::channel(1);
-        let (_, outcome) = tokio::sync::watch::channel(None);
+        let (_, outcome) = watch::channel(None);
         let down = http::Down { ask, observed, outcome };
         let (node, data_dir) = (node.to_string(), layout.data.display().to_string());
         let context = Context { server, agent: handle, images, node, data_dir, down, doctor };
@@ -73,7 +83,7 @@ impl World {
             let listener = http::listen(&socket).unwrap();
             tokio::spawn(async move { axum::serve(listener, http::router(context)).await });
         });
-        Self { _folder: folder, layout, blocked, _runtime: runtime, _agent: agent }
+        Self { _folder: folder, layout, blocked, wanted, seen, _runtime: runtime, _agent: agent }
     }
 
     /// Sends a request and returns the connection to read the answer from.
@@ -169,6 +179,30 @@ fn what_was_shown_is_what_is_done() {
         failure["message"],
         "job \"shop\" has changed since it was planned: it was at version 2, now it is removed"
     );
+}
+
+/// Before the agent knows of it, nothing is said about a task that it may be starting.
+#[test]
+fn a_stop_is_answered_with_the_agents_word() {
+    let world = World::new(|_| ());
+    assert_eq!(world.deploy("", 1).0, 200);
+    let (_, job) = world.ask("GET /v1/jobs/shop", &Value::Null);
+    let task: TaskStatus = serde_json::from_value(job["tasks"][0].clone()).unwrap();
+    let before = world.wanted.borrow().version;
+    let mut answer = world.send("POST /v1/jobs/shop/ask", "", &json!({ "ask": "stop" }).to_string());
+    answer.get_ref().set_read_timeout(Some(NEVER)).unwrap();
+    let early = answer.read(&mut [0; 1]).unwrap_err();
+    assert_eq!(early.kind(), ErrorKind::WouldBlock);
+    let version = world.wanted.borrow().version;
+    assert!(version > before, "it was decided");
+    let tasks = vec![TaskStatus { phase: Phase::Stopping, ..task }];
+    world.seen.send_replace(Arc::new(Observed { version, tasks }));
+    answer.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut text = String::new();
+    answer.read_to_string(&mut text).unwrap();
+    let (_, body) = text.split_once("\r\n\r\n").unwrap();
+    let job: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(job["tasks"][0]["phase"], "stopping");
 }
 
 /// A volume is no task's own, and what is declared of it counts from the first start on.
