@@ -2,9 +2,11 @@
 //! every guest is open until they are back. A person who deletes or adds a rule of lith's is noticed too; what this process
 //! does itself is known by its stamp (`stamp.rs`).
 //!
-//! So is an address of the host that comes or goes: with it the networks that are no internet, and the ways to published ports.
+//! So is an address of the host that comes or goes: with it the networks that are no internet, and the ways to published
+//! ports.
 //!
-//! Listens to the kernel's own notices (`linux/netfilter/nf_tables.h`, `linux/rtnetlink.h`). Must not repair: it only says when to look.
+//! Listens to the kernel's own notices (`linux/netfilter/nf_tables.h`, `linux/rtnetlink.h`). Must not repair: it only says
+//! when to look.
 
 use std::io;
 use std::os::fd::OwnedFd;

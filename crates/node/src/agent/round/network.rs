@@ -100,8 +100,8 @@ impl Agent {
         (state, cut)
     }
 
-    /// Who resolves names; none while there is nobody to ask. Nothing starts without it: most programs
-    /// give up where their names do not resolve.
+    /// Who resolves names; none while there is nobody to ask. Nothing starts without it: most programs give up where their
+    /// names do not resolve.
     fn ensure_resolver(&mut self, turns: &mut [Turn]) -> Option<lith_net::Resolver> {
         present(turns).next()?;
         match self.resolver.ensure() {
