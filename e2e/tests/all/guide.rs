@@ -72,8 +72,10 @@ fn one_outside_service_and_why_another_one_is_blocked() {
     world.up();
     world.load("python");
     let _ = world.deploy(example("watch")).ok();
+    // Without a limit of time. With one, Linux 6.1 takes the answer "No route to host" for a connection now and then, where the
+    // machine is busy: it wakes who waits before it has noted the error (`ip_icmp_error` in `tcp_v4_err`).
     let connect = |name: &str, port: u16| {
-        let ask = format!("import socket; s = socket.create_connection(({name:?}, {port}), 10); print(s)");
+        let ask = format!("import socket; print(socket.create_connection(({name:?}, {port})))");
         world.lith(&["exec", "watch/bot", "--", "python3", "-c", &ask])
     };
     eventually("the service to be reached", || {
@@ -83,8 +85,7 @@ fn one_outside_service_and_why_another_one_is_blocked() {
     let output = connect("other.example.com", PORT);
     assert!(output.stderr.contains("gaierror"), "{output}");
     let output = connect(&NEIGHBOUR.to_string(), PORT);
-    let rules = || world.host.shell("nft list ruleset; cat /proc/net/nf_conntrack; ip addr; ip route");
-    assert!(output.stderr.contains("No route to host"), "{output}{}", rules());
+    assert!(output.stderr.contains("No route to host"), "{output}");
     assert!(GUIDE.contains("# lith job blocked watch\n"));
     eventually("both to be told, with what would allow them", || {
         let output = world.lith(&["job", "blocked", "watch"]);
