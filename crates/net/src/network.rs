@@ -3,6 +3,7 @@
 //! between it changes only what the new state changes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -46,6 +47,8 @@ struct Inner {
     applied: Option<NetworkState>,
     /// The rules in force, as long as nobody else and no failure may have changed rules, TAPs, addresses or routes.
     model: Option<Model>,
+    /// That there are no rules, until somebody tries to put some in force.
+    is_bare: bool,
 }
 
 /// What a call has to do with TAPs.
@@ -110,6 +113,7 @@ impl Network {
         state.validate().map_err(NetworkError::State)?;
         let mut inner = self.inner();
         if inner.applied.is_none() {
+            inner.is_bare = is_bare()?;
             self.refuse_foreign()?;
         }
         let was_known = inner.model.is_some();
@@ -149,7 +153,7 @@ impl Network {
             attached: own::attached(&own),
         };
         let model = Model::new(state, &self.owner, &surroundings).map_err(NetworkError::State)?;
-        put_in_force(before.as_ref(), &model, still_open)?;
+        put_in_force(before.as_ref(), &model, mem::take(&mut inner.is_bare), still_open)?;
         if state.guests.is_empty() {
             forwarding::release(&self.state_file)?;
         } else {
@@ -222,6 +226,13 @@ impl Network {
     }
 }
 
+/// Whether neither table is there.
+fn is_bare() -> Result<bool, NetworkError> {
+    let listed = run("nft", &["list", "tables"], "")
+        .map_err(|source| NetworkError::Command { purpose: "look for the packet filter", source })?;
+    Ok(!ruleset::is_listed(&listed))
+}
+
 /// That another firewall cannot be passed keeps nobody from running; the doctor tells what to do about it.
 fn pass_others() {
     if let Err(error) = firewalls::open() {
@@ -257,6 +268,7 @@ fn prepare(devices: &Devices) -> Result<(), NetworkError> {
 fn put_in_force(
     before: Option<&Model>,
     model: &Model,
+    is_bare: bool,
     still_open: &dyn Fn() -> Vec<Opened>,
 ) -> Result<(), NetworkError> {
     if let Some(difference) = before.and_then(|before| before.difference(model)) {
@@ -266,7 +278,7 @@ fn put_in_force(
             run_nft("change the packet filter", &(difference + &stamp::commands()))
         };
     }
-    let mut script = model.whole();
+    let mut script = if is_bare { model.first() } else { model.whole() };
     script.push_str(&opened::script(&still_open(), |set| model.has_set(set)));
     script.push_str(&stamp::commands());
     run_nft("replace the packet filter", &script)?;

@@ -92,11 +92,14 @@ pub fn script(state: &NetworkState, owner: &str, surroundings: &Surroundings) ->
     Ok(Model::new(state, owner, surroundings)?.whole())
 }
 
+/// Of the two tables.
+const FAMILIES: [&str; 2] = ["netdev", "inet"];
+
 /// The script that removes both tables, whether they exist or not.
 #[must_use]
 pub fn removal_script() -> String {
     // `add` first: `delete` of a table that does not exist would fail the whole transaction.
-    ["netdev", "inet"].map(|family| format!("add table {family} lith\ndelete table {family} lith\n")).concat()
+    FAMILIES.map(|family| format!("add table {family} lith\ndelete table {family} lith\n")).concat()
 }
 
 /// What begins the comment of the table.
@@ -109,6 +112,12 @@ pub(crate) fn comment(owner: &str) -> String {
     let is_plain = |character: char| character.is_ascii_alphanumeric() || "/._-".contains(character);
     let plain: String = owner.chars().map(|one| if is_plain(one) { one } else { '_' }).collect();
     plain[plain.len().saturating_sub(COMMENT_BYTES_MAX)..].to_owned()
+}
+
+/// Whether one of the tables is among those of a listing.
+pub(crate) fn is_listed(listing: &str) -> bool {
+    let ours = FAMILIES.map(|family| format!("table {family} lith"));
+    listing.lines().any(|line| ours.iter().any(|table| line == table))
 }
 
 /// The owner that a listing of the table names.

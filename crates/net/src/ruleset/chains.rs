@@ -154,7 +154,8 @@ fn sets() -> String {
 /// Where packets to the host's own addresses and to virtual ones go.
 ///
 /// In `redirect_arriving`: a packet to 127.0.0.1 that arrives on a wire would be redirected before the kernel sees that it is
-/// absurd; the host's own were redirected on their way out. Link-local addresses of IPv6 are not forwarded from.
+/// absurd; the host's own were redirected on their way out. Link-local addresses of IPv6 are not forwarded from. In
+/// `redirect_guest`: from TAPs the kernel takes such packets for true, as clients on 127.0.0.1 must reach guests.
 fn redirection(state: &NetworkState) -> String {
     let resolver = match state.resolver {
         Some(Resolver { port, .. }) => format!(
@@ -181,6 +182,8 @@ chain to_published {{
   dnat {{ip}} to meta l4proto . th dport map @published_ranges_{{family}}
 }}
 chain redirect_guest {{
+  ip daddr 127.0.0.0/8 drop
+  ip6 daddr ::1 drop
   meta l4proto != {{ tcp, udp }} return
   {{ip}} daddr {{cluster}} goto to_service
   th dport 53 iifname . {{ip}} daddr . meta l4proto . th dport != @egress_{{family}} goto to_resolver

@@ -7,7 +7,7 @@ use lith_core::slot::Slot;
 
 use super::elements::kinds;
 use super::model::Model;
-use super::removal_script;
+use super::{FAMILIES, removal_script};
 use crate::address;
 
 /// Elements in one command: `nft` reads long lines slowly.
@@ -17,16 +17,24 @@ impl Model {
     /// The script that puts the rules in force, whatever was there before.
     #[must_use]
     pub fn whole(&self) -> String {
-        let mut script = removal_script();
-        if !self.ingress.is_empty() {
-            script.push_str("table netdev lith {\n");
-            for (slot, rules) in &self.ingress {
-                chain(&mut script, &address::tap_name(*slot), Some(&hook(*slot)), rules);
-            }
-            script.push_str("}\n");
+        removal_script() + &self.text()
+    }
+
+    /// The script that puts the rules in force where neither table is there. It fails, and changes nothing, where one is.
+    ///
+    /// It takes a quarter less time: the kernel makes who removes something wait until nobody can be looking at it.
+    #[must_use]
+    pub fn first(&self) -> String {
+        let comment = &self.comment;
+        FAMILIES.map(|family| format!("create table {family} lith {{\n{comment}}}\n")).concat() + &self.text()
+    }
+
+    fn text(&self) -> String {
+        let mut script = format!("table netdev lith {{\n{}", self.comment);
+        for (slot, rules) in &self.ingress {
+            chain(&mut script, &address::tap_name(*slot), Some(&hook(*slot)), rules);
         }
-        script.push_str("table inet lith {\n");
-        script.push_str(&self.fixed);
+        _ = write!(script, "}}\ntable inet lith {{\n{}{}", self.comment, self.fixed);
         for (name, limit) in &self.limits {
             _ = writeln!(script, "  limit {name} {{\n    {limit}\n  }}");
         }
@@ -54,7 +62,7 @@ impl Model {
     /// `None` where constants differ, so that all must be replaced.
     #[must_use]
     pub fn difference(&self, wanted: &Self) -> Option<String> {
-        if self.fixed != wanted.fixed {
+        if (&self.comment, &self.fixed) != (&wanted.comment, &wanted.fixed) {
             return None;
         }
         let mut script = String::new();
@@ -91,15 +99,6 @@ impl Model {
     }
 
     fn ingress_changed(&self, wanted: &Self, script: &mut String) {
-        if wanted.ingress.is_empty() {
-            if !self.ingress.is_empty() {
-                script.push_str("delete table netdev lith\n");
-            }
-            return;
-        }
-        if self.ingress.is_empty() {
-            script.push_str("add table netdev lith\n");
-        }
         for slot in self.ingress.keys().filter(|slot| !wanted.ingress.contains_key(slot)) {
             // Kernels before 6.16 remove the chain with its TAP. One that is added here, without a hook, is like nothing.
             let tap = address::tap_name(*slot);

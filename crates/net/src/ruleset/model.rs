@@ -14,10 +14,12 @@ use crate::state::{Guest, NetworkState, StateError};
 /// A set of a guest, as its declaration says it.
 pub(super) type Sets = BTreeMap<String, String>;
 
-/// Both tables. Pure data; [`whole`](Self::whole) and [`difference`](Self::difference) make it text.
+/// Both tables. Pure data; [`first`](Self::first), [`whole`](Self::whole) and [`difference`](Self::difference) make it text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Model {
-    /// Who owns the tables, and constants: a change of these is no difference but a replacement.
+    /// Who owns the tables. A change of this or of the constants is no difference but a replacement.
+    pub(super) comment: String,
+    /// Constants.
     pub(super) fixed: String,
     /// The rules on each TAP.
     pub(super) ingress: BTreeMap<Slot, Vec<String>>,
@@ -62,8 +64,8 @@ impl Model {
         if !limits.is_empty() {
             chains.insert("bandwidth_of_guests".to_owned(), bandwidth_rules());
         }
-        let fixed = format!("  comment \"{OWNER}{}\"\n{}", comment(owner), chains::text(state));
-        Ok(Self { fixed, ingress, limits, sets, chains, elements })
+        let comment = format!("  comment \"{OWNER}{}\"\n", comment(owner));
+        Ok(Self { comment, fixed: chains::text(state), ingress, limits, sets, chains, elements })
     }
 
     /// Whether names can open addresses to this guest.
@@ -85,11 +87,7 @@ fn ingress_rules(state: &NetworkState, guest: &Guest) -> Vec<String> {
     let sources = Family::BOTH.map(|family| {
         let (ip, ..) = words(family);
         let source = state.network.guest_address_of(guest.slot, family);
-        let loopback = match family {
-            Family::V4 => "127.0.0.0/8",
-            Family::V6 => "::1",
-        };
-        format!("ether type {ip} ether saddr {mac} {ip} saddr {source} {ip} daddr != {loopback} accept")
+        format!("ether type {ip} ether saddr {mac} {ip} saddr {source} accept")
     });
     limit.into_iter().chain(sources).collect()
 }

@@ -8,7 +8,7 @@ use lith_core::connect::{Grant, Reach};
 use lith_core::job::{Port, Transport};
 use lith_net::Redirect;
 use lith_net::doctor::{Severity, examine};
-use lith_net::ruleset::{Model, Surroundings, script};
+use lith_net::ruleset::{Model, Surroundings, removal_script, script};
 use lith_net::watch::{Disturbance, Watch};
 use lith_net::{Guest, GuestNetwork, Network, NetworkError, NetworkState, TapError, tap};
 use proptest::prelude::*;
@@ -61,10 +61,10 @@ fn nothing_is_left_and_nobody_else_is_touched() {
         assert_eq!(traces(&world.host), before);
     }
     assert_eq!(std::fs::read_dir(world.folder.path()).unwrap().count(), 0);
-    // No guests is as good as nothing, but for an empty table.
+    // No guests is as good as nothing, but for two tables that do nothing.
     world.apply(&state(&[(1, &[])]));
     world.apply(&state(&[]));
-    world.host.shell("nft delete table inet lith");
+    world.host.shell("nft delete table inet lith; nft delete table netdev lith");
     assert_eq!(traces(&world.host), before);
 }
 
@@ -235,11 +235,12 @@ fn a_difference_is_what_a_replacement_is() {
             namespace.shell(&format!("ip tuntap add dev lith{number} mode tap"));
         }
     }
-    let run = |namespace: &Namespace, script: &str| {
+    let nft = |namespace: &Namespace, script: &str| {
         let mut command = std::process::Command::new("nft");
         command.args(["-f", "-"]);
-        _ = namespace.finish(command, script.as_bytes()).ok();
+        namespace.finish(command, script.as_bytes())
     };
+    let run = |namespace: &Namespace, script: &str| drop(nft(namespace, script).ok());
     let near = |attached: &[&str]| Surroundings {
         attached: attached.iter().map(|text| (text.parse().unwrap(), 24)).collect(),
         ..surroundings()
@@ -253,10 +254,13 @@ fn a_difference_is_what_a_replacement_is() {
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(25) });
     let check = |steps: Vec<(NetworkState, Surroundings)>| {
         let mut before: Option<Model> = None;
+        run(&changed, &removal_script());
         for (state, surroundings) in steps {
             let wanted = Model::new(&state, "test", &surroundings).unwrap();
-            let script =
-                before.and_then(|before| before.difference(&wanted)).unwrap_or_else(|| wanted.whole());
+            let script = match &before {
+                None => wanted.first(),
+                Some(before) => before.difference(&wanted).unwrap_or_else(|| wanted.whole()),
+            };
             run(&changed, &script);
             run(&replaced, &wanted.whole());
             prop_assert_eq!(meaning(&changed), meaning(&replaced), "{}", script);
@@ -265,6 +269,9 @@ fn a_difference_is_what_a_replacement_is() {
         Ok(())
     };
     runner.run(&steps, check).unwrap();
+    let refused = nft(&changed, &Model::new(&state(&[]), "other", &surroundings()).unwrap().first());
+    assert!(refused.code != 0 && refused.stderr.contains("File exists"), "{refused}");
+    assert_eq!(meaning(&changed), meaning(&replaced));
 }
 
 /// The figures of a full node, as a person reads them in the test's output.
