@@ -1,6 +1,6 @@
 //! `job learn`: watches what tasks are refused, and prints what they lack. Opens nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use lith_api::blocked::{Attempt, Blocked};
@@ -120,11 +120,12 @@ fn lacking(detail: &JobDetail, learned: &Learned) -> BTreeMap<String, Access> {
         }
     }
     ports.retain(|_, ports| !ports.is_empty());
+    connects.values_mut().for_each(narrow);
     let specs = detail.spec.groups.values().flat_map(|group| &group.tasks);
     let declared: BTreeMap<&str, _> = specs.map(|(name, spec)| (name.as_str(), spec)).collect();
     let mut tasks: BTreeMap<String, Access> = BTreeMap::new();
     let mut add = |new: BTreeMap<&str, Vec<String>>,
-                   key: fn(&mut Access) -> &mut std::collections::BTreeSet<String>,
+                   key: fn(&mut Access) -> &mut BTreeSet<String>,
                    own: fn(&lith_api::job::TaskSpec) -> &Vec<String>| {
         for (task, entries) in new {
             let has = declared.get(task).map(|spec| own(spec).clone()).unwrap_or_default();
@@ -135,6 +136,13 @@ fn lacking(detail: &JobDetail, learned: &Learned) -> BTreeMap<String, Access> {
     add(connects, |access| &mut access.connects, |spec| &spec.connects);
     add(egress, |access| &mut access.egress, |spec| &spec.egress);
     tasks
+}
+
+/// Leaves out who was only asked for by name where it is known which of its ports is meant.
+fn narrow(connects: &mut Vec<String>) {
+    let known: BTreeSet<String> =
+        connects.iter().filter_map(|entry| Some(entry.split_once(':')?.0.to_owned())).collect();
+    connects.retain(|entry| !known.contains(entry));
 }
 
 fn text(tasks: &BTreeMap<String, Access>, learned: &Learned) -> String {
@@ -213,7 +221,7 @@ mod tests {
             ports: [ 5432, 9187 ]
             egress: [ "1.1.1.1:443" ]
           web:
-            connects: [ cache, db, db:9187, pg/db:5432 ]
+            connects: [ cache, db:9187, pg/db:5432 ]
             egress: [ "192.168.1.20:631", internet ]
         # What no line allows by itself:
         #   cache: 239.1.2.3:5353/udp: nothing: multicast does not leave a task

@@ -15,6 +15,7 @@ use lith_core::name::{NodeName, nearest_label};
 use lith_net::GuestNetwork;
 use lith_store::Store;
 use lith_vmm::durable;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -55,6 +56,7 @@ pub fn up(args: &UpArgs) -> Result<(), Failure> {
     let lock = Lock::take(&layout.lock())?;
     let alone = Alone::take()?;
     start_log(filter);
+    raise_open_files();
     let config = config(args, layout)?;
     keep_name(&config)?;
     let layout = config.layout.clone();
@@ -197,6 +199,15 @@ pub fn log_filter(given: Option<&str>) -> Result<EnvFilter, Failure> {
 fn start_log(filter: EnvFilter) {
     let is_terminal = io::IsTerminal::is_terminal(&io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(is_terminal).init();
+}
+
+/// Lets this process open as many files as it may: a shell gives 1,024 at first, which is few for a hundred tasks.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "no more than {:?} files can be open", limit.current);
+    }
 }
 
 /// Deletes volumes whose time after their removal is over.

@@ -14,6 +14,10 @@ use lith_core::name::TaskId;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 
+/// Longest range of which each port is held. Of a longer one it is only looked whether all are free when its task starts: the
+/// calls of a telephone exchange have ten thousand, and each port is two sockets.
+const HELD_MAX: u16 = 256;
+
 /// The ports held for tasks.
 #[derive(Debug, Default)]
 pub(crate) struct Ports {
@@ -41,13 +45,8 @@ impl Ports {
                 held.push(before.swap_remove(index));
                 continue;
             }
-            let sockets =
-                publish.singly().map(|single| bind(&single).map_err(|error| sentence(&single, &error)));
-            match sockets.collect() {
-                Ok(sockets) => {
-                    let sockets: Vec<Vec<OwnedFd>> = sockets;
-                    held.push(Held { publish: *publish, _sockets: sockets.into_iter().flatten().collect() });
-                }
+            match take(publish) {
+                Ok(sockets) => held.push(Held { publish: *publish, _sockets: sockets }),
                 Err(why) => result = Err(why),
             }
         }
@@ -72,6 +71,18 @@ impl Ports {
 /// Whether lith could hold a published port now. Held already by lith itself, it could not.
 pub(crate) fn is_free(publish: &Publish) -> bool {
     publish.singly().all(|single| bind(&single).is_ok())
+}
+
+/// Takes all ports, and gives those that are to be held.
+fn take(publish: &Publish) -> Result<Vec<OwnedFd>, String> {
+    let mut held = Vec::new();
+    for single in publish.singly() {
+        let sockets = bind(&single).map_err(|error| sentence(&single, &error))?;
+        if publish.count <= HELD_MAX {
+            held.extend(sockets);
+        }
+    }
+    Ok(held)
 }
 
 /// Takes one port: on its address, or on all of both kinds.
@@ -138,7 +149,7 @@ fn sentence(publish: &Publish, error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{TcpListener, TcpStream, UdpSocket};
 
     #[test]
     fn a_taken_port_is_named_and_a_held_one_is_refused_to_others() {
@@ -175,5 +186,32 @@ mod tests {
         let elsewhere = Publish { address: Some(Ipv4Addr::new(192, 0, 2, 77).into()), ..publish };
         let error = ports.hold(&id, &[elsewhere]).unwrap_err();
         assert!(error.contains("which is no address of this machine"), "{error}");
+    }
+
+    #[test]
+    fn a_long_range_is_looked_at_and_uses_up_nothing() {
+        let id: TaskId = "exchange.main.0.calls".parse().unwrap();
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let address = Ipv4Addr::new(127, 85, high, low);
+        let range = |count| Publish {
+            address: Some(address.into()),
+            host_port: 10_000,
+            guest_port: 10_000,
+            count,
+            transport: Transport::Udp,
+        };
+        let open_files = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let (mut ports, before) = (Ports::default(), open_files());
+        ports.hold(&id, &[range(10_000)]).unwrap();
+        assert!(open_files() < before + 100, "other tests open some too");
+        let other = UdpSocket::bind((address, 15_000)).unwrap();
+        ports.hold(&id, &[range(10_000)]).unwrap();
+        assert!(!is_free(&range(10_000)), "what runs goes on, and what starts is refused");
+        ports.release(&id);
+        let error = ports.hold(&id, &[range(10_000)]).unwrap_err();
+        assert!(error.starts_with("port 15000/udp of this machine is taken by another program"), "{error}");
+        drop(other);
+        ports.hold(&id, &[range(HELD_MAX)]).unwrap();
+        assert!(UdpSocket::bind((address, 10_000)).is_err());
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use lith_api::agent::{Alloc, AllocTask, Desired, Observed};
 use lith_api::task::TaskStatus;
-use lith_core::job::{Publish, RestartPolicy, STOP_GRACE_DEFAULT, TaskSpec};
+use lith_core::job::{Publish, RestartPolicy, STOP_GRACE_DEFAULT, TaskSpec, Transport};
 use lith_core::name::{AllocId, TaskId, VolumeId, VolumeName};
 use lith_core::slot::Slot;
 use lith_core::task::{
@@ -569,13 +569,14 @@ fn is_starting(step: &Step) -> bool {
     step.actions.iter().any(|action| matches!(action, Action::Start { .. }))
 }
 
+/// The ports at which a task that is up answers. Those of a range are opened when they are needed, as for a transfer of a file.
 fn tcp_ports(spec: &TaskSpec) -> Vec<u16> {
-    let tcp = lith_core::job::Transport::Tcp;
-    let published =
-        spec.publish.iter().filter(|publish| publish.transport == tcp).map(|publish| publish.guest_port);
-    let declared = spec.ports.iter().filter(|port| port.transport == tcp).map(|port| port.number);
-    let ports: BTreeSet<u16> = published.chain(declared).collect();
-    ports.into_iter().collect()
+    let published = spec.publish.iter().filter(|publish| publish.count == 1);
+    let published = published.map(|publish| (publish.guest_port, publish.transport));
+    let declared = spec.ports.iter().filter(|port| port.number == port.last);
+    let ports = published.chain(declared.map(|port| (port.number, port.transport)));
+    let tcp = ports.filter(|(_, transport)| *transport == Transport::Tcp).map(|(number, _)| number);
+    tcp.collect::<BTreeSet<u16>>().into_iter().collect()
 }
 
 /// The image that a start would use: the pinned one within an incarnation, else what the name leads to now.
