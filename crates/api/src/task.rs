@@ -248,6 +248,8 @@ pub enum ChangeKind {
     Create,
     /// Its declaration changed: it is stopped and started.
     Restart,
+    /// Its declaration changed, and what runs takes that over.
+    Adjust,
     /// Only the number of its instances changes.
     Scale,
     /// It was stopped; deploying starts it.
@@ -267,6 +269,10 @@ impl From<&lith_core::deploy::Change> for Change {
             Core::Restart { keys, instances } => {
                 let text = format!("restarts: {} changed", keys.join(", "));
                 (ChangeKind::Restart, with_instances(&text, *instances))
+            }
+            Core::Adjust { keys, instances } => {
+                let text = format!("is updated in place: {} changed", keys.join(", "));
+                (ChangeKind::Adjust, with_instances(&text, *instances))
             }
             Core::Scale(instances) => (ChangeKind::Scale, instances_text(*instances)),
             Core::Start(instances) => (ChangeKind::Start, with_instances("is started", *instances)),
@@ -352,6 +358,10 @@ mod tests {
             (
                 deploy::ChangeKind::Restart { keys: keys.clone(), instances: fewer },
                 "restarts: image, env changed; goes from 3 to 1 instance, the others are removed with their disks",
+            ),
+            (
+                deploy::ChangeKind::Adjust { keys: vec!["connects", "egress"], instances: more },
+                "is updated in place: connects, egress changed; goes from 1 to 3 instances",
             ),
             (
                 deploy::ChangeKind::Restart { keys, instances: Instances { from: 1, to: 1 } },

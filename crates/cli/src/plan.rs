@@ -49,7 +49,7 @@ fn headline(plan: &Plan) -> String {
 fn symbol(kind: ChangeKind) -> char {
     match kind {
         ChangeKind::Create => '+',
-        ChangeKind::Restart | ChangeKind::Scale | ChangeKind::Start => '~',
+        ChangeKind::Restart | ChangeKind::Adjust | ChangeKind::Scale | ChangeKind::Start => '~',
         ChangeKind::Keep => '=',
         ChangeKind::Remove => '-',
     }
@@ -58,7 +58,9 @@ fn symbol(kind: ChangeKind) -> char {
 fn colour(kind: ChangeKind, line: &str, paint: Paint) -> String {
     match kind {
         ChangeKind::Create => paint.green(line),
-        ChangeKind::Restart | ChangeKind::Scale | ChangeKind::Start => paint.yellow(line),
+        ChangeKind::Restart | ChangeKind::Adjust | ChangeKind::Scale | ChangeKind::Start => {
+            paint.yellow(line)
+        }
         ChangeKind::Keep => paint.dim(line),
         ChangeKind::Remove => paint.red(line),
     }

@@ -1,7 +1,8 @@
 //! What a deployment changes: pure, so that `plan` shows exactly what `deploy` does.
 //!
 //! A job's stored form carries, per task, the *incarnation* in which the task last changed. A task whose declaration
-//! stays the same keeps its incarnation, and so keeps running. Incarnations are numbered over the whole cluster: a job
+//! stays the same keeps its incarnation, and so keeps running; so does one that is well and of which only changed what
+//! the node does for it ([`TAKEN_OVER`]). Incarnations are numbered over the whole cluster: a job
 //! that is removed and deployed again, under the name of the old one, must not look like it.
 
 pub mod ports;
@@ -62,6 +63,13 @@ pub enum ChangeKind {
         /// How the number of its instances changes with it.
         instances: Instances,
     },
+    /// Its declaration changed, and what runs takes that over.
+    Adjust {
+        /// The keys of the file that differ.
+        keys: Vec<&'static str>,
+        /// How the number of its instances changes with it.
+        instances: Instances,
+    },
     /// Nothing of it changed, but the number of instances.
     Scale(Instances),
     /// It was stopped by a person; deploying starts it.
@@ -98,10 +106,14 @@ impl Plan {
     }
 }
 
+/// The keys of a task that the node carries out around it, so that a running one need not notice a change.
+const TAKEN_OVER: [&str; 4] = ["ports", "connects", "egress", "bandwidth"];
+
 /// Plans the deployment of `spec` over what is deployed now under its name. `next` is greater than every incarnation
-/// that was ever given in this cluster.
+/// that was ever given in this cluster. In `well` are the tasks of which every instance is ready: what is not, may be so for
+/// want of what is declared now, and is started anew.
 #[must_use]
-pub fn plan(current: Option<&Job>, spec: JobSpec, next: Incarnation) -> Plan {
+pub fn plan(current: Option<&Job>, spec: JobSpec, next: Incarnation, well: &BTreeSet<TaskKey>) -> Plan {
     let version = current.map_or(0, |job| job.version) + 1;
     let mut desires = BTreeMap::new();
     let mut changes = Vec::new();
@@ -110,7 +122,7 @@ pub fn plan(current: Option<&Job>, spec: JobSpec, next: Incarnation) -> Plan {
         let count = spec.groups[group].count;
         let before = current.and_then(|job| before(job, &key));
         let brought = current.map_or_else(Vec::new, |job| brought_keys(&job.spec, &spec, (task, declared)));
-        let kind = change_kind(before, declared, brought, count);
+        let kind = change_kind(before, (declared, count), brought, well.contains(&key));
         let incarnation = match (&kind, before) {
             // What was stopped may have finished before: only a new incarnation runs again.
             (ChangeKind::Create { .. } | ChangeKind::Restart { .. } | ChangeKind::Start(_), _)
@@ -139,9 +151,9 @@ fn before<'a>(job: &'a Job, key: &TaskKey) -> Option<(&'a GroupSpec, &'a TaskSpe
 
 fn change_kind(
     before: Option<(&GroupSpec, &TaskSpec, &Desire)>,
-    declared: &TaskSpec,
+    (declared, count): (&TaskSpec, u32),
     brought: Vec<&'static str>,
-    count: u32,
+    is_well: bool,
 ) -> ChangeKind {
     let Some((group, task, desire)) = before else {
         return ChangeKind::Create { count };
@@ -151,7 +163,10 @@ fn change_kind(
     let mut told = BTreeSet::new();
     keys.retain(|key| told.insert(*key));
     let instances = Instances { from: group.count, to: count };
-    if !keys.is_empty() {
+    let is_taken_over = is_well && desire.run && keys.iter().all(|key| TAKEN_OVER.contains(key));
+    if !keys.is_empty() && is_taken_over {
+        ChangeKind::Adjust { keys, instances }
+    } else if !keys.is_empty() {
         ChangeKind::Restart { keys, instances }
     } else if !desire.run {
         ChangeKind::Start(instances)

@@ -76,8 +76,7 @@ pub fn apply(allocs: &mut BTreeMap<AllocId, NodeName>, decisions: &[Placement]) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deploy::plan;
-    use crate::deploy::tests::arbitrary_job;
+    use crate::deploy::tests::{arbitrary_job, plan};
     use crate::task::Incarnation;
     use proptest::prelude::*;
 

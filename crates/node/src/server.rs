@@ -19,7 +19,7 @@ use std::time::Duration;
 use lith_api::agent::{Desired, Observed};
 use lith_api::error::{Code, Failure};
 use lith_api::event::Event;
-use lith_api::task::{Ask, AskRequest, Change, JobDetail, JobSummary, Plan, TaskStatus};
+use lith_api::task::{Ask, AskRequest, Change, ChangeKind, JobDetail, JobSummary, Plan, TaskStatus};
 use lith_core::capability;
 use lith_core::deploy::ports::{Holder, PortTaken, Socket};
 use lith_core::deploy::{self, Job, TaskKey};
@@ -132,7 +132,12 @@ impl Server {
             let message = format!("the request is for job \"{name}\" but declares job \"{}\"", spec.name);
             return Err(Failure::new(Code::Invalid, message));
         }
-        self.blocking(move |server| server.deploy_blocking(spec, carry, agent.layout())).await
+        let plan = self.blocking(move |server| server.deploy_blocking(spec, carry, agent.layout())).await?;
+        if carry != Carry::Nothing && plan.changes.iter().any(|change| change.kind == ChangeKind::Adjust) {
+            // Whether a task is ready does not tell that it may reach what it could not before.
+            self.until_taken_up().await;
+        }
+        Ok(plan)
     }
 
     fn deploy_blocking(&self, spec: JobSpec, carry: Carry, layout: &Layout) -> Result<Plan, Failure> {
@@ -162,7 +167,8 @@ impl Server {
         let resized = current.map_or_else(Vec::new, |job| found.resized(&job.spec));
         let volumes = found.changes();
         let warnings = capability::not_in_force(&spec).into_iter().chain(resized).collect();
-        let plan = deploy::plan(current, spec, next(&world));
+        let well = current.map_or_else(BTreeSet::new, |job| status::well(job, &self.observed.borrow()));
+        let plan = deploy::plan(current, spec, next(&world), &well);
         // What concerns no task, such as a volume of which there is no disk yet, is a change of the job, too.
         let is_same = plan.is_empty() && current.is_some_and(|job| job.spec == plan.job.spec);
         let answer = Plan {

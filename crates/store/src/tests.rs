@@ -1,6 +1,6 @@
 //! Tests on a real database file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lith_core::deploy::plan;
 use lith_core::job::{Bytes, CpuMillis, GroupSpec, JobSpec, Publish, RestartPolicy, TaskSpec, Transport};
@@ -23,7 +23,7 @@ fn job(name: &str) -> Job {
     };
     let tasks = BTreeMap::from([("web".parse().unwrap(), task)]);
     let groups = BTreeMap::from([("main".parse().unwrap(), GroupSpec::new(tasks))]);
-    plan(None, JobSpec::new(name.parse().unwrap(), groups), Incarnation(1)).job
+    plan(None, JobSpec::new(name.parse().unwrap(), groups), Incarnation(1), &BTreeSet::new()).job
 }
 
 fn event(message: &str) -> Event {

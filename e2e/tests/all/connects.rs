@@ -17,11 +17,15 @@ const PATIENCE_SECONDS: &str = "20";
 #[test]
 fn tasks_reach_what_they_connect_to_and_nothing_else() {
     let mut world = World::start(&["busybox", "python"]);
-    put(&world, "store", &json!({ "cache": cache() }));
+    let _ = put(&world, "store", &json!({ "cache": cache() }));
     let mut client = server("client", &["db as Main", "store/cache"]);
     client["hostname"] = json!("front");
     client["hosts"] = json!({ "printer": "192.0.2.77" });
-    put(&world, "shop", &json!({ "client": client, "db": server("db", &[]), "other": server("other", &[]) }));
+    let _ = put(
+        &world,
+        "shop",
+        &json!({ "client": client, "db": server("db", &[]), "other": server("other", &[]) }),
+    );
     await_ready(&world, "store", 1);
     await_ready(&world, "shop", 3);
     names(&world);
@@ -39,12 +43,46 @@ fn tasks_reach_what_they_connect_to_and_nothing_else() {
 #[test]
 fn targets_come_and_go() {
     let world = World::start(&["busybox", "python"]);
-    put(&world, "store", &json!({ "cache": cache() }));
-    put(&world, "shop", &json!({ "client": server("client", &["store/cache"]) }));
+    let _ = put(&world, "store", &json!({ "cache": cache() }));
+    let _ = put(&world, "shop", &json!({ "client": server("client", &["store/cache"]) }));
     await_ready(&world, "store", 1);
     await_ready(&world, "shop", 1);
     stopped_and_started(&world);
     removed(&world);
+}
+
+#[test]
+fn rights_change_while_a_task_runs() {
+    let mut world = World::start(&["busybox", "python"]);
+    let _ = put(&world, "store", &json!({ "cache": cache() }));
+    let client = |connects: &[&str]| json!({ "client": server("client", connects) });
+    let _ = put(&world, "shop", &client(&[]));
+    await_ready(&world, "store", 1);
+    await_ready(&world, "shop", 1);
+    let vmm = world.vmm("shop.main.0.client");
+    let page = |world: &World, url: &str| fetch(world, "shop/client", url, PATIENCE_SECONDS);
+    let cache = format!("http://{}/", address(&world, "store", "cache"));
+    for round in 0..2 {
+        let output = page(&world, "http://cache/");
+        assert_eq!(output.stderr.trim(), "gaierror", "{output}");
+        let output = page(&world, &cache);
+        assert_eq!(output.stderr.trim(), "OSError", "{output}");
+        let plan = put(&world, "shop", &client(&["store/cache"]));
+        assert_eq!(plan["changes"][0]["kind"], "adjust", "{plan}");
+        // At once, for the answer comes when it is in force.
+        for url in ["http://cache/", &cache] {
+            assert_eq!(page(&world, url).ok().stdout, "cache\n");
+        }
+        if round == 0 {
+            world.kill_daemon();
+            world.up();
+            await_ready(&world, "shop", 1);
+            assert_eq!(page(&world, "http://cache/").ok().stdout, "cache\n");
+        }
+        assert_eq!(put(&world, "shop", &client(&[]))["changes"][0]["kind"], "adjust");
+    }
+    assert_eq!(world.vmm("shop.main.0.client"), vmm);
+    assert_eq!(world.tasks("shop")[0]["restarts"], 0);
 }
 
 /// A server as a task of the API, with what it may reach.
@@ -73,8 +111,8 @@ fn cache() -> Value {
     cache
 }
 
-/// Deploys a job of one group through the API.
-fn put(world: &World, job: &str, tasks: &Value) {
+/// Deploys a job of one group through the API, and gives its plan.
+fn put(world: &World, job: &str, tasks: &Value) -> Value {
     let spec = json!({ "name": job, "groups": { "main": { "count": 1, "tasks": tasks } } }).to_string();
     let socket = world.path("run").join("lith.sock");
     let socket = socket.to_str().unwrap();
@@ -89,7 +127,7 @@ fn put(world: &World, job: &str, tasks: &Value) {
         "-H",
         "content-type: application/json",
     ];
-    let _ = world.host.command("curl", &[&arguments[..], &["-d", &spec, &url]].concat()).ok();
+    world.host.command("curl", &[&arguments[..], &["-d", &spec, &url]].concat()).ok().json()
 }
 
 fn await_ready(world: &World, job: &str, count: usize) {

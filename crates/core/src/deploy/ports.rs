@@ -169,8 +169,7 @@ fn holds(kept: &Publish, publish: &Publish) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan;
-    use super::super::tests::{job, task};
+    use super::super::tests::{job, plan, task};
     use super::*;
     use crate::job::TaskSpec;
     use crate::task::Incarnation;

@@ -44,6 +44,11 @@ prop_compose! {
     }
 }
 
+/// A deployment while nothing is known to be well.
+pub(crate) fn plan(current: Option<&Job>, spec: JobSpec, next: Incarnation) -> Plan {
+    super::plan(current, spec, next, &BTreeSet::new())
+}
+
 const ONE: Instances = Instances { from: 1, to: 1 };
 
 fn kinds(plan: &Plan) -> Vec<(&str, &ChangeKind)> {
@@ -73,6 +78,42 @@ fn only_what_changed_restarts() {
     assert!(incarnation(&first, "web") < incarnation(&second, "web"));
     let third = plan(Some(&second.job), job("shop", &[("db", task("postgres"))]), Incarnation(6));
     assert_eq!(kinds(&third), [("db", &ChangeKind::Keep), ("web", &ChangeKind::Remove)]);
+}
+
+#[test]
+fn what_is_well_takes_over_what_the_node_does_for_it() {
+    let first = plan(None, job("shop", &[("web", task("nginx"))]), Incarnation(1)).job;
+    let key = || first.desires.keys().next().unwrap().clone();
+    let after = |change: &dyn Fn(&mut TaskSpec), well: &[TaskKey]| {
+        let mut web = task("nginx");
+        change(&mut web);
+        let well = well.iter().cloned().collect();
+        let plan = super::plan(Some(&first), job("shop", &[("web", web)]), Incarnation(2), &well);
+        assert!(!plan.is_empty() && plan.job.version == 2);
+        (plan.changes[0].kind.clone(), plan.job.desires[&key()].incarnation)
+    };
+    let opens = |web: &mut TaskSpec| {
+        web.egress.push(crate::job::access::Egress::Internet);
+        web.ports.push(crate::job::Port::one(80, Transport::Tcp));
+    };
+    let keys = vec!["ports", "egress"];
+    let adjusted = ChangeKind::Adjust { keys: keys.clone(), instances: ONE };
+    assert_eq!(after(&opens, &[key()]), (adjusted, Incarnation(1)));
+    // What waits for its next attempt, or has given up, tries at once.
+    let restarted = ChangeKind::Restart { keys, instances: ONE };
+    assert_eq!(after(&opens, &[]), (restarted, Incarnation(2)));
+    let more = |web: &mut TaskSpec| {
+        opens(web);
+        web.publish.push(publish(80));
+    };
+    let restarted = ChangeKind::Restart { keys: vec!["ports", "publish", "egress"], instances: ONE };
+    assert_eq!(after(&more, &[key()]), (restarted, Incarnation(2)));
+    let stopped = ask(&first, Ask::Stop, &first.desires.keys().cloned().collect(), Incarnation(2));
+    let mut web = task("nginx");
+    opens(&mut web);
+    let well = BTreeSet::from([key()]);
+    let started = super::plan(Some(&stopped), job("shop", &[("web", web)]), Incarnation(3), &well);
+    assert!(matches!(started.changes[0].kind, ChangeKind::Restart { .. }), "what was stopped is started");
 }
 
 #[test]

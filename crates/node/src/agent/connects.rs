@@ -1,8 +1,9 @@
 //! What tasks may reach: from what each was started with, or declares, to grants, services and names.
 //!
-//! Who gets what is decided in [`lith_core::connect`]. What runs keeps the rights it was started with until it has
-//! ended, as it keeps its published ports; what it may reach follows the targets that there are, without a restart: names
-//! lead to virtual addresses, and those to the instances that run.
+//! Who gets what is decided in [`lith_core::connect`]. What runs has the rights that its version declares, which may be
+//! others than it was started with; while another version is wanted, it keeps those that it has until it has ended, as it
+//! keeps its published ports. What it may reach follows the targets that there are, without a restart: names lead to virtual
+//! addresses, and those to the instances that run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -71,7 +71,8 @@ struct Turn {
     /// What is offered of it on the node: of a machine that lives, what it was started with, whatever is declared by
     /// now, so that its clients stay with it until it has ended.
     publish: Vec<Publish>,
-    /// By the same rule, what it may reach, and what of it other tasks may.
+    /// What it may reach, and what of it other tasks may: of a machine that lives what is declared of its version, or what
+    /// that was started with while another one is wanted.
     rights: Rights,
 }
 
@@ -200,6 +201,9 @@ impl Agent {
                 _ => vec![],
             };
             let rights = match &declared {
+                Some(declared) if is_of_version(&process, declared.wanted.incarnation) => {
+                    self.supervisors.regrant(&id, Rights::declared(&declared.spec))
+                }
                 _ if is_alive(&process) => self.supervisors.rights(&id),
                 Some(declared) => Rights::declared(&declared.spec),
                 None => Rights::default(),
@@ -562,6 +566,14 @@ fn is_alive(process: &Process) -> bool {
     match process {
         Process::Booting { .. } | Process::Running { .. } | Process::Stopping => true,
         Process::Absent | Process::Exited(_) => false,
+    }
+}
+
+/// Whether this version of the task has a machine, and is not on its way out.
+fn is_of_version(process: &Process, wanted: Incarnation) -> bool {
+    match process {
+        Process::Booting { incarnation } | Process::Running { incarnation, .. } => *incarnation == wanted,
+        Process::Absent | Process::Stopping | Process::Exited(_) => false,
     }
 }
 

@@ -216,6 +216,25 @@ impl Supervisors {
         self.begun(id).map_or_else(Rights::default, |begun| Rights::read(&begun.rights))
     }
 
+    /// Gives a boot that was begun other rights, and says which it has now: those of before where they cannot be noted.
+    pub(crate) fn regrant(&self, id: &TaskId, rights: Rights) -> Rights {
+        let Some(mut begun) = self.begun(id) else { return Rights::default() };
+        let before = std::mem::replace(&mut begun.rights, rights.written());
+        if begun.rights == before {
+            return rights;
+        }
+        match write_begun(&self.layout.task(id), &begun) {
+            Ok(()) => {
+                tracing::info!(task = %id, "a running task has other rights in the network");
+                rights
+            }
+            Err(why) => {
+                tracing::error!(task = %id, error = %why, "a running task keeps the rights that it has");
+                Rights::read(&before)
+            }
+        }
+    }
+
     /// The volumes of a boot that was begun.
     pub(crate) fn mounted(&self, id: &TaskId) -> Vec<VolumeId> {
         let volumes = self.begun(id).map_or_else(Vec::new, |begun| begun.volumes);
@@ -300,13 +319,10 @@ impl Supervisors {
             rights: boot.rights.written(),
             volumes: boot.volumes.iter().map(ToString::to_string).collect(),
         };
-        let json = serde_json::to_vec(&begun).expect("numbers and text always encode");
         let task_dir = self.layout.task(boot.id);
         // First: with the new note beside it, the record of the boot before would be taken for this one's.
         shim::forget(&task_dir).map_err(|error| chain(&error))?;
-        let path = task_dir.join(BOOT_FILE);
-        durable::write(&path, &json, 0o600)
-            .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+        write_begun(&task_dir, &begun)?;
         let started = lith_net::tap::open(boot.slot)
             .map_err(|error| with_hint(chain(&error), error.hint()))
             .and_then(|tap| {
@@ -321,6 +337,7 @@ impl Supervisors {
             }
             Err(why) => {
                 // Nothing was begun after all.
+                let path = task_dir.join(BOOT_FILE);
                 std::fs::remove_file(&path)
                     .map_err(|error| format!("{why}; and {} stays: {error}", path.display()))?;
                 Err(why)
@@ -458,6 +475,13 @@ fn read_begun(task_dir: &Path) -> io::Result<Option<Begun>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+fn write_begun(task_dir: &Path, begun: &Begun) -> Result<(), String> {
+    let json = serde_json::to_vec(begun).expect("numbers and text always encode");
+    let path = task_dir.join(BOOT_FILE);
+    durable::write(&path, &json, 0o600)
+        .map_err(|error| format!("{} cannot be written: {error}", path.display()))
 }
 
 /// How long the process itself ran: a boot that hangs until its deadline is no healthy run.

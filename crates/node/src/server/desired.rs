@@ -136,7 +136,7 @@ mod tests {
             configs: ["site", "other"].map(|name| (name.parse().unwrap(), inline(name))).into(),
             ..JobSpec::new("shop".parse().unwrap(), groups.into())
         };
-        let job = deploy::plan(None, spec, Incarnation(1)).job;
+        let job = deploy::plan(None, spec, Incarnation(1), &BTreeSet::new()).job;
         let stored = StoredJob { job, created: Time(0), updated: Time(0) };
         let node: NodeName = "odin".parse().unwrap();
         let ids = ["shop.db.0", "shop.web.0"].map(|id| (id.parse().unwrap(), node.clone()));
@@ -161,7 +161,13 @@ mod tests {
         let job = |name: &str, tasks: Vec<(&str, TaskSpec)>| {
             let tasks = tasks.into_iter().map(|(name, task)| (name.parse().unwrap(), task)).collect();
             let groups = [("main".parse().unwrap(), GroupSpec::new(tasks))].into();
-            let job = deploy::plan(None, JobSpec::new(name.parse().unwrap(), groups), Incarnation(1)).job;
+            let job = deploy::plan(
+                None,
+                JobSpec::new(name.parse().unwrap(), groups),
+                Incarnation(1),
+                &BTreeSet::new(),
+            )
+            .job;
             (job.spec.name.clone(), StoredJob { job, created: Time(0), updated: Time(0) })
         };
         let connects = ["pg/db", "cache", "gone:6379", "never"]

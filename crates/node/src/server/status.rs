@@ -151,23 +151,42 @@ pub(crate) fn ask(
     })
 }
 
-/// Whether what is wanted of a task has been done, so that starting it takes a new incarnation. All instances share one:
-/// when some have finished and others run, starting the former would restart the latter, which nobody asked for.
-fn has_finished(job: &Job, key: &TaskKey, observed: &Observed) -> Result<bool, Failure> {
-    let (group, task) = key;
-    let (Some(desire), Some(spec)) = (job.desires.get(key), job.spec.groups.get(group)) else {
-        return Ok(false);
+/// The tasks of which every instance is ready, of the version that is wanted.
+pub(crate) fn well(job: &Job, observed: &Observed) -> BTreeSet<TaskKey> {
+    let is_well = |key: &TaskKey| {
+        let count = job.spec.groups.get(&key.0).map_or(0, |group| group.count);
+        let ready = instances(job, key, observed).filter(|status| status.is_ready).count();
+        u32::try_from(ready) == Ok(count)
     };
-    let instances = observed.tasks.iter().filter(|status| {
+    super::keys(job).filter(|key| is_well(key)).cloned().collect()
+}
+
+/// What is seen of the instances of a task. The end of a former version says nothing about this one.
+fn instances<'a>(
+    job: &'a Job,
+    key: &'a TaskKey,
+    observed: &'a Observed,
+) -> impl Iterator<Item = &'a TaskStatus> {
+    let (group, task) = key;
+    let count = job.spec.groups.get(group).map_or(0, |group| group.count);
+    observed.tasks.iter().filter(move |status| {
         status.job == job.spec.name.as_str()
             && status.group == group.as_str()
             && status.task == task.as_str()
-            && status.index < spec.count
-            // The end of a former version says nothing about this one.
-            && status.incarnation == desire.incarnation.0
-    });
+            && status.index < count
+            && job.desires.get(key).is_some_and(|desire| status.incarnation == desire.incarnation.0)
+    })
+}
+
+/// Whether what is wanted of a task has been done, so that starting it takes a new incarnation. All instances share one:
+/// when some have finished and others run, starting the former would restart the latter, which nobody asked for.
+fn has_finished(job: &Job, key: &TaskKey, observed: &Observed) -> Result<bool, Failure> {
+    let (_, task) = key;
+    if job.desires.get(key).is_none_or(|desire| !desire.run) {
+        return Ok(false);
+    }
     let (mut finished, mut running) = (Vec::new(), Vec::new());
-    for status in instances.filter(|_| desire.run) {
+    for status in instances(job, key, observed) {
         match status.phase {
             Phase::Finished => finished.push(status.index.to_string()),
             Phase::Starting | Phase::Running | Phase::Stopping => running.push(status.index.to_string()),

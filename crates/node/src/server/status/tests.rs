@@ -53,8 +53,24 @@ fn shop(count: u32) -> Job {
         } } } }
     });
     let spec: lith_api::job::JobSpec = serde_json::from_value(spec).unwrap();
-    let Plan { job, .. } = plan(None, JobSpec::try_from(&spec).unwrap(), Incarnation(1));
+    let Plan { job, .. } = plan(None, JobSpec::try_from(&spec).unwrap(), Incarnation(1), &BTreeSet::new());
     job
+}
+
+#[test]
+fn a_task_is_well_when_every_instance_is_ready() {
+    let job = shop(2);
+    let check = |seen: Vec<TaskStatus>, is_well: bool| {
+        let observed = Observed { version: 1, tasks: seen.clone() };
+        assert_eq!(!well(&job, &observed).is_empty(), is_well, "{seen:?}");
+    };
+    let [first, second] = [instance(0, Phase::Running), instance(1, Phase::Running)];
+    check(vec![first.clone(), second.clone()], true);
+    check(vec![first.clone(), instance(1, Phase::Waiting)], false);
+    check(vec![first.clone(), TaskStatus { is_ready: false, ..second.clone() }], false);
+    check(vec![first.clone(), TaskStatus { incarnation: 0, ..second.clone() }], false);
+    check(vec![first, instance(2, Phase::Running)], false);
+    check(vec![], false);
 }
 
 fn world(job: &Job) -> World {
