@@ -2,7 +2,7 @@
 //!
 //! A job's stored form carries, per task, the *incarnation* in which the task last changed. A task whose declaration
 //! stays the same keeps its incarnation, and so keeps running; so does one that is well and of which only changed what
-//! the node does for it ([`TAKEN_OVER`]). Incarnations are numbered over the whole cluster: a job
+//! the node does for it. Incarnations are numbered over the whole cluster: a job
 //! that is removed and deployed again, under the name of the old one, must not look like it.
 
 pub mod ports;
@@ -110,8 +110,8 @@ impl Plan {
 const TAKEN_OVER: [&str; 4] = ["ports", "connects", "egress", "bandwidth"];
 
 /// Plans the deployment of `spec` over what is deployed now under its name. `next` is greater than every incarnation
-/// that was ever given in this cluster. In `well` are the tasks of which every instance is ready: what is not, may be so for
-/// want of what is declared now, and is started anew.
+/// that was ever given in this cluster. In `well` are the tasks of which every instance is: what is not, may be so for want of what
+/// is declared now, and is started anew.
 #[must_use]
 pub fn plan(current: Option<&Job>, spec: JobSpec, next: Incarnation, well: &BTreeSet<TaskKey>) -> Plan {
     let version = current.map_or(0, |job| job.version) + 1;

@@ -167,7 +167,8 @@ impl Server {
         let resized = current.map_or_else(Vec::new, |job| found.resized(&job.spec));
         let volumes = found.changes();
         let warnings = capability::not_in_force(&spec).into_iter().chain(resized).collect();
-        let well = current.map_or_else(BTreeSet::new, |job| status::well(job, &self.observed.borrow()));
+        let well = current
+            .map_or_else(BTreeSet::new, |job| status::well(job, &self.observed.borrow(), clock::now()));
         let plan = deploy::plan(current, spec, next(&world), &well);
         // What concerns no task, such as a volume of which there is no disk yet, is a change of the job, too.
         let is_same = plan.is_empty() && current.is_some_and(|job| job.spec == plan.job.spec);

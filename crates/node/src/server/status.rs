@@ -9,7 +9,8 @@ use lith_api::task::{Ask, AskRequest, Health, JobSummary, Phase, TaskStatus};
 use lith_core::deploy::{self, Desire, Job, TaskKey};
 use lith_core::job::TaskSpec;
 use lith_core::name::{AllocId, NodeName, TaskId, TaskName};
-use lith_core::task::Incarnation;
+use lith_core::task::{HEALTHY_AFTER, Incarnation};
+use lith_core::time::Time;
 use lith_store::{StoredJob, World};
 
 /// Every task that is wanted or still there, in order of id.
@@ -151,12 +152,17 @@ pub(crate) fn ask(
     })
 }
 
-/// The tasks of which every instance is ready, of the version that is wanted.
-pub(crate) fn well(job: &Job, observed: &Observed) -> BTreeSet<TaskKey> {
+/// The tasks of which every instance is ready, of the version that is wanted. One that was restarted must have lasted: what
+/// fails again and again may be ready in between.
+pub(crate) fn well(job: &Job, observed: &Observed, now: Time) -> BTreeSet<TaskKey> {
+    let lasts = |status: &&TaskStatus| {
+        status.restarts == 0
+            || status.running_since_ms.is_some_and(|since| Time(since).after(HEALTHY_AFTER) <= now)
+    };
     let is_well = |key: &TaskKey| {
         let count = job.spec.groups.get(&key.0).map_or(0, |group| group.count);
-        let ready = instances(job, key, observed).filter(|status| status.is_ready).count();
-        u32::try_from(ready) == Ok(count)
+        let well = instances(job, key, observed).filter(|status| status.is_ready).filter(lasts).count();
+        u32::try_from(well) == Ok(count)
     };
     super::keys(job).filter(|key| is_well(key)).cloned().collect()
 }

@@ -2,7 +2,6 @@
 
 use lith_core::deploy::{Plan, plan};
 use lith_core::job::JobSpec;
-use lith_core::time::Time;
 
 use super::*;
 use crate::server::desired;
@@ -62,13 +61,17 @@ fn a_task_is_well_when_every_instance_is_ready() {
     let job = shop(2);
     let check = |seen: Vec<TaskStatus>, is_well: bool| {
         let observed = Observed { version: 1, tasks: seen.clone() };
-        assert_eq!(!well(&job, &observed).is_empty(), is_well, "{seen:?}");
+        assert_eq!(!well(&job, &observed, Time(100_000)).is_empty(), is_well, "{seen:?}");
     };
     let [first, second] = [instance(0, Phase::Running), instance(1, Phase::Running)];
     check(vec![first.clone(), second.clone()], true);
     check(vec![first.clone(), instance(1, Phase::Waiting)], false);
     check(vec![first.clone(), TaskStatus { is_ready: false, ..second.clone() }], false);
     check(vec![first.clone(), TaskStatus { incarnation: 0, ..second.clone() }], false);
+    let restarted = |running_since_ms| TaskStatus { restarts: 3, running_since_ms, ..second.clone() };
+    check(vec![first.clone(), restarted(Some(40_000))], true);
+    check(vec![first.clone(), restarted(Some(40_001))], false);
+    check(vec![first.clone(), restarted(None)], false);
     check(vec![first, instance(2, Phase::Running)], false);
     check(vec![], false);
 }
