@@ -76,7 +76,15 @@ async fn carry_out(context: &Context, path: &str, job: &Accepted) -> Result<Plan
             Err(Error::Failure(failure)) if failure.code == Code::Conflict && attempts < PLANS_MAX => {
                 context.say("the job has changed meanwhile: planned again");
             }
-            carried => return carried,
+            Ok(carried) => {
+                // Whether a task restarts depends on how it is at that moment.
+                if carried.changes != plan.changes && !context.json && !context.quiet {
+                    context.say("the tasks have changed meanwhile, and so has what was done:");
+                    context.print(&plan::text(&carried, context.terminal.stdout))?;
+                }
+                return Ok(carried);
+            }
+            Err(error) => return Err(error),
         }
     }
 }

@@ -20,7 +20,7 @@ pub type TaskKey = (GroupName, TaskName);
 /// What is wanted of a task of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Desire {
-    /// Grows when the declaration changes or a restart is asked for.
+    /// Grows when a restart is asked for, and when the declaration changes in what a running task cannot take over.
     pub incarnation: Incarnation,
     /// `false` after `lith stop`.
     pub run: bool,
@@ -109,6 +109,13 @@ impl Plan {
 /// The keys of a task that the node carries out around it, so that a running one need not notice a change.
 const TAKEN_OVER: [&str; 4] = ["ports", "connects", "egress", "bandwidth"];
 
+/// Whether what runs can take over these changes. Egress is only added to: what names have opened to a running task is not
+/// told apart by the entries that allowed it.
+fn is_taken_over(keys: &[&str], before: &TaskSpec, after: &TaskSpec) -> bool {
+    keys.iter().all(|key| TAKEN_OVER.contains(key))
+        && before.egress.iter().all(|entry| after.egress.contains(entry))
+}
+
 /// Plans the deployment of `spec` over what is deployed now under its name. `next` is greater than every incarnation
 /// that was ever given in this cluster. In `well` are the tasks of which every instance is: what is not, may be so for want of what
 /// is declared now, and is started anew.
@@ -163,8 +170,7 @@ fn change_kind(
     let mut told = BTreeSet::new();
     keys.retain(|key| told.insert(*key));
     let instances = Instances { from: group.count, to: count };
-    let is_taken_over = is_well && desire.run && keys.iter().all(|key| TAKEN_OVER.contains(key));
-    if !keys.is_empty() && is_taken_over {
+    if !keys.is_empty() && is_well && desire.run && is_taken_over(&keys, task, declared) {
         ChangeKind::Adjust { keys, instances }
     } else if !keys.is_empty() {
         ChangeKind::Restart { keys, instances }

@@ -38,7 +38,8 @@ pub const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 /// Time beyond the task's own grace that a shim has for flushing disks and powering off before it is ended by force.
 pub const STOP_MARGIN: Duration = Duration::from_secs(30);
 
-/// Which version of a task is wanted: grows whenever its declaration changes or a restart is asked for.
+/// Which version of a task is wanted: grows when a restart is asked for, and when its declaration changes in what a running
+/// task cannot take over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub u64);
 

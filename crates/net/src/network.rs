@@ -23,7 +23,7 @@ use crate::opened::{self, Opened};
 use crate::own::{self, Own};
 use crate::ruleset::{self, Model, Surroundings};
 use crate::stamp;
-use crate::state::NetworkState;
+use crate::state::{Guest, NetworkState};
 use crate::tap::{self, TapError};
 
 /// The guest network of one network namespace. Only one may exist per namespace at a time. All calls block for some
@@ -299,8 +299,12 @@ fn circumstances(
 ) -> Circumstances {
     let former: BTreeMap<Slot, _> =
         before.into_iter().flat_map(|state| &state.guests).map(|guest| (guest.slot, &guest.egress)).collect();
-    let is_regulated = |slot, egress| former.get(&slot).is_some_and(|former| *former != egress);
-    let regulated = state.guests.iter().filter(|guest| is_regulated(guest.slot, &guest.egress));
+    // What was only added to ends no flow.
+    let has_lost = |guest: &Guest| {
+        let former = former.get(&guest.slot);
+        former.is_some_and(|former| former.iter().any(|entry| !guest.egress.contains(entry)))
+    };
+    let regulated = state.guests.iter().filter(|guest| has_lost(guest));
     Circumstances {
         fresh,
         regulated: regulated.map(|guest| guest.slot).collect(),

@@ -49,6 +49,7 @@ use crate::clock;
 use crate::images::Images;
 use crate::layout::Layout;
 use blocked::BlockedLog;
+use connects::Rights;
 pub use drain::DrainError;
 use drain::Patience;
 use machine::Machines;
@@ -218,6 +219,8 @@ pub struct Agent {
     ports: Ports,
     network: Network,
     in_force: Option<NetworkState>,
+    /// The rights of tasks for which rules and names are in force.
+    rights_in_force: BTreeMap<TaskId, Rights>,
     /// When the machine's network was last compared with what it should be.
     network_looked_at: Option<Instant>,
     network_watch: NetworkWatch,
@@ -306,6 +309,7 @@ impl Agent {
             records,
             ports: Ports::default(),
             in_force: None,
+            rights_in_force: BTreeMap::new(),
             network_looked_at: None,
             network_watch: NetworkWatch::default(),
             resolver: Resolver::new(config.layout.clone(), waker.clone()),

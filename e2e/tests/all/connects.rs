@@ -81,9 +81,60 @@ fn rights_change_while_a_task_runs() {
         }
         assert_eq!(put(&world, "shop", &client(&[]))["changes"][0]["kind"], "adjust");
     }
+    let _ = put(&world, "shop", &client(&["store/cache"]));
+    let standing = |change: &mut dyn FnMut()| {
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| world.lith(&["exec", "shop/client", "--", "python3", "-c", HOLD]));
+            let has_begun = || world.lith(&["exec", "shop/client", "--", "rm", "/tmp/stands"]);
+            eventually("the connection to stand", || {
+                let output = has_begun();
+                if output.code == 0 { Ok(()) } else { Err(output) }
+            });
+            change();
+            let _ = world.lith(&["exec", "shop/client", "--", "touch", "/tmp/go"]).ok();
+            asking.join().unwrap()
+        })
+    };
+    // What stays granted goes on.
+    let mut changed = client(&["store/cache"]);
+    let adjust = |changed: &Value| {
+        await_ready(&world, "shop", 1);
+        let plan = put(&world, "shop", changed);
+        assert_eq!(plan["changes"][0]["kind"], "adjust", "{plan}");
+    };
+    let changes = [
+        ("bandwidth_bits", json!(50_000_000)),
+        ("egress", json!(["internet"])),
+        ("ports", json!(["80", "81"])),
+    ];
+    let output = standing(&mut || {
+        for (key, value) in &changes {
+            changed["client"][key] = value.clone();
+            adjust(&changed);
+        }
+    });
+    assert!(output.stdout.ends_with("cache\n"), "{output}");
+    changed["client"]["connects"] = json!([]);
+    let output = standing(&mut || adjust(&changed));
+    assert!(output.code != 0 && !output.stdout.contains("cache"), "{output}");
     assert_eq!(world.vmm("shop.main.0.client"), vmm);
     assert_eq!(world.tasks("shop")[0]["restarts"], 0);
 }
+
+/// Connects, and asks for the page when it is told to.
+const HOLD: &str = "
+import os, socket, time
+s = socket.create_connection(('cache', 80), 10)
+open('/tmp/stands', 'w').close()
+while not os.path.exists('/tmp/go'):
+    time.sleep(0.05)
+os.remove('/tmp/go')
+s.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n')
+page = b''
+while part := s.recv(4096):
+    page += part
+print(page.decode(), end='')
+";
 
 /// A server as a task of the API, with what it may reach.
 fn server(name: &str, connects: &[&str]) -> Value {

@@ -102,6 +102,24 @@ fn what_is_well_takes_over_what_the_node_does_for_it() {
     // What waits for its next attempt, or has given up, tries at once.
     let restarted = ChangeKind::Restart { keys, instances: ONE };
     assert_eq!(after(&opens, &[]), (restarted, Incarnation(2)));
+    let opened = super::plan(
+        Some(&first),
+        job(
+            "shop",
+            &[("web", {
+                let mut web = task("nginx");
+                opens(&mut web);
+                web
+            })],
+        ),
+        Incarnation(2),
+        &BTreeSet::new(),
+    );
+    let well = BTreeSet::from([key()]);
+    let closed = super::plan(Some(&opened.job), first.spec.clone(), Incarnation(3), &well);
+    let keys = vec!["ports", "egress"];
+    let restarted = ChangeKind::Restart { keys: keys.clone(), instances: ONE };
+    assert_eq!(closed.changes[0].kind, restarted, "egress is taken away");
     let more = |web: &mut TaskSpec| {
         opens(web);
         web.publish.push(publish(80));

@@ -1,4 +1,4 @@
-//! Whether a running task answers: a connection to each TCP port that it publishes or declares.
+//! Whether a running task answers: a connection to each TCP port that it publishes or declares, but to none of ranges.
 //!
 //! A guest has nothing between its port and the caller, so that a connection that opens was accepted by the app. A task
 //! without such a port counts as ready when it has run for a moment: one that fails at once must not look well.

@@ -30,6 +30,9 @@ use lith_core::chain::chain;
 /// Between looks at whether a port has become free: the end of the task that has it wakes the agent anyway.
 const HOLDER_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Of a task that runs without what it declares of the network.
+const RIGHTS_MISSING: &str = "runs, but what it may reach is not in force yet: the log of lith says why";
+
 /// What a sentence repeats of a failed check: the rest is in the task's details.
 const OUTPUT_CHARS_SHOWN: usize = 200;
 
@@ -113,6 +116,9 @@ impl Agent {
         self.apply_network(&mut turns);
         let wake_at = turns.iter().filter_map(|turn| turn.step.wake_at).min();
         let mut wakes: Vec<Time> = wake_at.into_iter().collect();
+        if turns.iter().any(|turn| is_alive(&turn.process) && !self.has_its_rights(turn)) {
+            wakes.push(clock::now().after(RETRY_INTERVAL));
+        }
         for turn in &turns {
             for action in &turn.step.actions {
                 // What is not remembered must not be acted upon, but for what ends a machine: a full disk does not
@@ -422,6 +428,7 @@ impl Agent {
             self.supervisors.readiness(&turn.id, history.boot, address, ports)
         });
         let (is_ready, why) = match ready {
+            Some(_) if !self.has_its_rights(turn) => (false, Some(RIGHTS_MISSING.to_owned())),
             Some(Ok(())) => (true, unhealthy(health, health_output.as_deref())),
             Some(Err(why)) => (false, why),
             None => (false, turn.step.why.clone().or_else(|| self.fetch_progress(turn))),
@@ -457,6 +464,14 @@ impl Agent {
                 .as_ref()
                 .map_or(vec![], |declared| declared.spec.publish.iter().map(ToString::to_string).collect()),
         }
+    }
+
+    /// Whether what a running task declares of the network is in force, for its version.
+    fn has_its_rights(&self, turn: &Turn) -> bool {
+        let declared = turn.declared.as_ref();
+        let declared = declared.filter(|declared| is_of_version(&turn.process, declared.wanted.incarnation));
+        let wanted = declared.map(|declared| Rights::declared(&declared.spec));
+        wanted.is_none_or(|wanted| self.rights_in_force.get(&turn.id) == Some(&wanted))
     }
 
     /// How far the fetch of a task's image is.

@@ -2,7 +2,8 @@
 //!
 //! What is on disk and in the kernel's locks is the truth; watching a supervisor's socket only says more and sooner.
 //! `boot.json` in a task's folder says which boot was begun, and with what: without a supervisor and without its report,
-//! it tells that both were lost; with one, it tells what the machine was promised, whatever is declared by now.
+//! it tells that both were lost; with one, it tells what the machine was promised, whatever is declared by now. What a
+//! running machine can take over is promised anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -108,6 +109,8 @@ struct Watched {
 #[derive(Debug)]
 struct Probed {
     boot: u64,
+    /// Where it has to answer.
+    ports: Vec<u16>,
     /// `None` while it does not; the sentence says why, once that is known.
     is_ready: Arc<Mutex<Result<(), Option<String>>>>,
     _task: Aborting,
@@ -218,12 +221,14 @@ impl Supervisors {
 
     /// Gives a boot that was begun other rights, and says which it has now: those of before where they cannot be noted.
     pub(crate) fn regrant(&self, id: &TaskId, rights: Rights) -> Rights {
-        let Some(mut begun) = self.begun(id) else { return Rights::default() };
+        let task_dir = self.layout.task(id);
+        // A note that cannot be read is not written over: it holds more than this.
+        let Ok(Some(mut begun)) = read_begun(&task_dir) else { return self.rights(id) };
         let before = std::mem::replace(&mut begun.rights, rights.written());
         if begun.rights == before {
             return rights;
         }
-        match write_begun(&self.layout.task(id), &begun) {
+        match write_begun(&task_dir, &begun) {
             Ok(()) => {
                 tracing::info!(task = %id, "a running task has other rights in the network");
                 rights
@@ -401,13 +406,14 @@ impl Supervisors {
         address: Ipv4Addr,
         ports: Vec<u16>,
     ) -> Result<(), Option<String>> {
-        if let Some(probed) = self.probed.get(id).filter(|probed| probed.boot == boot) {
+        let is_same = |probed: &&Probed| probed.boot == boot && probed.ports == ports;
+        if let Some(probed) = self.probed.get(id).filter(is_same) {
             return lock(&probed.is_ready).clone();
         }
         let is_ready = Arc::new(Mutex::new(Err(None)));
-        let (result, waker) = (Arc::clone(&is_ready), self.waker.clone());
+        let (result, waker, probed) = (Arc::clone(&is_ready), self.waker.clone(), ports.clone());
         let probe = async move {
-            ready::wait(address, ports, |why| {
+            ready::wait(address, probed, |why| {
                 *lock(&result) = Err(Some(why));
                 waker.wake();
             })
@@ -416,7 +422,7 @@ impl Supervisors {
             waker.wake();
         };
         let task = Aborting(self.runtime.spawn(probe));
-        self.probed.insert(id.clone(), Probed { boot, is_ready, _task: task });
+        self.probed.insert(id.clone(), Probed { boot, ports, is_ready, _task: task });
         Err(None)
     }
 

@@ -152,16 +152,18 @@ pub(crate) fn ask(
     })
 }
 
-/// The tasks of which every instance is ready, of the version that is wanted. One that was restarted must have lasted: what
-/// fails again and again may be ready in between.
+/// The tasks of which every instance is ready, of the version that is wanted, and not in bad health. One that was restarted
+/// must have lasted: what fails again and again may be ready in between.
 pub(crate) fn well(job: &Job, observed: &Observed, now: Time) -> BTreeSet<TaskKey> {
     let lasts = |status: &&TaskStatus| {
         status.restarts == 0
             || status.running_since_ms.is_some_and(|since| Time(since).after(HEALTHY_AFTER) <= now)
     };
+    let is_fit =
+        |status: &&TaskStatus| status.is_ready && matches!(status.health, None | Some(Health::Healthy));
     let is_well = |key: &TaskKey| {
         let count = job.spec.groups.get(&key.0).map_or(0, |group| group.count);
-        let well = instances(job, key, observed).filter(|status| status.is_ready).filter(lasts).count();
+        let well = instances(job, key, observed).filter(is_fit).filter(lasts).count();
         u32::try_from(well) == Ok(count)
     };
     super::keys(job).filter(|key| is_well(key)).cloned().collect()

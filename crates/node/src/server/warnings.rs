@@ -30,10 +30,10 @@ fn sentence(TaskStatus { image, task, .. }: &TaskStatus, outcome: String) -> Str
 /// What the deployment makes of it; nothing for a task that it ends anyway.
 fn outcome(TaskStatus { job, task, .. }: &TaskStatus, kind: ChangeKind) -> Option<String> {
     match kind {
-        ChangeKind::Keep | ChangeKind::Adjust => {
-            Some(format!("`lith restart {job}/{task}` takes the new one"))
+        ChangeKind::Keep => Some(format!("`lith restart {job}/{task}` takes the new one")),
+        ChangeKind::Scale | ChangeKind::Adjust => {
+            Some(format!("only new instances take it, until `lith restart {job}/{task}`"))
         }
-        ChangeKind::Scale => Some(format!("only new instances take it, until `lith restart {job}/{task}`")),
         ChangeKind::Restart => Some("it restarts with what its name leads to now".to_owned()),
         ChangeKind::Create | ChangeKind::Start | ChangeKind::Remove => None,
     }

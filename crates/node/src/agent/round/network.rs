@@ -116,10 +116,10 @@ impl Agent {
         }
     }
 
-    /// Tells the resolver what each guest may learn.
+    /// Tells the resolver what each guest may learn. The rules are in force by then.
     fn tell_names(&mut self, turns: &[Turn], services: &Services) {
         if present(turns).next().is_none() {
-            return;
+            return self.rights_in_force.clear();
         }
         let (directory, network) = (directory(turns), self.config.network);
         let guest = |turn: &Turn| {
@@ -128,8 +128,12 @@ impl Agent {
             resolver::guest(&turn.id, policy)
         };
         let guests = present(turns).map(guest).collect();
-        if let Err(error) = self.resolver.tell(Policy { node: self.node_ranges.clone(), guests }) {
-            tracing::error!(%error, "tasks resolve names as before");
+        match self.resolver.tell(Policy { node: self.node_ranges.clone(), guests }) {
+            Ok(()) => {
+                let rights = present(turns).map(|turn| (turn.id.clone(), turn.rights.clone()));
+                self.rights_in_force = rights.collect();
+            }
+            Err(error) => tracing::error!(%error, "tasks resolve names as before"),
         }
     }
 

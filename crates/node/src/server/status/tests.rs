@@ -68,6 +68,10 @@ fn a_task_is_well_when_every_instance_is_ready() {
     check(vec![first.clone(), instance(1, Phase::Waiting)], false);
     check(vec![first.clone(), TaskStatus { is_ready: false, ..second.clone() }], false);
     check(vec![first.clone(), TaskStatus { incarnation: 0, ..second.clone() }], false);
+    for (health, is_well) in [(Health::Healthy, true), (Health::Unhealthy, false), (Health::Starting, false)]
+    {
+        check(vec![first.clone(), TaskStatus { health: Some(health), ..second.clone() }], is_well);
+    }
     let restarted = |running_since_ms| TaskStatus { restarts: 3, running_since_ms, ..second.clone() };
     check(vec![first.clone(), restarted(Some(40_000))], true);
     check(vec![first.clone(), restarted(Some(40_001))], false);
