@@ -1,9 +1,9 @@
 //! What a deployment changes: pure, so that `plan` shows exactly what `deploy` does.
 //!
 //! A job's stored form carries, per task, the *incarnation* in which the task last changed. A task whose declaration
-//! stays the same keeps its incarnation, and so keeps running; so does one that is well and of which only changed what
-//! the node does for it. Incarnations are numbered over the whole cluster: a job
-//! that is removed and deployed again, under the name of the old one, must not look like it.
+//! stays the same keeps its incarnation, and so keeps running; so does one that is well and of which only changed what the
+//! node does for it. Incarnations are numbered over the whole cluster: a job that is removed and deployed again, under the
+//! name of the old one, must not look like it.
 
 pub mod ports;
 
@@ -117,8 +117,8 @@ fn is_taken_over(keys: &[&str], before: &TaskSpec, after: &TaskSpec) -> bool {
 }
 
 /// Plans the deployment of `spec` over what is deployed now under its name. `next` is greater than every incarnation
-/// that was ever given in this cluster. In `well` are the tasks of which every instance is: what is not, may be so for want of what
-/// is declared now, and is started anew.
+/// that was ever given in this cluster. In `well` are the tasks of which every instance is: what is not, may be so for want
+/// of what is declared now, and is started anew.
 #[must_use]
 pub fn plan(current: Option<&Job>, spec: JobSpec, next: Incarnation, well: &BTreeSet<TaskKey>) -> Plan {
     let version = current.map_or(0, |job| job.version) + 1;

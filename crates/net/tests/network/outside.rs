@@ -257,6 +257,34 @@ fn flows_out_end_with_their_right() {
     assert_eq!(world.host.shell("cat /proc/sys/net/netfilter/nf_conntrack_count"), "0\n");
 }
 
+/// Also where the name's time is over.
+#[test]
+fn what_is_added_ends_no_flow() {
+    let world = world();
+    let with = |entries: &[&str]| {
+        let entries: Vec<(u16, &str)> = entries.iter().map(|entry| (1, *entry)).collect();
+        letting_out(state(&[(1, &[])]), &entries)
+    };
+    world.apply(&with(&["example.org"]));
+    let one = Machine::plug(&world, 1);
+    let lifetime = Duration::from_secs(1);
+    let open = Opened { slot: slot(1), address: "9.9.9.9".parse().unwrap(), port: None, lifetime };
+    world.host.run(|| opened::open(&[open])).unwrap();
+    let stream = one.inside.run(|| TcpStream::connect("9.9.9.9:7000")).unwrap();
+    lith_testkit::eventually("the address to be closed", || {
+        one.inside.ask_tcp("9.9.9.9:7000", NEVER).map_or(Ok(()), Err)
+    });
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    for entries in [&["example.org", "10.9.0.1"][..], &["example.org", "10.9.0.1", "example.net"]] {
+        world.apply(&with(entries));
+        assert!(ask_stream(&stream).is_some(), "{entries:?}");
+    }
+    assert!(one.inside.ask_tcp("10.9.0.1:7000", SOON).is_some());
+    world.apply(&with(&["10.9.0.1", "example.net"]));
+    stream.set_read_timeout(Some(NEVER)).unwrap();
+    assert_eq!(ask_stream(&stream).filter(|answer| !answer.is_empty()), None);
+}
+
 #[test]
 fn the_node_leads_back_to_what_is_published() {
     let world = world();
