@@ -19,6 +19,8 @@ use lith_net::Redirect;
 use lith_net::{Guest, Network, NetworkState, Opened, Resolver, address, tap};
 use lith_testkit::eventually;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{AddressFamily, SocketType};
 use tempfile::TempDir;
 
 /// Who answers questions for names, as far as the rules know.
@@ -259,10 +261,16 @@ fn redirects(text: &str) -> impl Iterator<Item = Redirect> {
 }
 
 /// How a connection fails, and that it does so sooner than by waiting.
+///
+/// The call itself waits. Who is told by `poll`, as `connect_timeout` is, may find no error yet: Linux wakes before it has
+/// noted what an ICMP error says (`ip_icmp_error` in `tcp_v4_err`).
 pub(crate) fn refusal(from: &Machine, to: &str) -> io::ErrorKind {
     let to: SocketAddr = to.parse().unwrap();
+    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = from.inside.run(|| rustix::net::socket(family, SocketType::STREAM, None)).unwrap();
+    sockopt::set_socket_timeout(&socket, Timeout::Send, Some(SOON)).unwrap();
     let start = Instant::now();
-    let error = from.inside.run(|| TcpStream::connect_timeout(&to, SOON)).unwrap_err();
+    let error = io::Error::from(rustix::net::connect(&socket, &to).unwrap_err());
     assert!(start.elapsed() < SOON, "{error}");
     error.kind()
 }
