@@ -209,10 +209,15 @@ pub fn run<C: Child>(
     parent.look_at_servers();
     parent.start().map_err(ParentError::Start)?;
     parent.wait_until_ready()?;
-    let _lock = parent.take_over()?;
+    let lock = parent.take_over()?;
     let listener = listen(&parent.config.socket)?;
     ready(&parent.hello());
-    parent.serve(&listener, &terminations)
+    let served = parent.serve(&listener, &terminations);
+    // With its child and the sockets of both. A successor that has the lock is ready, and a question that came to these
+    // sockets after that would be lost.
+    drop(parent);
+    drop(lock);
+    served
 }
 
 fn listen(path: &Path) -> Result<UnixListener, ParentError> {
