@@ -1,4 +1,4 @@
-//! What a deployment changes: pure, so that `plan` shows exactly what `deploy` does.
+//! What a deployment changes: pure, so that `plan` shows exactly what `deploy` does, as long as the tasks are as they were.
 //!
 //! A job's stored form carries, per task, the *incarnation* in which the task last changed. A task whose declaration
 //! stays the same keeps its incarnation, and so keeps running; so does one that is well and of which only changed what the

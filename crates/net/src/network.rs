@@ -114,7 +114,9 @@ impl Network {
         let mut inner = self.inner();
         if inner.applied.is_none() {
             inner.is_bare = is_bare()?;
-            self.refuse_foreign()?;
+            if !inner.is_bare {
+                self.refuse_foreign()?;
+            }
         }
         let was_known = inner.model.is_some();
         match self.step(&mut inner, state, still_open) {

@@ -49,7 +49,8 @@ pub enum Carry {
     Nothing,
     /// It is carried out, whatever the job is now.
     Out,
-    /// It is carried out if the job is still at this version: what was shown is what is done.
+    /// It is carried out if the job is still at this version: what was shown is what is done, as long as the tasks are as well
+    /// as they were.
     OutAt(u64),
 }
 

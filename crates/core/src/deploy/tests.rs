@@ -102,20 +102,11 @@ fn what_is_well_takes_over_what_the_node_does_for_it() {
     // What waits for its next attempt, or has given up, tries at once.
     let restarted = ChangeKind::Restart { keys, instances: ONE };
     assert_eq!(after(&opens, &[]), (restarted, Incarnation(2)));
-    let opened = super::plan(
-        Some(&first),
-        job(
-            "shop",
-            &[("web", {
-                let mut web = task("nginx");
-                opens(&mut web);
-                web
-            })],
-        ),
-        Incarnation(2),
-        &BTreeSet::new(),
-    );
     let well = BTreeSet::from([key()]);
+    let mut open = task("nginx");
+    opens(&mut open);
+    let open = job("shop", &[("web", open)]);
+    let opened = plan(Some(&first), open.clone(), Incarnation(2));
     let closed = super::plan(Some(&opened.job), first.spec.clone(), Incarnation(3), &well);
     let keys = vec!["ports", "egress"];
     let restarted = ChangeKind::Restart { keys: keys.clone(), instances: ONE };
@@ -127,10 +118,7 @@ fn what_is_well_takes_over_what_the_node_does_for_it() {
     let restarted = ChangeKind::Restart { keys: vec!["ports", "publish", "egress"], instances: ONE };
     assert_eq!(after(&more, &[key()]), (restarted, Incarnation(2)));
     let stopped = ask(&first, Ask::Stop, &first.desires.keys().cloned().collect(), Incarnation(2));
-    let mut web = task("nginx");
-    opens(&mut web);
-    let well = BTreeSet::from([key()]);
-    let started = super::plan(Some(&stopped), job("shop", &[("web", web)]), Incarnation(3), &well);
+    let started = super::plan(Some(&stopped), open, Incarnation(3), &well);
     assert!(matches!(started.changes[0].kind, ChangeKind::Restart { .. }), "what was stopped is started");
 }
 
